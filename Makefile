@@ -1,0 +1,81 @@
+# Keyholt's tasks. Each sets up what it needs first: a virtual environment in .venv, the locked packages, and (as
+# root on Debian) system packages. `make demo` and `make test` are all that a newcomer needs.
+#
+#   PYTHON=/path/to/python3.12   the interpreter to build .venv with
+#   ARGS="-k framing"            further arguments for pytest, the demo or the benchmark
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+export PYTHON
+
+# setup.sh decides by the contents of its inputs and takes a lock, so that two makes may run at once.
+setup-%:
+	@tools/setup.sh $*
+
+.PHONY: help demo test torture bench docs lock clean
+.PHONY: check check-ruff check-format check-mypy check-pyright check-rules check-docs check-text
+
+help:
+	@echo "make demo     run the agent on real input and show what it does"
+	@echo "make test     the test suite, under five minutes"
+	@echo "make check    linters, type checkers, import and layout rules, drift of generated files"
+	@echo "make bench    measure, and write docs/benchmarks.md"
+	@echo "make torture  the long tests: crashes, faults, hostile input"
+	@echo "make docs     regenerate what is generated in docs/"
+	@echo "make lock     pin dependencies anew (UPGRADE=1 for the newest versions)"
+	@echo "make clean    remove what the other targets made"
+
+demo: setup-run
+	@$(PY) demo/run.py $(ARGS)
+
+test: setup-test
+	$(PY) -m pytest -n 2 -W error $(ARGS)
+
+torture: setup-test
+	$(PY) -m pytest -n 2 -W error -m torture --hypothesis-profile=torture $(ARGS)
+
+# Measured is the project as it is installed, not as it lies here.
+bench: setup-bench
+	@$(VENV)-bench/bin/python bench/run.py $(ARGS)
+
+docs: setup-run
+	$(PY) tools/protocol_reference.py
+
+# One target a rule: the first that fails stops `make check`; `make -k check` shows what all of them say.
+check: check-ruff check-format check-mypy check-pyright check-rules check-docs check-text
+
+SOURCES := agent protocol client tests tools $(wildcard demo bench)
+
+check-ruff: setup-check
+	$(VENV)/bin/ruff check $(SOURCES)
+
+check-format: setup-check
+	$(VENV)/bin/ruff format --check $(SOURCES)
+
+check-mypy: setup-check
+	$(VENV)/bin/mypy $(SOURCES)
+
+# The wheel carries the checker and node both; the variable keeps it from asking whether there is a newer one.
+check-pyright: setup-check
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
+
+check-rules: setup-check
+	$(PY) -m pytest -q -W error tests/test_imports.py tests/test_layout.py
+	$(PY) tools/layout.py
+
+check-docs: setup-check
+	$(PY) tools/protocol_reference.py --check
+
+check-text: setup-check
+	$(PY) tools/tracked_text.py
+
+lock: setup-check
+	tools/lock.sh
+
+clean:
+	rm -rf $(VENV) $(VENV)-bench .setup.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	find agent protocol client tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""The shape of the code: files, functions and names within the house's limits, and the means to tell."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tools.layout import PACKAGES, measure, over_limits, read_modules
+from tools.tracked_text import find_machine_bound_text
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_packages_keep_the_limits() -> None:
+    """No file over 400 lines, no function over 60, nine in ten below 30, every file says what it is for."""
+    modules = read_modules([ROOT / package for package in PACKAGES])
+    assert len(modules) > len(PACKAGES)
+    assert over_limits(modules) == []
+
+
+@pytest.mark.parametrize(
+    "name, source, complaint",
+    [
+        ("long.py", '"""Doc."""\n' + "x = 1\n" * 400, "long.py: 401 lines, more than 400"),
+        ("bare.py", "x = 1\n", "bare.py: no docstring says what it is for"),
+        ("utils.py", '"""Doc."""\n', "utils.py: a name that says nothing"),
+        ("f.py", '"""Doc."""\ndef f():\n' + "    x = 1\n" * 61, "f.py:2: f has 61 lines, more than 60"),
+        ("f.py", '"""Doc."""\ndef f():\n' + "    x = 1\n" * 30, "1 of 1 functions have 30 lines or more"),
+    ],
+)
+def test_limits_are_noticed(name: str, source: str, complaint: str) -> None:
+    """Each limit, passed, is reported with its place."""
+    assert complaint in over_limits([measure(Path(name), source)])
+
+
+def test_docstring_is_no_code() -> None:
+    """Explaining a function does not make it long."""
+    source = '"""Doc."""\ndef f():\n    """Line.\n' + "\n" * 100 + '    """\n    return 1\n'
+    (function,) = measure(Path("f.py"), source).functions
+    assert function.length == 1
+
+
+def test_every_package_is_shipped() -> None:
+    """What the checks look at is what the wheel holds."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == list(PACKAGES)
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    """A folder without ``__init__.py`` would be a namespace that anybody may add to."""
+    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_command_is_a_script_that_starts_fast() -> None:
+    """The ``keyholt`` command is executable, and imports nothing but its entry point."""
+    script = ROOT / "client/bin/keyholt"
+    assert os.access(script, os.X_OK)
+    lines = script.read_text("ascii").splitlines()
+    assert lines[0] == "#!python"  # pip and uv replace it by the interpreter's path
+    imports = [line for line in lines if "import" in line]
+    assert imports == ["import sys", "from keyholt.cli.entry import main"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://" + "pypi" + ".org/simple",
+        "http://" + "deb." + "debian.org/debian",
+        "--index-url" + " https://mirror.example/simple",
+        "path = /home/" + "alice/keyholt",
+        "exec /root/" + ".local/bin/x",
+    ],
+)
+def test_machine_bound_text_is_found(text: str) -> None:
+    """What ``make check-text`` looks for in every file is found, with its line."""
+    (found,) = find_machine_bound_text("notes.md", f"first\nsee {text}\n".encode())
+    assert found.startswith("notes.md:2: ")
