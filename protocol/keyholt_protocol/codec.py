@@ -1,0 +1,219 @@
+"""Headers to msgpack and back, and maps to the dataclasses of ``messages``, strictly.
+
+- Refused, never repaired: duplicate keys, keys that are not text, extension types, trailing bytes, unknown or
+  missing fields, a value of another type (``True`` is not ``1``), invalid UTF-8, a surrogate.
+- Sizes and element counts are bounded before anything is built.
+- A field that equals its default is left out when written, and takes it when absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
+
+import msgpack
+
+from keyholt_protocol.errors import InvalidRequestError, LocalProtocolError
+from keyholt_protocol.limits import MAX_ELEMENTS, MAX_HEADER
+
+__all__ = ["from_map", "pack_header", "to_map", "unpack_header"]
+
+Message = TypeVar("Message")
+_Check = Callable[[object, str], object]
+_MISSING: Final = dataclasses.MISSING
+
+_USUAL_HEADER: Final = 1024
+"""Bytes that a packer sets aside at first; most headers are smaller, and its own choice is 256 KiB."""
+
+
+def pack_header(header: Mapping[str, object]) -> bytes:
+    """One msgpack map; no secret may be in it, for packing leaves copies in freed memory.
+
+    Raises:
+        LocalProtocolError: something in it has no form on the wire, such as text with a lone surrogate.
+    """
+    try:
+        # A packer of one's own: a shared one would mix the bytes of two threads that interrupt each other.
+        return msgpack.Packer(buf_size=_USUAL_HEADER).pack(header)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise LocalProtocolError(f"a header cannot be encoded ({type(error).__name__})") from None
+
+
+def unpack_header(data: memoryview | bytes | bytearray) -> dict[str, object]:
+    """The map that ``data`` encodes, whole and alone.
+
+    Raises:
+        InvalidRequestError: ``data`` is anything else; the message never repeats it.
+    """
+    try:
+        header: object = msgpack.unpackb(
+            data,
+            object_pairs_hook=_map_without_duplicates,
+            ext_hook=_refuse_extension,
+            max_str_len=MAX_HEADER,
+            max_bin_len=0,
+            max_ext_len=0,
+            max_map_len=MAX_ELEMENTS,
+            max_array_len=MAX_ELEMENTS,
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise InvalidRequestError(f"the header is not valid msgpack ({type(error).__name__})") from None
+    if type(header) is not dict:
+        raise InvalidRequestError("the header is not a map")
+    return cast("dict[str, object]", header)
+
+
+def from_map(cls: type[Message], fields: Mapping[str, object]) -> Message:
+    """An instance of the dataclass ``cls`` from a decoded map.
+
+    Raises:
+        InvalidRequestError: a field is unknown, missing, of another type, or refused by ``cls`` itself.
+    """
+    known = _fields_of(cls)
+    values: dict[str, object] = {}
+    for name, value in fields.items():
+        field = known.get(name)
+        if field is None:
+            raise InvalidRequestError(
+                f"{name[:64]!r} is not a field here; known are: {', '.join(known) or 'none'}"
+            )
+        values[name] = field.check(value, name)
+    if len(values) != len(known):
+        for name, field in known.items():
+            if field.required and name not in values:
+                raise InvalidRequestError(f"the field {name!r} is missing")
+    return cls(**values)
+
+
+def to_map(message: object) -> dict[str, object]:
+    """The map of a dataclass's fields, those that equal their default left out."""
+    result: dict[str, object] = {}
+    for name, field in _fields_of(type(message)).items():
+        value = getattr(message, name)
+        if field.required or value != field.default:
+            result[name] = field.plain(value)
+    return result
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Field:
+    check: _Check
+    plain: Callable[[Any], object]
+    required: bool
+    default: object
+
+
+_FIELDS: Final[dict[type[Any], dict[str, _Field]]] = {}
+"""What is known of each message type, found out when it is first met."""
+
+
+def _fields_of(cls: type[Any]) -> dict[str, _Field]:
+    known = _FIELDS.get(cls)
+    if known is None:
+        known = _FIELDS[cls] = _inspect_fields(cls)
+    return known
+
+
+def _inspect_fields(cls: type[Any]) -> dict[str, _Field]:
+    hints = typing.get_type_hints(cls)
+    result: dict[str, _Field] = {}
+    for field in dataclasses.fields(cls):
+        default: object = field.default
+        if field.default_factory is not _MISSING:
+            default = field.default_factory()
+        required = default is _MISSING
+        hint = hints[field.name]
+        result[field.name] = _Field(_check_for(hint), _plain_for(hint), required, default)
+    return result
+
+
+def _check_for(hint: object) -> _Check:
+    """How a value of the annotated type is checked; the annotations of ``messages`` use no others."""
+    if hint is str:
+        return _check_text
+    if hint is int or hint is bool:
+        return functools.partial(_check_exact, cast(type, hint))
+    if get_origin(hint) in {Union, types.UnionType}:
+        inner, none = get_args(hint)
+        if none is types.NoneType:
+            return functools.partial(_check_optional, _check_for(inner))
+    if get_origin(hint) is tuple:
+        return functools.partial(_check_array, _check_for(get_args(hint)[0]))
+    if get_origin(hint) is Mapping:
+        return _check_text_map
+    if dataclasses.is_dataclass(hint):
+        return functools.partial(_check_message, cast("type[object]", hint))
+    raise TypeError(f"messages may not have fields of type {hint}")
+
+
+def _plain_for(hint: object) -> Callable[[Any], object]:
+    if get_origin(hint) is tuple:
+        inner = _plain_for(get_args(hint)[0])
+        return lambda items: [inner(item) for item in items]
+    if get_origin(hint) is Mapping:
+        return dict
+    if dataclasses.is_dataclass(hint):
+        return to_map
+    return _as_it_is
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _check_exact(expected: type, value: object, name: str) -> object:
+    if type(value) is not expected:  # not isinstance: True is an int to Python, not to the wire
+        raise InvalidRequestError(f"the field {name!r} must be {_TYPE_NAMES[expected]}")
+    return value
+
+
+def _check_text(value: object, name: str) -> object:
+    if type(value) is not str:
+        raise InvalidRequestError(f"the field {name!r} must be text")
+    return value
+
+
+def _check_optional(inner: _Check, value: object, name: str) -> object:
+    return None if value is None else inner(value, name)
+
+
+def _check_array(inner: _Check, value: object, name: str) -> object:
+    if type(value) is not list:
+        raise InvalidRequestError(f"the field {name!r} must be an array")
+    return tuple(inner(item, name) for item in cast("list[object]", value))
+
+
+def _check_text_map(value: object, name: str) -> object:
+    if type(value) is not dict:
+        raise InvalidRequestError(f"the field {name!r} must be a map of text to text")
+    entries = cast("dict[str, object]", value)
+    for text in entries.values():
+        _check_text(text, name)
+    return types.MappingProxyType(entries)
+
+
+def _check_message(cls: type[object], value: object, name: str) -> object:
+    if type(value) is not dict:
+        raise InvalidRequestError(f"the field {name!r} must be a map")
+    return from_map(cls, cast("dict[str, object]", value))
+
+
+def _map_without_duplicates(pairs: list[tuple[object, object]]) -> dict[object, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise InvalidRequestError("a map has the same key twice")
+    for key in result:
+        if type(key) is not str:
+            raise InvalidRequestError("a map has a key that is not text")
+    return result
+
+
+def _refuse_extension(code: int, _data: bytes) -> object:
+    raise InvalidRequestError(f"the extension type {code} is not allowed")
+
+
+_TYPE_NAMES: Final[dict[type, str]] = {int: "an integer", bool: "true or false"}

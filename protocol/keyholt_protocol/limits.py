@@ -1,0 +1,59 @@
+"""The limits of the protocol, one place for each; both sides and the reference read them here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+"""Sent in ``session.hello``; raised when an old peer could misread a new one."""
+
+HELLO_OPERATION: Final = "session.hello"
+"""The first request of every connection. Here, so that a connection can do without the registry."""
+
+PREFIX_SIZE: Final = 8
+"""Bytes before a header: two big-endian u32, the header's length and the payload's."""
+
+MAX_HEADER: Final = 64 * 1024
+"""Bytes. A header costs up to 84 times its size once decoded (measured), so it is kept small."""
+
+MAX_PAYLOAD: Final = 16 * 1024 * 1024
+"""Bytes. Bounds what one request can ask of locked memory."""
+
+MAX_ELEMENTS: Final = 1024
+"""Entries of one map or array in a header, checked before any of them is built."""
+
+MAX_REQUEST_ID: Final = 2**53 - 1
+"""Request ids are 1 to this, exact in every language's number type; 0 marks a connection's error."""
+
+MAX_IN_FLIGHT: Final = 64
+"""Requests a peer may have open on one connection; one more is answered with ``resource_exhausted``."""
+
+MAX_PATH: Final = 512
+"""Bytes of UTF-8 of a secret's path."""
+
+MAX_PATH_SEGMENTS: Final = 32
+"""Segments of a secret's path."""
+
+MAX_LABELS: Final = 16
+"""Labels of one secret version."""
+
+MAX_LABEL_KEY: Final = 64
+"""Bytes of UTF-8 of a label's key."""
+
+MAX_LABEL_VALUE: Final = 256
+"""Bytes of UTF-8 of a label's value."""
+
+MAX_NAME: Final = 64
+"""Characters of the name of a keyslot or a key."""
+
+MAX_CLIENT_NAME: Final = 128
+"""Characters of what a client calls itself in ``session.hello``."""
+
+MAX_PASSPHRASE: Final = 4096
+"""Bytes of a passphrase."""
+
+MAX_VERSION: Final = 2**31 - 1
+"""Versions of a secret are 1 to this; 0 stands for "does not exist" in a compare-and-set."""
+
+MAX_PAGE: Final = 500
+"""Entries in one page of a listing; a page also ends before its header grows over its limit."""

@@ -1,0 +1,208 @@
+"""``secret``: values, their versions, and what is kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.limits import MAX_PAGE, MAX_VERSION
+from keyholt_protocol.names import check_labels, check_path, check_prefix
+
+__all__ = [
+    "DeleteRequest",
+    "DeleteResult",
+    "DestroyRequest",
+    "DestroyResult",
+    "GetRequest",
+    "GetResult",
+    "HistoryRequest",
+    "HistoryResult",
+    "ListRequest",
+    "ListResult",
+    "PutRequest",
+    "PutResult",
+    "SecretInfo",
+    "UndeleteRequest",
+    "UndeleteResult",
+    "VersionInfo",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutRequest:
+    """Writes the next version of a secret; the payload is its value.
+
+    ``if_version``: the write is refused unless this is the newest version; 0 means that no live secret may be
+    there. ``expires``: the time from which this version is no longer given out as the newest.
+    """
+
+    path: str
+    if_version: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    expires: int | None = None
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        _check_version(self.if_version, 0, "if_version")
+        check_labels(self.labels)
+        if self.expires is not None and not 0 < self.expires < 2**53:
+            raise InvalidRequestError("expires must be whole seconds since 1970-01-01 UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutResult:
+    version: int
+    created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetRequest:
+    """``version``: a version of the secret; without it the newest."""
+
+    path: str
+    version: int | None = None
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        _check_version(self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetResult:
+    """The payload is the value."""
+
+    version: int
+    created: int
+    expires: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """Live secrets whose path begins with ``prefix`` and comes after ``after``, in code point order."""
+
+    prefix: str = ""
+    after: str | None = None
+    limit: int = MAX_PAGE
+
+    def __post_init__(self) -> None:
+        check_prefix(self.prefix)
+        if self.after is not None:
+            check_path(self.after)
+        _check_limit(self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretInfo:
+    """A secret without its value: its newest version."""
+
+    path: str
+    version: int
+    created: int
+    expires: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListResult:
+    """One page. ``next``: pass it as ``after`` for the next page; absent on the last one."""
+
+    secrets: tuple[SecretInfo, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRequest:
+    """Versions of a secret below ``before``, newest first; deleted secrets have a history too."""
+
+    path: str
+    before: int | None = None
+    limit: int = MAX_PAGE
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        _check_version(self.before, what="before")
+        _check_limit(self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionInfo:
+    """``destroyed``: its data key is gone, and with it the value, for good."""
+
+    version: int
+    created: int
+    destroyed: bool = False
+    expires: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryResult:
+    """One page. ``deleted``: when the secret was. ``next``: pass it as ``before`` for the next page."""
+
+    latest: int
+    versions: tuple[VersionInfo, ...]
+    deleted: int | None = None
+    next: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRequest:
+    """Hides a secret with all its versions until it is undeleted or written again."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResult:
+    """``version``: the newest version, now hidden."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndeleteRequest:
+    """Brings a deleted secret back as it was."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndeleteResult:
+    """``version``: the newest version, visible again."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyRequest:
+    """Destroys the data key of one version: its value cannot be had again, from the disk or from anybody."""
+
+    path: str
+    version: int
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        _check_version(self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyResult:
+    version: int
+
+
+def _check_version(version: int | None, lowest: int = 1, what: str = "version") -> None:
+    if version is not None and not lowest <= version <= MAX_VERSION:
+        raise InvalidRequestError(f"the {what} must be {lowest} to {MAX_VERSION}, not {version}")
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidRequestError(f"the limit must be 1 to {MAX_PAGE}, not {limit}")

@@ -1,0 +1,163 @@
+"""What may name a secret, a label or a keyslot, and why a name is refused.
+
+- A name means one thing: no two accepted names normalise alike, none holds what cannot be seen, and none
+  has a part that a file system or a URL would resolve.
+- Both sides check: the client before it sends, the agent before it acts.
+- It does not tell apart letters of two scripts that look alike, such as Latin and Cyrillic "a".
+
+A path is one to 32 segments joined by ``/``, at most 512 bytes of UTF-8. A segment is not empty, not ``.``
+or ``..``, does not begin or end with a space, and holds only visible characters and spaces, without ``?`` and
+``#`` (which end the path in a ``keyholt://`` reference). The whole is in Unicode normal form KC (UAX #15), so
+that a ligature or a full-width letter cannot stand beside the letter that it imitates. A label's key follows
+the same rules for characters; its value may hold any printable ones.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Final
+
+from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.limits import (
+    MAX_LABEL_KEY,
+    MAX_LABEL_VALUE,
+    MAX_LABELS,
+    MAX_NAME,
+    MAX_PATH,
+    MAX_PATH_SEGMENTS,
+)
+
+__all__ = ["check_labels", "check_name", "check_path", "check_prefix"]
+
+_PLAIN_PATH: Final = re.compile(
+    r"(?!\.)[A-Za-z0-9._@:+=,~-]{1,128}(?:/(?!\.)[A-Za-z0-9._@:+=,~-]{1,128}){0,2}"
+)
+"""Most paths; none that it matches breaks a rule, so they are spared the slow checks."""
+
+_NAME: Final = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME - 1}}}")
+_RESERVED: Final = frozenset("?#")
+
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
+)
+"""What ``isprintable`` lets pass and nobody sees: the Default_Ignorable_Code_Point characters of Unicode's
+DerivedCoreProperties that are letters or marks (fillers, variation selectors, the grapheme joiner), and three
+that are drawn as a blank. ``isprintable`` itself refuses controls, format characters (zero width, direction,
+soft hyphen), line separators, every space but U+0020, private use, surrogates and what is unassigned."""
+
+
+def check_path(path: str) -> None:
+    """Refuse a path that names no secret.
+
+    Raises:
+        InvalidRequestError: says which rule is broken and, where there is one, what to write instead.
+    """
+    if _PLAIN_PATH.fullmatch(path):
+        return
+    _check_characters(path, "path")
+    _check_segments(path.split("/"), "path")
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse what cannot begin a path; the empty prefix begins them all, and the last segment may be cut off.
+
+    Raises:
+        InvalidRequestError: says which rule is broken.
+    """
+    if prefix:
+        _check_characters(prefix, "prefix")
+        *whole, last = prefix.split("/")
+        _check_segments(whole, "prefix")
+        if last.startswith(" ") or len(whole) >= MAX_PATH_SEGMENTS:
+            raise InvalidRequestError("no path begins with this prefix; shorten it")
+
+
+def check_name(name: str, what: str = "name") -> None:
+    """Refuse a name of a keyslot that is not 1 to 64 of ``a-z 0-9 . _ -``, beginning with a letter or digit.
+
+    Raises:
+        InvalidRequestError: repeats the rule.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            f"the {what} must be 1 to {MAX_NAME} of a-z 0-9 . _ -, and begin with a letter or digit"
+        )
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that are too many, too long or not printable.
+
+    Raises:
+        InvalidRequestError: names the limit.
+    """
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequestError(f"{len(labels)} labels are given; at most {MAX_LABELS} are allowed")
+    for key, value in labels.items():
+        if not key:
+            raise InvalidRequestError("a label has an empty key; give it a name")
+        _check_label(key, "key", MAX_LABEL_KEY)
+        _check_visible(key, "key of a label")
+        _check_label(value, "value", MAX_LABEL_VALUE)
+
+
+def _check_label(text: str, what: str, limit: int) -> None:
+    if _utf8_size(text, f"label {what}") > limit:
+        raise InvalidRequestError(f"a label's {what} is longer than {limit} bytes of UTF-8; shorten it")
+    if not text.isprintable():
+        raise InvalidRequestError(f"a label's {what} holds a character that is not printable; remove it")
+
+
+def _check_characters(text: str, what: str) -> None:
+    if _utf8_size(text, what) > MAX_PATH:
+        raise InvalidRequestError(f"the {what} is longer than {MAX_PATH} bytes of UTF-8; shorten it")
+    for character in text:
+        if character in _RESERVED:
+            raise InvalidRequestError(f"the {what} holds {character!r}, which ends a reference; leave it out")
+    _check_visible(text, what)
+
+
+def _check_visible(text: str, what: str) -> None:
+    for character in text:
+        if not character.isprintable() or _INVISIBLE.match(character):
+            raise InvalidRequestError(
+                f"the {what} holds U+{ord(character):04X}, which is not a visible character; remove it"
+            )
+    if not unicodedata.is_normalized("NFKC", text):
+        raise InvalidRequestError(
+            f"the {what} is not in Unicode normal form KC and would be taken for another name; "
+            f"write it as {unicodedata.normalize('NFKC', text)!r}"
+        )
+
+
+def _check_segments(segments: list[str], what: str) -> None:
+    if len(segments) > MAX_PATH_SEGMENTS:
+        raise InvalidRequestError(
+            f"the {what} has {len(segments)} segments; at most {MAX_PATH_SEGMENTS} are allowed"
+        )
+    for segment in segments:
+        _check_segment(segment, what)
+
+
+def _check_segment(segment: str, what: str) -> None:
+    if not segment:
+        raise InvalidRequestError(
+            f"the {what} is empty or has an empty segment; write it like 'prod/db/password'"
+        )
+    if segment in {".", ".."}:
+        raise InvalidRequestError(
+            f"the {what} has the segment {segment!r}; paths are not resolved: write it out"
+        )
+    if segment != segment.strip(" "):
+        raise InvalidRequestError(f"a segment of the {what} begins or ends with a space; remove it")
+
+
+def _utf8_size(text: str, what: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidRequestError(
+            f"the {what} holds a lone surrogate, which is not text; remove it"
+        ) from None

@@ -1,0 +1,559 @@
+"""The connection: both ends against each other, each against hostile bytes, whole and byte by byte."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgpack
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from keyholt_protocol import connection as connection_module
+from keyholt_protocol.connection import (
+    ClientConnection,
+    PayloadReceived,
+    RequestReceived,
+    ResponseReceived,
+    ServerConnection,
+)
+from keyholt_protocol.errors import (
+    ConflictError,
+    ErrorCode,
+    InternalError,
+    LocalProtocolError,
+    NotFoundError,
+    RemoteProtocolError,
+    UnsupportedError,
+)
+from keyholt_protocol.limits import MAX_HEADER, MAX_IN_FLIGHT, MAX_PAYLOAD, MAX_REQUEST_ID
+from tests.protocol.test_codec import HOSTILE
+from tests.protocol.wire import Pieces, bytewise, frame, greeted_server, read_events, split_at, wholly
+
+HELLO: Final = {"id": 1, "op": "session.hello", "args": {"version": 1}}
+PIECES: Final[list[Pieces]] = [wholly, bytewise, split_at([5, 8, 9, 20])]
+every_split = pytest.mark.parametrize("pieces", PIECES, ids=["whole", "byte by byte", "split"])
+
+
+def packed(header: object, payload: bytes = b"") -> bytes:
+    return frame(msgpack.packb(header), payload)
+
+
+def request(request_id: object = 2, op: object = "x.y", args: object = None, **more: object) -> bytes:
+    return packed({"id": request_id, "op": op, "args": {} if args is None else args, **more})
+
+
+def error_body(**changes: object) -> dict[str, object]:
+    return {"code": "locked", "message": "m", "retryable": False, "request_id": 1, **changes}
+
+
+def failure(request_id: object = 1, **changes: object) -> dict[str, object]:
+    return {"id": request_id, "ok": False, "error": error_body(**changes)}
+
+
+@every_split
+def test_request_and_result_with_payloads(pieces: Pieces) -> None:
+    """A request with its payload reaches the server, its result with a payload the client."""
+    client, server = ClientConnection(), greeted_server()
+    number, head = client.send_request("secret.put", {"path": "a"}, 5)
+    events = read_events(server, pieces(head + b"value"))
+    assert events == [
+        (RequestReceived(id=number, op="secret.put", args={"path": "a"}, payload_size=5), b""),
+        (PayloadReceived(id=number), b"value"),
+    ]
+    reply = server.send_result(number, {"version": 3}, 2) + b"ok"
+    assert read_events(client, pieces(reply)) == [
+        (ResponseReceived(id=number, result={"version": 3}, error=None, payload_size=2), b""),
+        (PayloadReceived(id=number), b"ok"),
+    ]
+    assert client.in_flight == server.in_flight == 0
+
+
+@every_split
+def test_error_reaches_the_client_as_its_class(pieces: Pieces) -> None:
+    """Code, words, id, and whether a retry helps arrive."""
+    client, server = ClientConnection(), greeted_server()
+    number, head = client.send_request("secret.get", {"path": "a"})
+    read_events(server, pieces(head))
+    ((event, _),) = read_events(client, pieces(server.send_error(number, NotFoundError("no a"))))
+    assert isinstance(event, ResponseReceived)
+    assert event.result is None
+    assert type(event.error) is NotFoundError
+    assert (str(event.error), event.error.request_id, event.error.retryable) == ("no a", number, False)
+
+
+@every_split
+def test_error_of_the_connection_reaches_the_client(pieces: Pieces) -> None:
+    """Id 0 answers no request: those in flight stay so."""
+    client, server = ClientConnection(), ServerConnection()
+    client.send_request("x.y", {})
+    ((event, _),) = read_events(client, pieces(server.send_error(0, ConflictError())))
+    assert isinstance(event, ResponseReceived)
+    assert (event.id, type(event.error)) == (0, ConflictError)
+    assert client.in_flight == 1
+
+
+BROKEN_REQUESTS: Final = {
+    "id 0": request(0),
+    "id negative": request(-1),
+    "id too large": request(MAX_REQUEST_ID + 1),
+    "id true": request(True),
+    "id float": request(2.0),
+    "id text": request("2"),
+    "id nothing": request(None),
+    "op number": request(2, 1),
+    "op nothing": request(2, None),
+    "args array": request(2, "x.y", []),
+    "args text": request(2, "x.y", "a"),
+    "no args": packed({"id": 2, "op": "x.y"}),
+    "no op": packed({"id": 2, "args": {}}),
+    "no id": packed({"op": "x.y", "args": {}}),
+    "a key more": request(event="x"),
+    "other keys": packed({"id": 2, "ok": True, "result": {}}),
+    "empty map": packed({}),
+    "hello twice": request(2, "session.hello", {"version": 1}),
+    "a header too large": b"\x00\x01\x00\x01\x00\x00\x00\x00" + bytes(50),
+    "a payload too large": b"\x00\x00\x00\x10\x01\x00\x00\x01" + bytes(50),
+    "no header": bytes(8),
+    **{f"header: {name}": frame(data) for name, data in HOSTILE.items() if 0 < len(data) <= MAX_HEADER},
+}
+BROKEN_RESPONSES: Final = {
+    "not asked for": packed({"id": 2, "ok": True, "result": {}}),
+    "id 0 with a result": packed({"id": 0, "ok": True, "result": {}}),
+    "id negative": packed({"id": -1, "ok": True, "result": {}}),
+    "id true": packed({"id": True, "ok": True, "result": {}}),
+    "id float": packed({"id": 1.0, "ok": True, "result": {}}),
+    "ok 1": packed({"id": 1, "ok": 1, "result": {}}),
+    "ok nothing": packed({"id": 1, "ok": None, "result": {}}),
+    "no ok": packed({"id": 1, "result": {}}),
+    "result and error": packed({"id": 1, "ok": True, "result": {}, "error": error_body()}),
+    "error for a result": packed({"id": 1, "ok": True, "error": error_body()}),
+    "result for an error": packed({"id": 1, "ok": False, "result": {}}),
+    "result array": packed({"id": 1, "ok": True, "result": []}),
+    "result nothing": packed({"id": 1, "ok": True, "result": None}),
+    "error text": packed({"id": 1, "ok": False, "error": "no"}),
+    "event of a stream": packed({"id": 1, "event": {}}),
+    "event beside ok": packed({"id": 1, "ok": True, "result": {}, "event": {}}),
+    "error without message": packed({"id": 1, "ok": False, "error": {"code": "locked"}}),
+    "error with a field more": packed(failure(reason="x")),
+    "error with a payload": packed(failure(), b"secret"),
+    "error code number": packed(failure(code=4)),
+    "error message nothing": packed(failure(message=None)),
+    "error retryable 1": packed(failure(retryable=1)),
+    "error of another request": packed(failure(request_id=2)),
+    "error request_id true": packed(failure(request_id=True)),
+    "request": request(1),
+    **{f"header: {name}": frame(data) for name, data in HOSTILE.items() if 0 < len(data) <= MAX_HEADER},
+}  # fmt: skip
+
+
+def check_breaks(make: Callable[[], Any], stream: bytes, pieces: Pieces) -> None:
+    """The bytes break the connection, which then holds nothing and stays in error."""
+    connection = make()
+    with pytest.raises(RemoteProtocolError) as caught:
+        read_events(connection, pieces(stream))
+    assert str(caught.value).isprintable()
+    assert not connection.mid_frame
+    assert connection.payload_room() is None
+    for misuse in (
+        connection.next_event,
+        lambda: connection.receive_data(memoryview(request(9))),
+        lambda: connection.accept_payload(None),
+        lambda: connection.payload_received(1),
+    ):
+        with pytest.raises(LocalProtocolError):
+            misuse()
+
+
+def asking_client() -> ClientConnection:
+    client = ClientConnection()
+    client.send_request("x.y", {})
+    return client
+
+
+@every_split
+@pytest.mark.parametrize("name", BROKEN_REQUESTS)
+def test_broken_request_ends_the_connection(name: str, pieces: Pieces) -> None:
+    """A request that breaks a rule ends the connection for good, and the server can still say why."""
+    check_breaks(greeted_server, BROKEN_REQUESTS[name], pieces)
+    server = greeted_server()
+    with pytest.raises(RemoteProtocolError) as caught:
+        read_events(server, pieces(BROKEN_REQUESTS[name] + request(7)))
+    too_large = name.endswith("too large") and not name.startswith("id")
+    assert (caught.value.code is ErrorCode.TOO_LARGE) == too_large
+    assert read_events(ClientConnection(), pieces(server.send_error(0, InternalError())))
+
+
+@every_split
+@pytest.mark.parametrize("name", BROKEN_RESPONSES)
+def test_broken_response_ends_the_connection(name: str, pieces: Pieces) -> None:
+    """A response that breaks a rule, or that nobody asked for, ends the connection for good."""
+    check_breaks(asking_client, BROKEN_RESPONSES[name], pieces)
+
+
+def test_good_frames_before_a_broken_one_are_served() -> None:
+    """In one batch, what came before the broken frame counts and what comes after it does not."""
+    server = greeted_server()
+    buffer = bytearray(request(5) + BROKEN_REQUESTS["id 0"] + request(6))
+    server.receive_data(memoryview(buffer))
+    event = server.next_event()
+    assert isinstance(event, RequestReceived)
+    with pytest.raises(RemoteProtocolError):
+        server.next_event()
+    with pytest.raises(LocalProtocolError):
+        server.next_event()
+    assert server.in_flight == 1
+    assert server.send_result(5, {})  # a reply already on its way may still go out
+    buffer.clear()  # the connection has let go of the bytes it was lent, or this would raise
+
+
+class TakesTrueConnection(ServerConnection):
+    """A planted bug: an id of any kind is taken."""
+
+    def _request(self, header: dict[str, object], payload_size: int) -> RequestReceived:
+        return RequestReceived(id=1, op="x", args={}, payload_size=payload_size)
+
+
+@pytest.mark.parametrize("name", ["id true", "id 0", "hello twice"])
+def test_check_of_broken_requests_finds_a_planted_bug(name: str) -> None:
+    """A connection that does not look fails the check."""
+    with pytest.raises(pytest.fail.Exception):
+        check_breaks(TakesTrueConnection, BROKEN_REQUESTS[name], wholly)
+
+
+def test_check_of_staying_in_error_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that goes on after an error fails the check."""
+    monkeypatch.setattr(connection_module.FrameDecoder, "fail", lambda _self: None)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check_breaks(greeted_server, BROKEN_REQUESTS["id 0"], wholly)
+
+
+@every_split
+def test_hello_must_come_first(pieces: Pieces) -> None:
+    """Any other first request breaks the connection; hello opens it."""
+    check_breaks(ServerConnection, request(1, "agent.status"), pieces)
+    check_breaks(ServerConnection, request(1, "session.hello "), pieces)
+    server = ServerConnection()
+    assert not server.greeted
+    read_events(server, pieces(packed(HELLO)))
+    assert server.greeted
+    server.send_result(1, {})
+    assert len(read_events(server, pieces(request(1, "agent.status")))) == 1
+
+
+@every_split
+def test_refused_hello_opens_nothing(pieces: Pieces) -> None:
+    """After a refused hello the client may try another version, and nothing else."""
+    for then, works in ((packed(HELLO), True), (request(2, "agent.status"), False)):
+        server = ServerConnection()
+        read_events(server, pieces(packed({**HELLO, "args": {"version": 99}})))
+        server.send_error(1, UnsupportedError())
+        assert not server.greeted
+        if works:
+            assert len(read_events(server, pieces(then))) == 1
+            assert server.greeted
+        else:
+            with pytest.raises(RemoteProtocolError, match="must be the first"):
+                read_events(server, pieces(then))
+
+
+@every_split
+def test_id_in_flight_cannot_be_used_again(pieces: Pieces) -> None:
+    """An id may be used again once it is answered, not before."""
+    server = greeted_server()
+    read_events(server, pieces(request(5)))
+    server.send_result(5, {})
+    read_events(server, pieces(request(5)))
+    with pytest.raises(RemoteProtocolError, match="already in flight"):
+        read_events(server, pieces(request(5)))
+
+
+def test_largest_id_is_allowed() -> None:
+    """Ids go from 1 to the largest that every language can hold."""
+    assert len(read_events(greeted_server(), [request(MAX_REQUEST_ID) + request(1)])) == 2
+
+
+def test_unknown_operation_is_not_the_connection_s_business() -> None:
+    """An operation, or arguments, that nobody knows are handed on: a refused request ends no connection."""
+    ((event, _),) = read_events(greeted_server(), [request(2, "no.such", {"a": [1, {"b": None}]})])
+    assert isinstance(event, RequestReceived)
+    assert (event.op, event.args) == ("no.such", {"a": [1, {"b": None}]})
+
+
+def test_full_is_told_at_the_limit() -> None:
+    """Both sides can see that no further request fits."""
+    client, server = ClientConnection(), greeted_server()
+    for number in range(1, MAX_IN_FLIGHT + 1):
+        assert not client.full
+        assert not server.full
+        read_events(server, [client.send_request("x.y", {})[1]])
+        assert client.in_flight == server.in_flight == number
+    assert client.full
+    assert server.full
+    read_events(client, [server.send_result(3, {})])
+    assert not client.full
+    assert not server.full
+
+
+def test_reply_that_cannot_be_sent_can_be_answered_with_an_error() -> None:
+    """Too large a result, or one that cannot be encoded, leaves the request open."""
+    server = greeted_server()
+    read_events(server, [request(5)])
+    for result, size in (({"a": "x" * MAX_HEADER}, 0), ({"a": "\ud800"}, 0), ({}, MAX_PAYLOAD + 1)):
+        with pytest.raises(LocalProtocolError):
+            server.send_result(5, result, size)
+        assert server.in_flight == 1
+    server.send_error(5, InternalError())
+    for again in (lambda: server.send_result(5, {}), lambda: server.send_error(5, InternalError())):
+        with pytest.raises(LocalProtocolError, match="not open"):
+            again()
+
+
+@pytest.mark.parametrize(
+    "message", ["x" * 200_000, "\U0001f600" * 100_000, "/srv/\udcff/store", "\0" * 90_000]
+)
+def test_any_message_of_an_error_can_be_sent(message: str) -> None:
+    """A long message is cut, and a file name that is no text is spelled out."""
+    client, server = asking_client(), greeted_server()
+    read_events(server, [request(5)])
+    ((event, _),) = read_events(client, [server.send_error(0, InternalError(message))])
+    assert isinstance(event, ResponseReceived)
+    assert str(event.error)[:5] == message[:5]
+    assert "\\udcff" in str(event.error) or len(str(event.error)) == 2000
+
+
+def test_request_that_cannot_be_sent_takes_no_id() -> None:
+    """What the wire cannot carry is refused before anything is sent, and the connection goes on."""
+    client = ClientConnection()
+    for args, size in (({"a": "x" * MAX_HEADER}, 0), ({"a": "\ud800"}, 0), ({}, MAX_PAYLOAD + 1)):
+        with pytest.raises(LocalProtocolError):
+            client.send_request("x.y", args, size)
+    assert client.in_flight == 0
+    assert client.send_request("x.y", {})[0] == 1
+
+
+def test_payload_can_be_received_in_place_and_discarded() -> None:
+    """A payload may be received straight into its memory; one that nobody wants leaves the next frame whole."""
+    server, target = greeted_server(), bytearray(6)
+    server.receive_data(memoryview(packed({"id": 2, "op": "x.y", "args": {}}, b"secret")[:-4]))
+    server.next_event()
+    server.accept_payload(memoryview(target))
+    assert server.next_event() is None
+    room = server.payload_room()
+    assert room is not None
+    room[:] = b"cret"
+    server.payload_received(4)
+    assert server.next_event() == PayloadReceived(id=2)
+    assert target == b"secret"
+    server.receive_data(memoryview(packed({"id": 3, "op": "x.y", "args": {}}, b"unwanted") + request(4)))
+    server.next_event()
+    server.accept_payload(None)
+    assert server.next_event() == PayloadReceived(id=3)
+    assert isinstance(server.next_event(), RequestReceived)
+
+
+def test_no_event_comes_before_a_payload_is_accepted() -> None:
+    """Reading on without saying where the payload goes is misuse, and told."""
+    server = greeted_server()
+    server.receive_data(memoryview(packed({"id": 2, "op": "x.y", "args": {}}, b"secret")))
+    server.next_event()
+    with pytest.raises(LocalProtocolError):
+        server.next_event()
+    server.accept_payload(None)
+    assert server.next_event() == PayloadReceived(id=2)
+
+
+@settings(max_examples=60)
+@given(data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 300), max_size=5))
+def test_any_bytes_are_read_alike_in_any_pieces(data: bytes, cuts: list[int]) -> None:
+    """Whatever comes, whole or in pieces, the events and the error are the same, and nothing else is raised."""
+    for make in (greeted_server, asking_client):
+        for stream in (data, request(3) + data, frame(data or b"\x80") + request(4)):
+            assert (
+                len({outcome(make(), pieces(stream)) for pieces in (wholly, bytewise, split_at(cuts))}) == 1
+            )
+
+
+def outcome(connection: Any, pieces: Iterable[bytes]) -> str:
+    """The events that come out, and the error if one ends them."""
+    events, end = list[Any](), ""
+    try:
+        read_events(connection, pieces, events)
+    except RemoteProtocolError as error:
+        end = repr(error)
+    return "\n".join(map(repr, events)) + end
+
+
+def hostile_frames(seed: int, count: int) -> None:
+    """Mutated conversations against both ends; only the three ways out that are documented may be taken."""
+    dice = random.Random(seed)
+    talk = [
+        packed(HELLO),
+        request(2, "secret.get", {"path": "a/b"}),
+        packed({"id": 3, "op": "x.y", "args": {}}, b"payload"),
+    ]
+    talk += [packed({"id": 1, "ok": True, "result": {"version": 1}}, b"v"), packed(failure())]
+    for _ in range(count):
+        stream = bytearray(b"".join(dice.choices(talk, k=dice.randint(1, 3))))
+        for _ in range(dice.randint(0, 3)):
+            stream[dice.randrange(len(stream))] = dice.randrange(256)
+        cut = dice.randrange(len(stream))
+        for make in (ServerConnection, greeted_server, asking_client):
+            outcome(make(), [bytes(stream[:cut]), bytes(stream[cut:])])
+
+
+def test_mutated_conversations_break_by_the_rules() -> None:
+    """Thousands of conversations with bytes changed: events, or a broken rule, and no other exception."""
+    hostile_frames(1, 4_000)
+
+
+@pytest.mark.torture
+def test_a_million_hostile_frames() -> None:
+    """The same, a million times."""
+    hostile_frames(2, 350_000)
+
+
+class Conversation(RuleBasedStateMachine):
+    """Two ends joined by two pipes that deliver any number of bytes at a time; replies in any order."""
+
+    server_type: type[ServerConnection] = ServerConnection
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client, self.server = ClientConnection(), self.server_type()
+        self.to_server, self.to_client = bytearray(), bytearray()
+        self.asked: dict[int, tuple[str, int]] = {}  # what was sent and has had no answer yet
+        self.arrived: list[int] = []  # whole at the server, not yet answered
+        self.answers: dict[int, tuple[bool, bytes]] = {}  # sent by the server, not yet seen by the client
+        self.targets: dict[Any, tuple[Any, bytearray]] = {}
+        self.seen = 0
+
+    @staticmethod
+    def payload(number: int, size: int, salt: int) -> bytes:
+        return bytes((number * 7 + place + salt) % 251 for place in range(size))
+
+    @initialize()
+    def greet(self) -> None:
+        self.ask(0, "session.hello")
+        self.deliver_to_server(10**6)
+        self.answer(0, 0, False)
+
+    @precondition(lambda self: len(self.asked) < 20)
+    @rule(size=st.sampled_from([0, 0, 1, 40, 3000]))
+    def ask(self, size: int, op: str = "x.y") -> None:
+        number, head = self.client.send_request(op, {"n": len(self.asked)}, size)
+        assert number not in self.asked
+        self.asked[number] = op, size
+        self.to_server += head + self.payload(number, size, 1)
+
+    @precondition(lambda self: self.to_server)
+    @rule(size=st.integers(1, 400) | st.just(10**6))
+    def deliver_to_server(self, size: int) -> None:
+        for event, payload in self.deliver(self.server, self.to_server, size):
+            op, expected = self.asked[event.id]
+            assert (event.op, payload) == (op, self.payload(event.id, expected, 1))
+            self.arrived.append(event.id)
+
+    @precondition(lambda self: self.arrived)
+    @rule(which=st.integers(0, 100), size=st.sampled_from([0, 0, 1, 40, 3000]), error=st.booleans())
+    def answer(self, which: int, size: int, error: bool) -> None:
+        number = self.arrived.pop(which % len(self.arrived))
+        if error:
+            self.to_client += self.server.send_error(number, NotFoundError(f"no {number}"))
+            self.answers[number] = True, b""
+        else:
+            payload = self.payload(number, size, 2)
+            self.to_client += self.server.send_result(number, {"n": number}, size) + payload
+            self.answers[number] = False, payload
+
+    @precondition(lambda self: self.to_client)
+    @rule(size=st.integers(1, 400) | st.just(10**6))
+    def deliver_to_client(self, size: int) -> None:
+        for event, payload in self.deliver(self.client, self.to_client, size):
+            failed, expected = self.answers.pop(event.id)
+            del self.asked[event.id]
+            assert (str(event.error) if failed else event.result) == (
+                f"no {event.id}" if failed else {"n": event.id}
+            )
+            assert payload == expected
+            self.seen += 1
+
+    def deliver(self, end: Any, pipe: bytearray, size: int) -> list[tuple[Any, bytes]]:
+        """Move bytes to one end as an adapter would, in place where it can; gives headers with their payloads."""
+        whole = list[tuple[Any, bytes]]()
+        room = end.payload_room()
+        if room is not None:
+            size = min(size, len(room), len(pipe))
+            room[:size] = pipe[:size]
+            end.payload_received(size)
+        else:
+            size = min(size, len(pipe))
+            end.receive_data(memoryview(bytes(pipe[:size])))
+        del pipe[:size]
+        while (event := end.next_event()) is not None:
+            if isinstance(event, PayloadReceived):
+                header, target = self.targets.pop(end)
+                assert header.id == event.id
+                whole.append((header, bytes(target)))
+            elif event.payload_size:
+                self.targets[end] = event, bytearray(event.payload_size)
+                end.accept_payload(memoryview(self.targets[end][1]))
+            else:
+                whole.append((event, b""))
+        return whole
+
+    @invariant()
+    def counts_agree(self) -> None:
+        assert self.client.in_flight >= len(self.asked) - (self.client in self.targets)
+        assert self.server.in_flight == len(self.arrived) + (self.server in self.targets)
+        assert self.server.mid_frame or not self.targets.get(self.server)
+
+    def teardown(self) -> None:
+        while self.to_server or self.arrived or self.to_client:
+            if self.to_server:
+                self.deliver_to_server(10**6)
+            if self.arrived:
+                self.answer(0, 1, False)
+            if self.to_client:
+                self.deliver_to_client(10**6)
+        assert not self.asked
+        assert not self.answers
+        assert self.client.in_flight == self.server.in_flight == 0
+        assert not self.client.mid_frame
+        assert not self.server.mid_frame
+
+
+MACHINE: Final = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_conversation_delivers_everything_once() -> None:
+    """Pipelined requests, payloads both ways, replies that overtake, any cuts: each gets its own answer, once."""
+    run_state_machine_as_test(Conversation, settings=MACHINE)
+
+
+def test_conversation_finds_a_planted_bug() -> None:
+    """A server that mixes up the payloads' ids, only when two requests overlap, is found out."""
+
+    class Confused(ServerConnection):
+        def send_result(self, request_id: int, result: Any, payload_size: int = 0) -> bytes:
+            if self.in_flight > 1:
+                other = next(iter(self._open))
+                return super().send_result(other, result, payload_size)
+            return super().send_result(request_id, result, payload_size)
+
+    class Planted(Conversation):
+        server_type = Confused
+
+    unshrunk = settings(MACHINE, phases=[Phase.generate])
+    with pytest.raises((AssertionError, KeyError, LocalProtocolError)):
+        run_state_machine_as_test(Planted, settings=unshrunk)

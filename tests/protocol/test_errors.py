@@ -1,0 +1,84 @@
+"""Errors: codes, numbers, classes and the wire agree."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from keyholt_protocol import errors
+from keyholt_protocol.errors import (
+    ERRORS,
+    AgentUnreachableError,
+    ErrorCode,
+    InternalError,
+    KeyholtError,
+    LockedError,
+    error_from_wire,
+)
+
+# Given once and never again: a client in another language may have these numbers and names built in.
+NUMBERS = {
+    "invalid_request": 1, "unsupported": 2, "uninitialised": 3, "locked": 4, "unlock_failed": 5, "denied": 6,
+    "not_found": 7, "already_exists": 8, "conflict": 9, "too_large": 10, "resource_exhausted": 11,
+    "rate_limited": 12, "deadline_exceeded": 13, "token_unavailable": 14, "store_unavailable": 15,
+    "audit_unavailable": 16, "integrity": 17, "internal": 18,
+}  # fmt: skip
+
+
+def test_numbers_and_names_stay() -> None:
+    """Codes that have been given keep their numbers."""
+    assert {name: int(cls.code) for name, cls in ERRORS.items()} == NUMBERS
+
+
+def test_every_class_has_a_code_of_its_own() -> None:
+    """Every error class of the module is on the wire under its own code, but the client's one."""
+    classes = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, KeyholtError)}
+    assert classes - {KeyholtError} == {*ERRORS.values(), AgentUnreachableError}
+    assert len({cls.code for cls in classes - {KeyholtError}}) == len(classes) - 1
+    assert {cls.code for cls in classes} == set(ErrorCode)
+
+
+def test_unreachable_is_never_on_the_wire() -> None:
+    """The client's own code cannot be mistaken for one that the agent sent."""
+    assert AgentUnreachableError.code.wire_name not in ERRORS
+    assert AgentUnreachableError.code >= 100
+    assert AgentUnreachableError.retryable
+
+
+@pytest.mark.parametrize("cls", [*ERRORS.values(), AgentUnreachableError])
+def test_error_says_what_to_do(cls: type[KeyholtError]) -> None:
+    """Every error has one sentence of meaning, which is its message where none is given."""
+    assert cls.meaning.endswith(".")
+    assert str(cls()) == cls.meaning
+    assert str(cls("the words")) == "the words"
+    assert type(cls.retryable) is bool
+    assert cls.__name__ == "".join(word.title() for word in cls.code.wire_name.split("_")) + "Error"
+
+
+@pytest.mark.parametrize("cls", ERRORS.values())
+def test_error_survives_the_wire(cls: type[KeyholtError]) -> None:
+    """From its name on the wire comes the same class, with message and id."""
+    error = error_from_wire(cls.code.wire_name, "the words", 7)
+    assert (type(error), str(error), error.request_id, error.retryable) == (
+        cls,
+        "the words",
+        7,
+        cls.retryable,
+    )
+
+
+def test_unknown_code_is_internal_and_keeps_what_the_agent_says() -> None:
+    """A newer agent's code is not understood, but whether a retry helps is."""
+    for retryable in (True, False):
+        error = error_from_wire("out_of_cheese", "redo from start", 7, retryable=retryable)
+        assert (type(error), error.retryable) == (InternalError, retryable)
+    assert not InternalError.retryable
+
+
+def test_agent_s_word_on_a_retry_stays_with_its_error() -> None:
+    """One error that may be retried does not change the others of its class."""
+    assert error_from_wire("locked", "", retryable=True).retryable
+    assert not LockedError().retryable
+    assert pickle.loads(pickle.dumps(LockedError("x"))).code is ErrorCode.LOCKED

@@ -1,0 +1,83 @@
+"""The registry: complete, and of one piece with messages, limits and errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from keyholt_protocol import messages
+from keyholt_protocol.codec import from_map, to_map
+from keyholt_protocol.errors import ERRORS, InvalidRequestError
+from keyholt_protocol.limits import HELLO_OPERATION, MAX_PAYLOAD
+from keyholt_protocol.operations import ANY_OPERATION, HELLO, OPERATIONS, Needs, Operation, Permission
+
+ALL = list(OPERATIONS.values())
+
+
+@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)
+def test_descriptor_is_sound(operation: Operation[Any, Any]) -> None:
+    """A name ``domain.verb``, a sentence, a payload exactly where there is a limit, and no error named twice."""
+    assert re.fullmatch(r"[a-z]+\.[a-z]+", operation.name)
+    assert operation.summary.endswith(".")
+    assert operation.summary.count("\n") == 0
+    assert (operation.payload is not None) == (operation.max_payload > 0)
+    assert operation.max_payload <= MAX_PAYLOAD
+    assert not operation.errors & ANY_OPERATION
+    assert {code.wire_name for code in operation.errors | ANY_OPERATION} <= ERRORS.keys()
+    assert operation.request.__name__.removesuffix("Request") == operation.result.__name__.removesuffix(
+        "Result"
+    )
+
+
+def test_operations_of_the_design_are_there() -> None:
+    """The names of this version; one that was given is never taken away within it."""
+    assert list(OPERATIONS) == [
+        "session.hello", "store.init", "agent.status", "agent.unlock", "agent.lock", "slot.list", "slot.add",
+        "slot.remove", "secret.put", "secret.get", "secret.list", "secret.history", "secret.delete",
+        "secret.undelete", "secret.destroy",
+    ]  # fmt: skip
+    assert all(OPERATIONS[name].name == name for name in OPERATIONS)
+
+
+def test_every_message_belongs_to_an_operation() -> None:
+    """No message is left over, and none serves two operations."""
+    used = [cls for operation in ALL for cls in (operation.request, operation.result)]
+    parts = {messages.SecretInfo, messages.SlotInfo, messages.VersionInfo}
+    assert len(set(used)) == len(used)
+    assert {*used, *parts} == {getattr(messages, name) for name in messages.__all__}
+
+
+@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)
+def test_codec_can_carry_the_messages(operation: Operation[Any, Any]) -> None:
+    """The codec knows every field type of every message, before the first request of that kind comes."""
+    for cls in (operation.request, operation.result):
+        try:
+            assert to_map(from_map(cls, {})) == {}
+        except InvalidRequestError as error:
+            assert "is missing" in str(error)
+
+
+def test_what_changes_the_store_is_not_simply_repeated() -> None:
+    """A request that a client repeats by itself leaves the same behind done twice as once."""
+    unrepeatable = {operation.name for operation in ALL if not operation.repeatable}
+    assert unrepeatable == {operation.name for operation in ALL if operation.mutates} - {
+        "agent.lock",
+        "secret.destroy",
+    }
+
+
+def test_secrets_are_for_the_unlocked_agent_only() -> None:
+    """Every operation on secrets needs the unlocked agent; reading needs another permission than writing."""
+    for operation in ALL:
+        if operation.name.startswith("secret."):
+            assert operation.needs is Needs.UNLOCKED
+            assert operation.permission in {Permission.LIST, Permission.READ, Permission.WRITE}
+            assert (operation.permission is Permission.WRITE) == operation.mutates
+
+
+def test_hello_is_the_operation_that_a_connection_waits_for() -> None:
+    """The connection's constant and the registry name the same operation."""
+    assert HELLO.name == HELLO_OPERATION
+    assert HELLO.needs is Needs.NOTHING
