@@ -1,0 +1,93 @@
+"""When an unlocked agent locks itself: after a time without use, and after a time in any case.
+
+- The decision is pure: ``deadline`` from two instants and two durations.
+- Time is CLOCK_BOOTTIME, which goes on while a laptop sleeps: it wakes up locked. trio's own clock stands
+  still meanwhile, so the loop sleeps in short stretches and looks again.
+- A request asks ``expired`` as well, so that no key is used in the moments between deadline and loop.
+
+It does not lock: it calls what it was given.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AutoLock", "boottime", "deadline"]
+
+STRETCH: Final = 5.0
+"""Seconds. How long past its deadline an agent that slept may stay unlocked without a request."""
+
+
+def boottime() -> float:
+    """Seconds since boot, time asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def deadline(unlocked_at: float, last_used: float, idle_timeout: float, max_lifetime: float) -> float:
+    """The instant at which to lock; infinity for never. A duration of 0 means no limit of that kind."""
+    idle = last_used + idle_timeout if idle_timeout else math.inf
+    life = unlocked_at + max_lifetime if max_lifetime else math.inf
+    return min(idle, life)
+
+
+class AutoLock:
+    """The deadline of one agent.
+
+    Args:
+        idle_timeout: seconds without use; 0 for no such limit.
+        max_lifetime: seconds since the unlock; 0 for no such limit.
+        clock: seconds that only rise and count time asleep.
+    """
+
+    def __init__(
+        self, idle_timeout: float, max_lifetime: float, clock: Callable[[], float] = boottime
+    ) -> None:
+        self._idle_timeout = idle_timeout
+        self._max_lifetime = max_lifetime
+        self._clock = clock
+        self._unlocked_at: float | None = None
+        self._last_used = -math.inf
+        self._armed = trio.Event()
+
+    @property
+    def deadline(self) -> float:
+        """The instant at which the agent locks; infinity while it is locked, or for never."""
+        if self._unlocked_at is None:
+            return math.inf
+        return deadline(self._unlocked_at, self._last_used, self._idle_timeout, self._max_lifetime)
+
+    def unlocked(self) -> None:
+        """The agent was unlocked: both durations begin now."""
+        self._unlocked_at = self._last_used = self._clock()
+        self._armed.set()
+
+    def locked(self) -> None:
+        """The agent was locked, by whomever."""
+        self._unlocked_at = None
+
+    def used(self) -> None:
+        """A key was used: the idle time begins anew."""
+        self._last_used = self._clock()
+
+    def expired(self) -> bool:
+        """Whether the deadline has passed: then lock before anything else."""
+        return self._clock() >= self.deadline
+
+    async def run(self, lock: Callable[[], object]) -> None:
+        """Call ``lock`` whenever the deadline has passed, for ever."""
+        while True:
+            if self._unlocked_at is None:
+                self._armed = trio.Event()
+                await self._armed.wait()
+            elif self.expired():
+                self.locked()
+                lock()
+            else:
+                await trio.sleep(max(0.0, min(self.deadline - self._clock(), STRETCH)))

@@ -1,0 +1,213 @@
+"""The envelope: one sealed record, AES-256-GCM under a key that its header names.
+
+A record is ``header | nonce | ciphertext | tag``, integers big-endian:
+
+======  =====  ==============  ==================================================================
+offset  bytes  field           meaning
+======  =====  ==============  ==================================================================
+0       4      magic           ``KHLT``
+4       1      suite           1: AES-256-GCM with a random 96-bit nonce (NIST SP 800-38D, 8.2.2)
+5       1      type            what is sealed, a ``RecordType``
+6       16     key id          of the key that seals; zeroes for the data key in the same row
+22      4      key version     of that key; 0 with a key id of zeroes
+26      4      record version  of the sealed thing: a secret's version, a master key's version
+30      12     nonce           random, never chosen
+42      n      ciphertext      as long as the plaintext
+42+n    16     tag
+======  =====  ==============  ==================================================================
+
+The additional authenticated data is the header, then the ``Context``:
+
+=====  =================================================================
+bytes  field
+=====  =================================================================
+16     store id
+4      length of the path in bytes
+..     path, UTF-8
+4      length of the metadata in bytes
+..     metadata, may be empty
+=====  =================================================================
+
+What must hold:
+
+- The key is chosen by the header, never by trial; an unknown magic, suite or type is refused.
+- Whatever differs from what was sealed (a bit, the path, the version, the store) is ``IntegrityError``,
+  and the target holds zeroes: ``decrypt_into`` by itself leaves unauthenticated bytes there.
+- An AEAD object lives for one operation: while it lives it keeps copies of the key in ordinary memory.
+- Nonces are random, so a key must not seal more than 2^32 records; ``hierarchy`` keeps far below.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple, NewType
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyholt_agent.memory import wipe
+from keyholt_protocol.errors import IntegrityError
+
+__all__ = [
+    "ANONYMOUS_KEY",
+    "ID_SIZE",
+    "KEY_SIZE",
+    "OVERHEAD",
+    "Context",
+    "Header",
+    "HeaderFields",
+    "RecordType",
+    "bind",
+    "key_reference",
+    "make_header",
+    "open_into",
+    "plaintext_size",
+    "read_header",
+    "seal",
+]
+
+KEY_SIZE: Final = 32
+"""Bytes of every symmetric key: AES-256."""
+
+ID_SIZE: Final = 16
+"""Bytes of a key id, a keyslot's id and a store id."""
+
+ANONYMOUS_KEY: Final = bytes(ID_SIZE)
+"""The key id of a record that is sealed by the data key in the same row."""
+
+_MAGIC: Final = b"KHLT"
+_SUITE_AES_256_GCM: Final = 1
+_HEADER: Final = struct.Struct(">4sBB16sII")
+_HEADER_SIZE: Final = _HEADER.size
+_NONCE_SIZE: Final = 12
+_TAG_SIZE: Final = 16
+_BODY: Final = _HEADER_SIZE + _NONCE_SIZE
+_LENGTH: Final = struct.Struct(">I")
+
+OVERHEAD: Final = _BODY + _TAG_SIZE
+"""Bytes by which a record is longer than its plaintext."""
+
+_SHORT: Final = 4096
+"""Bytes of a record up to which slicing copies rather than refers."""
+
+Header = NewType("Header", bytes)
+"""The 30 bytes that a record begins with; made by ``make_header``."""
+
+Context = NewType("Context", bytes)
+"""Where a record belongs, in the encoding of the module's second table; made by ``bind``."""
+
+
+class RecordType(IntEnum):
+    """What a record seals. The number is stored: it is never reused."""
+
+    SECRET_VALUE = 1
+    DATA_KEY = 2
+    MASTER_KEY = 3
+    ROOT_KEY = 4
+
+
+class HeaderFields(NamedTuple):
+    """What a record says of itself.
+
+    Attributes:
+        type: what is sealed.
+        key_id: of the key that seals, 16 bytes.
+        key_version: of that key.
+        record_version: of the sealed thing.
+    """
+
+    type: RecordType
+    key_id: bytes
+    key_version: int
+    record_version: int
+
+
+def make_header(kind: RecordType, key_id: bytes, key_version: int, record_version: int) -> Header:
+    """The header of a record; see ``HeaderFields`` for the arguments."""
+    return Header(_HEADER.pack(_MAGIC, _SUITE_AES_256_GCM, kind, key_id, key_version, record_version))
+
+
+def bind(store_id: bytes, path: str, metadata: bytes = b"") -> Context:
+    """The context of a record: the store, the place in it, and what is stored beside it in clear."""
+    encoded = path.encode()
+    return Context(
+        b"".join((store_id, _LENGTH.pack(len(encoded)), encoded, _LENGTH.pack(len(metadata)), metadata))
+    )
+
+
+def seal(key: memoryview, header: Header, context: Context, plaintext: memoryview) -> bytes:
+    """The record of a plaintext under a 32-byte key that ``header`` names."""
+    nonce = os.urandom(_NONCE_SIZE)
+    return b"".join((header, nonce, AESGCM(key).encrypt(nonce, plaintext, header + context)))
+
+
+def open_into(key: memoryview, record: bytes, context: Context, expected: Header, target: memoryview) -> None:
+    """Open a record whose header must be ``expected`` and whose plaintext must be as long as ``target``.
+
+    Raises:
+        IntegrityError: the record is not what was sealed in this place; ``target`` is all zeroes.
+    """
+    if len(record) - OVERHEAD != len(target) or not record.startswith(expected):
+        wipe(target)
+        raise _mismatch(record, expected)
+    # Ciphertext may be copied, and for a short one a copy is cheaper than a view.
+    sealed = record[_BODY:] if len(record) <= _SHORT else memoryview(record)[_BODY:]
+    try:
+        AESGCM(key).decrypt_into(record[_HEADER_SIZE:_BODY], sealed, expected + context, target)
+    except InvalidTag:
+        wipe(target)
+        raise IntegrityError from None
+
+
+def plaintext_size(record: bytes) -> int:
+    """Bytes of what a record seals.
+
+    Raises:
+        IntegrityError: the record is too short to be one.
+    """
+    size = len(record) - OVERHEAD
+    if size < 0:
+        raise IntegrityError(f"a sealed record of {len(record)} bytes is cut short; restore a backup")
+    return size
+
+
+def read_header(record: bytes) -> HeaderFields:
+    """A record's header, not yet authenticated: it says which key to open the record with.
+
+    Raises:
+        IntegrityError: too short, or a magic, suite or type that this agent does not know.
+    """
+    plaintext_size(record)
+    magic, suite, kind, key_id, key_version, record_version = _HEADER.unpack_from(record)
+    if magic != _MAGIC:
+        raise IntegrityError("a sealed record does not begin as one; restore a backup")
+    if suite != _SUITE_AES_256_GCM:
+        raise IntegrityError(f"a sealed record names cipher suite {suite}, unknown to this agent")
+    try:
+        return HeaderFields(RecordType(kind), key_id, key_version, record_version)
+    except ValueError:
+        raise IntegrityError(f"a sealed record names type {kind}, unknown to this agent") from None
+
+
+def key_reference(record: bytes) -> tuple[bytes, int]:
+    """The id and version of the key that a record names. ``open_into`` checks the rest of the header.
+
+    Raises:
+        IntegrityError: the record is too short to be one.
+    """
+    plaintext_size(record)
+    _, _, _, key_id, key_version, _ = _HEADER.unpack_from(record)
+    return key_id, key_version
+
+
+def _mismatch(record: bytes, expected: Header) -> IntegrityError:
+    found = read_header(record)
+    _, _, *wanted = _HEADER.unpack(expected)
+    if record.startswith(expected):
+        return IntegrityError(f"a sealed record of {len(record)} bytes has a wrong length; restore a backup")
+    different = [name for name, one, other in zip(found._fields, found, wanted, strict=True) if one != other]
+    return IntegrityError(
+        f"a sealed record has another {', '.join(different)} than its place asks for; restore a backup"
+    )

@@ -1,0 +1,285 @@
+"""The arena: one stretch of locked memory, handed out in slots.
+
+What must hold (``tests/agent/memory/test_arena_machine.py`` proves it against a model):
+
+- Slots never overlap, and lie within the arena.
+- A slot is all zeroes when it is handed out, and zeroed when it comes back, however it comes back.
+- Free runs that touch are joined, so all space returns when all slots have.
+- The lowest run that fits is taken: pages that were never needed are never touched, and cost nothing.
+- Any thread may allocate and release. A slot that is dropped without ``release`` is zeroed, comes back
+  and warns ``ResourceWarning``: it is a bug, not a leak.
+
+It does not lock pages (``backing``), and gives no slot that outgrows or outlives the arena. A memoryview
+sliced from ``LockedBuffer.view`` is the caller's to drop before ``release``: it would see the next slot.
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from keyholt_agent.memory import syscalls
+from keyholt_agent.memory.backing import (
+    PAGE,
+    Backend,
+    BackendChoice,
+    Backing,
+    LockedMemoryError,
+    memlock_limit,
+    open_backing,
+)
+from keyholt_agent.memory.guard import Guarded, wipe
+from keyholt_protocol.errors import ResourceExhaustedError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Arena", "ArenaUsage", "LockedBuffer", "MemorySettings"]
+
+DEFAULT_SIZE: Final = 32 * 1024 * 1024
+"""Bytes. Two payloads of the largest size in flight; pages that are not used are not resident."""
+
+MINIMUM_SIZE: Final = 1024 * 1024
+"""Bytes. Less than this serves no useful number of connections, so the agent refuses to start."""
+
+LIMIT_MARGIN: Final = 64 * 1024
+"""Bytes of RLIMIT_MEMLOCK left alone by the automatic size, for locks that libraries take."""
+
+_GRANULE_BITS: Final = 6
+_GRANULE: Final = 1 << _GRANULE_BITS
+"""Bytes. What slots are rounded up to: a cache line, so that no two slots share one."""
+
+_SMALL: Final = 4096
+"""Bytes up to which zeroing from a fresh ``bytes`` is faster than ``wipe``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings:
+    """The ``[memory]`` section.
+
+    Attributes:
+        backend: the kind of locked memory; ``auto`` takes the best one there is.
+        size: bytes of the arena; None for ``DEFAULT_SIZE``, or what RLIMIT_MEMLOCK leaves of it.
+    """
+
+    backend: BackendChoice = "auto"
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArenaUsage:
+    """How full the arena is: ``size``, ``used`` and ``peak`` in bytes, ``slots`` handed out."""
+
+    backend: Backend
+    size: int
+    used: int
+    peak: int
+    slots: int
+
+
+class LockedBuffer(Guarded):
+    """One slot of the arena; zeroed and returned by ``release`` or at the end of a ``with``.
+
+    Attributes:
+        view: exactly the bytes asked for, writable; raises ``ValueError`` once released.
+    """
+
+    __slots__ = ("_arena", "_granules", "_start", "view")
+
+    view: memoryview
+
+    def __init__(self, arena: Arena, start: int, granules: int, view: memoryview) -> None:
+        self._arena: Arena | None = arena
+        self._start = start
+        self._granules = granules
+        self.view = view
+
+    @property
+    def address(self) -> int:
+        """Of the first byte, for system calls and C libraries; ``ValueError`` once released."""
+        if self._arena is None:
+            raise ValueError("the LockedBuffer was released")
+        return self._arena.address + (self._start << _GRANULE_BITS)
+
+    def release(self) -> None:
+        """Zero the slot and return it to the arena; again is harmless.
+
+        Raises:
+            BufferError: C code still holds the view. The slot is zeroed and stays out of use.
+        """
+        arena = self._arena
+        if arena is not None:
+            view = self.view
+            size = len(view)
+            if size <= _SMALL:
+                view[:] = bytes(size)
+            else:
+                wipe(view)
+            view.release()
+            self._arena = None
+            arena.take_back(self._start, self._granules)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __enter__(self) -> LockedBuffer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return "<LockedBuffer released>" if self._arena is None else f"<LockedBuffer {len(self.view)} bytes>"
+
+    def __del__(self) -> None:
+        arena = self._arena
+        if arena is not None:
+            # The collector may run this in the middle of an allocation, so it takes no lock: the slot
+            # is noted, and the next allocation takes it back.
+            wipe(self.view)
+            arena.abandoned.append((self._start, self._granules))
+            warnings.warn("a LockedBuffer was dropped without release()", ResourceWarning, stacklevel=2)
+
+
+class Arena(Guarded):
+    """A first-fit allocator with joining of free runs over one backing. See the module for its rules."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backend: Final = backing.backend
+        self.address: Final = backing.address
+        self._view: Final = backing.view
+        self._total: Final = len(backing.view) >> _GRANULE_BITS
+        self._lock: Final = Lock()
+        # Free runs by rising start, and the length of each; both counted in granules. Two runs never touch.
+        self._starts: Final = [0]
+        self._lengths: Final = [self._total]
+        self._used = 0
+        self._peak = 0
+        self._slots = 0
+        self._closed = False
+        self.abandoned: Final[deque[tuple[int, int]]] = deque()
+
+    @classmethod
+    def open(cls, settings: MemorySettings) -> Arena:
+        """Lock memory as the settings say.
+
+        Raises:
+            LockedMemoryError: it cannot be had; the message names the limit and the remedy.
+        """
+        if settings.size is not None:
+            _require_minimum(settings.size)
+            return cls(open_backing(settings.backend, settings.size))
+        try:
+            # The kernel decides, and not a reading of limits and capabilities, whether this fits.
+            return cls(open_backing(settings.backend, DEFAULT_SIZE))
+        except LockedMemoryError:
+            limit = memlock_limit()
+            if limit is None or not MINIMUM_SIZE + LIMIT_MARGIN <= limit < DEFAULT_SIZE + LIMIT_MARGIN:
+                return cls(open_backing(settings.backend, MINIMUM_SIZE))
+        return cls(open_backing(settings.backend, (limit - LIMIT_MARGIN) // PAGE * PAGE))
+
+    @property
+    def usage(self) -> ArenaUsage:
+        """How full the arena is now."""
+        with self._lock:
+            self._reclaim()
+            return ArenaUsage(
+                backend=self._backend,
+                size=self._total << _GRANULE_BITS,
+                used=self._used << _GRANULE_BITS,
+                peak=self._peak << _GRANULE_BITS,
+                slots=self._slots,
+            )
+
+    def allocate(self, size: int) -> LockedBuffer:
+        """A zeroed slot of ``size`` bytes (0 allowed), the caller's to release.
+
+        Raises:
+            ResourceExhaustedError: no free run is long enough; the message says which limit to raise.
+        """
+        if size < 0:
+            raise ValueError("a slot cannot have a negative size")
+        granules = (size + _GRANULE - 1) >> _GRANULE_BITS or 1
+        with self._lock:
+            if self.abandoned:
+                self._reclaim()
+            lengths = self._lengths
+            for index, length in enumerate(lengths):  # noqa: B007
+                if length >= granules:
+                    break
+            else:
+                raise self._exhausted(size)
+            start = self._starts[index]
+            if length == granules:
+                del self._starts[index], lengths[index]
+            else:
+                self._starts[index] = start + granules
+                lengths[index] = length - granules
+            self._slots += 1
+            used = self._used = self._used + granules
+            if used > self._peak:  # noqa: PLR1730 (a call of max() costs more than the rest of this line)
+                self._peak = used
+        offset = start << _GRANULE_BITS
+        return LockedBuffer(self, start, granules, self._view[offset : offset + size])
+
+    def allocate_random(self, size: int) -> LockedBuffer:
+        """A slot of ``size`` random bytes, written by the kernel straight into it."""
+        buffer = self.allocate(size)
+        syscalls.fill_random(buffer.address, size)
+        return buffer
+
+    def take_back(self, start: int, granules: int) -> None:
+        """Return a zeroed run to the free ones; ``LockedBuffer.release`` calls this, nobody else."""
+        with self._lock:
+            self._join(start, granules)
+
+    def close(self) -> None:
+        """Zero everything and let go of the pages, unmapped with the last view; again is harmless."""
+        if not self._closed:
+            self._closed = True
+            wipe(self._view)
+            self._view.release()
+
+    def __repr__(self) -> str:
+        return f"<Arena {self._backend} {self._total << _GRANULE_BITS} bytes>"
+
+    def _join(self, start: int, granules: int) -> None:
+        starts, lengths = self._starts, self._lengths
+        self._slots -= 1
+        self._used -= granules
+        index = bisect_left(starts, start)
+        if index < len(starts) and starts[index] == start + granules:
+            granules += lengths[index]
+            del starts[index], lengths[index]
+        if index and starts[index - 1] + lengths[index - 1] == start:
+            lengths[index - 1] += granules
+        else:
+            starts.insert(index, start)
+            lengths.insert(index, granules)
+
+    def _reclaim(self) -> None:
+        while self.abandoned:
+            self._join(*self.abandoned.popleft())
+
+    def _exhausted(self, size: int) -> ResourceExhaustedError:
+        free = self._total - self._used << _GRANULE_BITS
+        largest = max(self._lengths, default=0) << _GRANULE_BITS
+        return ResourceExhaustedError(
+            f"no locked memory for {size} bytes: {free} of {self._total << _GRANULE_BITS} bytes are free, "
+            f"{largest} in one piece; raise RLIMIT_MEMLOCK (`LimitMEMLOCK=` in the unit, `ulimit -l`) "
+            f"and `[memory] size`"
+        )
+
+
+def _require_minimum(size: int) -> None:
+    if size < MINIMUM_SIZE:
+        raise LockedMemoryError(
+            f"`[memory] size` is {size} bytes, less than the {MINIMUM_SIZE} bytes that the agent needs; "
+            f"raise it, or leave it out"
+        )

@@ -1,0 +1,100 @@
+"""The agent locks itself when it was not used, when it was unlocked for long, and after sleep."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from keyholt_agent.keys.autolock import STRETCH, AutoLock, boottime, deadline
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+@pytest.mark.parametrize(
+    "idle, life, expected",
+    [(10.0, 100.0, 60.0), (100.0, 30.0, 40.0), (0.0, 30.0, 40.0), (10.0, 0.0, 60.0), (0.0, 0.0, math.inf)],
+)
+def test_deadline(idle: float, life: float, expected: float) -> None:
+    """Unlocked at 10, used at 50: the earlier of both, and 0 is no limit."""
+    assert deadline(10.0, 50.0, idle, life) == expected
+
+
+def test_clock_is_boot_time() -> None:
+    """Time asleep counts."""
+    assert abs(boottime() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1.0
+
+
+async def test_idle_agent_locks_once(autojump_clock: MockClock) -> None:
+    """At the deadline, not before; use puts it off; nothing more happens until it is unlocked again."""
+    locks: list[float] = []
+    auto = AutoLock(30.0, 0.0, clock=trio.current_time)
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time() - start))
+        await trio.sleep(100)
+        assert locks == []
+        auto.unlocked()
+        await trio.sleep(20)
+        auto.used()
+        await trio.sleep(29)
+        assert locks == []
+        assert not auto.expired()
+        await trio.sleep(100)
+        assert locks == pytest.approx([150])
+        assert auto.deadline == math.inf
+        auto.unlocked()
+        await trio.sleep(31)
+        assert locks == pytest.approx([150, 279])
+        nursery.cancel_scope.cancel()
+
+
+async def test_used_agent_locks_at_the_end_of_its_life(autojump_clock: MockClock) -> None:
+    """However much it is used."""
+    locks: list[float] = []
+    auto = AutoLock(10.0, 60.0, clock=trio.current_time)
+    auto.unlocked()
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time() - start))
+        for _ in range(30):
+            await trio.sleep(2.5)
+            auto.used()
+        assert locks == pytest.approx([60])
+        nursery.cancel_scope.cancel()
+
+
+async def test_time_asleep_counts(autojump_clock: MockClock) -> None:
+    """The boot clock jumps while trio's stands still: expired at once, locked within a stretch."""
+    asleep = 0.0
+    locks: list[float] = []
+    auto = AutoLock(3600.0, 0.0, clock=lambda: trio.current_time() + asleep)
+    auto.unlocked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time()))
+        await trio.sleep(1)
+        assert not auto.expired()
+        asleep = 4000.0
+        assert auto.expired()
+        await trio.sleep(STRETCH)
+        assert len(locks) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_agent_that_was_locked_by_hand_is_left_alone(autojump_clock: MockClock) -> None:
+    """No second lock follows, and the next unlock begins a new life."""
+    locks: list[float] = []
+    auto = AutoLock(30.0, 0.0, clock=trio.current_time)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time()))
+        auto.unlocked()
+        await trio.sleep(10)
+        auto.locked()
+        await trio.sleep(100)
+        assert locks == []
+        assert not auto.expired()
+        nursery.cancel_scope.cancel()

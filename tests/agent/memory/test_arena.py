@@ -1,0 +1,210 @@
+"""The arena and its slots, one behaviour at a time; ``test_arena_machine`` proves the allocator."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import gc
+import pickle
+import struct
+import threading
+import warnings
+
+import pytest
+
+from keyholt_agent.memory import Arena, LockedMemoryError, MemorySettings
+from keyholt_agent.memory.guard import wipe
+from keyholt_protocol.errors import ResourceExhaustedError
+
+SIZE = 64 * 1024
+
+
+def test_slot_has_exactly_the_size_asked_for(arena: Arena) -> None:
+    """Zero, one, a granule and its neighbours, and the whole arena."""
+    for size in (0, 1, 63, 64, 65, 4096, 4097, SIZE):
+        with arena.allocate(size) as buffer:
+            assert len(buffer) == len(buffer.view) == size
+            assert buffer.view.format == "B"
+            assert not buffer.view.readonly
+
+
+def test_slot_is_zeroed_when_released(arena: Arena) -> None:
+    """What was written is gone from the pages themselves, for small slots and large ones."""
+    for size in (1, 48, 4096, 5000, SIZE):
+        buffer = arena.allocate(size)
+        address = buffer.address
+        buffer.view[:] = b"\xa5" * size
+        assert ctypes.string_at(address, size) == b"\xa5" * size
+        buffer.release()
+        assert ctypes.string_at(address, size) == bytes(size)
+
+
+def test_released_slot_cannot_be_used(arena: Arena) -> None:
+    """View, length and address raise; releasing again is harmless; the repr says so."""
+    buffer = arena.allocate(48)
+    buffer.release()
+    buffer.release()
+    with pytest.raises(ValueError, match="released"):
+        buffer.view[0]
+    with pytest.raises(ValueError, match="released"):
+        len(buffer)
+    with pytest.raises(ValueError, match="released"):
+        _ = buffer.address
+    assert repr(buffer) == "<LockedBuffer released>"
+    assert arena.usage.slots == 0
+
+
+def test_slot_that_c_code_holds_is_not_given_out_again(arena: Arena) -> None:
+    """Releasing it raises and zeroes; it comes back once the holder let go."""
+    buffer = arena.allocate(48)
+    buffer.view[:] = b"\xa5" * 48
+    held = struct.iter_unpack("48s", buffer.view)
+    with pytest.raises(BufferError):
+        buffer.release()
+    assert next(held) == (bytes(48),)
+    assert arena.usage.slots == 1
+    del held
+    buffer.release()
+    assert arena.usage.slots == 0
+
+
+def test_repr_hides_the_value_and_copies_are_refused(arena: Arena) -> None:
+    """Only the length shows; pickle, copy, deepcopy and ordering raise TypeError."""
+    with arena.allocate(7) as buffer:
+        buffer.view[:] = b"s3cr3t!"
+        assert repr(buffer) == "<LockedBuffer 7 bytes>"
+        for refused in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="key material"):
+                refused(buffer)
+            with pytest.raises(TypeError, match="key material"):
+                refused(arena)
+        with pytest.raises(TypeError):
+            sorted([buffer, buffer])  # type: ignore[type-var]
+
+
+def test_dropped_slot_comes_back_zeroed_with_a_warning(arena: Arena) -> None:
+    """A slot that nobody released is a bug that is told, and neither a leak nor a value left behind."""
+    buffer = arena.allocate(48)
+    address = buffer.address
+    buffer.view[:] = b"\xa5" * 48
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del buffer
+        gc.collect()
+    assert [warning.category for warning in caught] == [ResourceWarning]
+    assert ctypes.string_at(address, 48) == bytes(48)
+    assert arena.usage.slots == arena.usage.used == 0
+
+
+@pytest.mark.parametrize("size", [SIZE + 1, 2**40])
+def test_larger_than_the_arena_is_refused_with_the_remedy(arena: Arena, size: int) -> None:
+    """The sentence says what was asked, what is free and what to raise; nothing changes."""
+    with pytest.raises(ResourceExhaustedError) as refusal:
+        arena.allocate(size)
+    said = str(refusal.value)
+    assert said.startswith(f"no locked memory for {size} bytes: {SIZE} of {SIZE} bytes are free")
+    assert all(part in said for part in ("RLIMIT_MEMLOCK", "LimitMEMLOCK=", "`ulimit -l`", "`[memory] size`"))
+    assert arena.usage.used == 0
+
+
+def test_full_arena_says_what_is_left(arena: Arena) -> None:
+    """Free space in pieces is told apart from free space in one piece."""
+    slots = [arena.allocate(SIZE // 4) for _ in range(4)]
+    slots[0].release()
+    slots[2].release()
+    with pytest.raises(
+        ResourceExhaustedError, match=f"{SIZE // 2} of {SIZE} bytes are free, {SIZE // 4} in one"
+    ):
+        arena.allocate(SIZE // 2)
+    slots[1].release()
+    arena.allocate(SIZE // 2).release()
+    slots[3].release()
+
+
+def test_negative_size_is_a_mistake_of_the_caller(arena: Arena) -> None:
+    """It is refused before the free runs are looked at."""
+    with pytest.raises(ValueError, match="negative"):
+        arena.allocate(-1)
+    assert arena.usage.used == 0
+
+
+def test_random_slots_differ(arena: Arena) -> None:
+    """Filled whole, beyond the 256 bytes that the kernel gives without interruption; no two alike."""
+    with (
+        arena.allocate_random(32) as one,
+        arena.allocate_random(32) as other,
+        arena.allocate_random(1000) as long,
+    ):
+        assert one.view != other.view
+        assert all(any(long.view[start : start + 20]) for start in range(0, 1000, 20))
+
+
+def test_random_slot_of_no_bytes(arena: Arena) -> None:
+    """No bytes are no reason to fail."""
+    with arena.allocate_random(0) as buffer:
+        assert len(buffer) == 0
+
+
+def test_usage_counts_slots_and_remembers_the_peak(arena: Arena) -> None:
+    """Bytes are counted as they are taken, in granules of 64."""
+    with arena.allocate(65), arena.allocate(1):
+        usage = arena.usage
+        assert (usage.size, usage.used, usage.slots) == (SIZE, 192, 2)
+    usage = arena.usage
+    assert (usage.used, usage.peak, usage.slots) == (0, 192, 0)
+
+
+def test_close_zeroes_what_is_still_in_use(arena: Arena) -> None:
+    """No slot survives it with a value; late releases are harmless, and nothing is handed out any more."""
+    buffer = arena.allocate(48)
+    buffer.view[:] = b"\xa5" * 48
+    arena.close()
+    assert buffer.view == bytes(48)
+    buffer.release()
+    with pytest.raises(ValueError, match="released"):
+        arena.allocate(48)
+    arena.close()
+
+
+def test_threads_share_an_arena(arena: Arena) -> None:
+    """Four threads that allocate, fill, check and release never see each other's bytes."""
+    damaged: list[int] = []
+
+    def work(mark: int) -> None:
+        for round_ in range(300):
+            size = 1 + (round_ * 37 + mark) % 200
+            with arena.allocate(size) as buffer:
+                clean = not any(buffer.view)
+                buffer.view[:] = bytes([mark]) * size
+                if not clean or buffer.view != bytes([mark]) * size:
+                    damaged.append(mark)
+
+    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert damaged == []
+    assert arena.usage.used == 0
+
+
+def test_size_below_the_minimum_is_refused() -> None:
+    """A configured size that serves nobody is told before anything is locked."""
+    with pytest.raises(LockedMemoryError, match=r"`\[memory\] size` is 4096 bytes, less than the 1048576"):
+        Arena.open(MemorySettings(size=4096))
+
+
+def test_settings_decide_backend_and_size() -> None:
+    """What was set is what is had."""
+    arena = Arena.open(MemorySettings(backend="mlock", size=2 * 1024 * 1024))
+    assert (arena.usage.backend, arena.usage.size) == ("mlock", 2 * 1024 * 1024)
+    assert repr(arena) == "<Arena mlock 2097152 bytes>"
+    arena.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 200_000])
+def test_wipe_overwrites_all(size: int) -> None:
+    """Every byte, at and around its stride, and none beside."""
+    data = bytearray(b"\xa5" * (size + 2))
+    wipe(memoryview(data)[1 : size + 1])
+    assert data == b"\xa5" + bytes(size) + b"\xa5"
