@@ -1,0 +1,101 @@
+"""Makes a new store: under another name, whole and durable, and only then under its own.
+
+- A kill at any instant leaves no store or a whole one. What a killed attempt left is removed by the next.
+- An existing store is never touched: the directory is locked, so nobody else can make one meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, insert
+
+from keyholt_agent.store import key_rows
+from keyholt_agent.store.database import Database
+from keyholt_agent.store.home import StoreHome
+from keyholt_agent.store.records import StoreSeed
+from keyholt_agent.store.schema import APPLICATION_ID, store_meta
+from keyholt_protocol.errors import AlreadyExistsError
+
+__all__ = ["create_store"]
+
+DRAFT_SUFFIXES: Final = ("", "-journal", "-wal", "-shm")
+"""What SQLite may leave beside a database, and the database."""
+
+
+def create_store(home: StoreHome, seed: StoreSeed) -> None:
+    """Create the store in ``home``, which must be claimed.
+
+    Raises:
+        AlreadyExistsError: there is a store; it is left as it is.
+        sqlite3.Error, sqlalchemy.exc.DBAPIError, OSError: see ``errors.translate``; nothing is left behind.
+    """
+    if home.has_store():
+        raise AlreadyExistsError(f"there is a store in {home.directory} already")
+    remove_draft(home.draft)
+    try:
+        _build(home.draft, seed)
+        _sync(home.draft)
+        os.rename(home.draft, home.store)
+        _sync_entry(home)
+    except BaseException:
+        with suppress(OSError):
+            remove_draft(home.draft)
+        raise
+
+
+def remove_draft(draft: Path) -> None:
+    """Remove what an attempt that was killed left behind."""
+    for suffix in DRAFT_SUFFIXES:
+        Path(f"{draft}{suffix}").unlink(missing_ok=True)
+
+
+def _build(draft: Path, seed: StoreSeed) -> None:
+    # Made here rather than by SQLite, whose file mode would depend on the umask; its log copies the mode.
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    database = Database(draft)
+    try:
+        # A draft needs no journal of its own: an unfinished one is thrown away.
+        database.pragma("journal_mode=OFF")
+        database.pragma(f"application_id={APPLICATION_ID}")
+        with database.transaction() as connection:
+            _fill(connection, seed)
+        database.pragma("journal_mode=WAL")
+    finally:
+        database.close()
+
+
+def _fill(connection: Connection, seed: StoreSeed) -> None:
+    # alembic costs 11 MiB and 160 ms to import: only for a store that is made.
+    from keyholt_agent.store import migrate
+
+    migrate.upgrade(connection)
+    meta = {
+        "id": 1,
+        "store_id": seed.store_id,
+        "created": seed.created,
+        "slot_table_mac": seed.slot_table_mac,
+    }
+    connection.execute(insert(store_meta), meta)
+    key_rows.insert_slots(connection, seed.slots)
+    key_rows.insert_master_key(connection, seed.master_key)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_entry(home: StoreHome) -> None:
+    try:
+        home.sync()
+    except OSError:
+        # Not known to last, so not to be found again by somebody who was told that it failed.
+        home.store.unlink(missing_ok=True)
+        raise

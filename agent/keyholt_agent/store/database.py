@@ -1,0 +1,185 @@
+"""One SQLite connection to a store: how it is opened, checked, checkpointed and closed.
+
+- One connection, in the thread that made it, with SQLite's exclusive lock held throughout. Before 3.51.3
+  SQLite can corrupt a WAL when two connections write or checkpoint at once; this way no second one can,
+  and the WAL's index lives in memory (no ``-shm`` file).
+- ``synchronous=FULL``: a commit that returned has been through fdatasync.
+- Checkpoints are asked for here, never left to SQLite: its automatic one swallows its I/O errors.
+- Foreign exceptions leave this module as they are; ``errors.translate`` is applied by the callers.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import quote
+
+from sqlalchemy import Connection, create_engine, event, select
+from sqlalchemy.pool import NullPool
+
+from keyholt_agent.store.errors import StoreDamagedError, StoreNewerError, replaced_error
+from keyholt_agent.store.home import FileIdentity
+from keyholt_agent.store.schema import HEAD_REVISION, alembic_version, store_meta
+from keyholt_protocol.errors import StoreUnavailableError
+
+__all__ = ["Database"]
+
+WHOLE_CHECK_LIMIT: Final = 512 * 1024 * 1024
+"""Bytes of a store up to which every page is checked at each start (1.6 s/GB from memory); above it,
+every page is checked only after a failure, and structure alone at a start."""
+
+PAGE_CACHE_KIB: Final = 8 * 1024
+"""KiB of SQLite's own page cache: enough for the inner pages of a million secrets."""
+
+STATEMENTS: Final = 256
+"""Prepared statements kept by the driver; batches of different sizes are different statements."""
+
+PRAGMAS: Final = (
+    "locking_mode=EXCLUSIVE",
+    "synchronous=FULL",
+    "wal_autocheckpoint=0",
+    "secure_delete=ON",
+    "foreign_keys=ON",
+    "cell_size_check=ON",
+    "trusted_schema=OFF",
+    "temp_store=MEMORY",
+    f"cache_size=-{PAGE_CACHE_KIB}",
+)
+
+
+class Database:
+    """An open store; made, used and closed in one thread.
+
+    Attributes:
+        connection: for statements, inside ``transaction`` only.
+        identity: which file this is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Connect; use ``open`` for an existing store."""
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        # Parameters are ciphertext, but there is no need for them in a log either.
+        self._engine = create_engine(
+            "sqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True
+        )
+        event.listen(self._engine, "begin", _begin)
+        self.connection: Connection = self._engine.connect()
+        self.identity = FileIdentity.of(path)
+        self._wal_identity: FileIdentity | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, whole_check: bool = False) -> Self:
+        """Open an existing store, replay its log, check it, and migrate it if it is older.
+
+        Args:
+            path: the store.
+            whole_check: check every page, however large the store is.
+
+        Raises:
+            StoreNewerError, StoreDamagedError: it is refused, and unchanged.
+            sqlite3.Error, sqlalchemy.exc.DBAPIError, OSError: see ``errors.translate``.
+        """
+        database = cls(path)
+        try:
+            database.pragma("journal_mode=WAL")
+            database._verify(whole=whole_check or os.stat(path).st_size <= WHOLE_CHECK_LIMIT)
+            database.checkpoint()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection, None, None]:
+        """A transaction: committed and durable when the block ends, rolled back if it raises."""
+        with self.connection.begin():
+            yield self.connection
+
+    def check_identity(self) -> int:
+        """Make sure that the files at the store's names are still the ones that are open.
+
+        Returns:
+            The size of the log in bytes.
+
+        Raises:
+            StoreUnavailableError: somebody removed or replaced one; nothing written since is safe.
+        """
+        if FileIdentity.of(self._path) != self.identity:
+            raise replaced_error(self._path)
+        try:
+            log = os.stat(self._wal)
+        except FileNotFoundError:
+            log = None
+        if log is None or FileIdentity(log.st_dev, log.st_ino) != self._wal_identity:
+            raise replaced_error(self._wal)
+        return log.st_size
+
+    def checkpoint(self) -> None:
+        """Bring the whole log into the database, durably, and cut the log to nothing."""
+        row = self.pragma("wal_checkpoint(TRUNCATE)")
+        if row is None or row[0] != 0:
+            raise StoreUnavailableError(
+                f"{self._path} could not be checkpointed: another program has it open"
+            )
+        self._wal_identity = FileIdentity.of(self._wal)
+
+    def pragma(self, pragma: str) -> tuple[object, ...] | None:
+        """Run a pragma, outside any transaction, and return its first row."""
+        # Around SQLAlchemy, which would begin a transaction: a checkpoint may not run in one.
+        row: tuple[object, ...] | None = self._driver.execute(f"PRAGMA {pragma}").fetchone()
+        return row
+
+    def close(self) -> None:
+        """Close the connection; SQLite brings the log into the database if it can."""
+        self.connection.close()
+        self._engine.dispose()
+
+    def _connect(self) -> sqlite3.Connection:
+        # isolation_level None: the driver begins nothing by itself; SQLAlchemy's "begin" event does.
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path))}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=0,
+            cached_statements=STATEMENTS,
+        )
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        self._driver = connection
+        return connection
+
+    def _verify(self, *, whole: bool) -> None:
+        with self.transaction() as connection:
+            self._check_format(connection)
+            if connection.execute(select(store_meta.c.id)).scalars().all() != [1]:
+                raise StoreDamagedError(f"{self._path} has no identity row: restore a backup")
+        if whole and (found := self.pragma("quick_check(1)")) != ("ok",):
+            raise StoreDamagedError(f"{self._path} is damaged ({found}): restore a backup")
+
+    def _check_format(self, connection: Connection) -> None:
+        revision = self._revision(connection)
+        if revision == HEAD_REVISION:
+            return
+        # alembic costs 11 MiB and 160 ms to import: only for a store that needs it.
+        from keyholt_agent.store import migrate
+
+        if not migrate.knows(revision):
+            raise StoreNewerError(
+                f"{self._path} has format {revision!r}, newer than this program: run the newer keyholt-agent"
+            )
+        migrate.upgrade(connection)
+
+    def _revision(self, connection: Connection) -> str:
+        revisions = connection.execute(select(alembic_version.c.version_num)).scalars().all()
+        if len(revisions) != 1:
+            raise StoreDamagedError(f"{self._path} does not say which format it has: restore a backup")
+        return str(revisions[0])
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

@@ -1,0 +1,1 @@
+"""The store's migrations: alembic scripts, run by ``keyholt_agent.store.migrate``."""

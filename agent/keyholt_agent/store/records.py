@@ -1,0 +1,170 @@
+"""What goes into the store and comes out of it: frozen records, no behaviour.
+
+- Every ``bytes`` here is ciphertext, a wrapped key, a public parameter or a MAC: never a plaintext or a key.
+- None of it is in a ``repr`` all the same: long, and no use in a log.
+- Times are whole seconds since the epoch, given by the caller: the store reads no clock.
+- ``metadata`` is opaque here; whoever seals a value authenticates it with the value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "Custody",
+    "Head",
+    "KeyState",
+    "MasterKeyRow",
+    "NewVersion",
+    "SecretSummary",
+    "SecretVersion",
+    "SlotRow",
+    "SlotTable",
+    "StoreSeed",
+    "StoreStatistics",
+    "VersionSummary",
+]
+
+
+class KeyState(StrEnum):
+    """The states of a key version (NIST SP 800-57 part 1, section 7)."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    DECRYPT_ONLY = "decrypt_only"
+    COMPROMISED = "compromised"
+    DESTROYED = "destroyed"
+
+
+class Custody(StrEnum):
+    """Where a master key lives."""
+
+    SOFTWARE = "software"
+    TOKEN_WRAPPED = "token-wrapped"
+    TOKEN_RESIDENT = "token-resident"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """One version of a secret, as it is written.
+
+    Attributes:
+        version: 1 for a new path, else one more than the latest.
+        wrapped_key: the version's data key, wrapped under the master key named beside it.
+        value: the sealed value.
+        master_key_id: 16 bytes.
+    """
+
+    version: int
+    created: int
+    metadata: bytes = field(repr=False)
+    wrapped_key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+    master_key_id: bytes
+    master_key_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVersion:
+    """One version of a secret, as it is read; ``wrapped_key`` and ``value`` are None once destroyed."""
+
+    version: int
+    metadata: bytes = field(repr=False)
+    wrapped_key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
+
+    @property
+    def destroyed(self) -> bool:
+        return self.value is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a path stands: its latest version (0: never written), and since when it is deleted."""
+
+    latest: int
+    deleted_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSummary:
+    """A live secret in a listing; ``metadata`` is its latest version's."""
+
+    path: str
+    latest: int
+    metadata: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSummary:
+    """A version in a history."""
+
+    version: int
+    metadata: bytes = field(repr=False)
+    destroyed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotRow:
+    """A keyslot: ``header`` authenticates ``wrapped_root``, the MAC over all slots is in ``SlotTable``."""
+
+    name: str
+    kind: str
+    header: bytes = field(repr=False)
+    wrapped_root: bytes = field(repr=False)
+    created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotTable:
+    """All keyslots in their order, and the MAC that covers them; ``store_id`` is 16 bytes."""
+
+    store_id: bytes
+    mac: bytes = field(repr=False)
+    slots: tuple[SlotRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterKeyRow:
+    """One version of a master key; ``key_id`` is 16 bytes, ``wraps_reserved`` only ever grows."""
+
+    key_id: bytes
+    name: str
+    version: int
+    state: KeyState
+    custody: Custody
+    wrapped: bytes = field(repr=False)
+    wraps_reserved: int
+    created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSeed:
+    """What a new store starts with."""
+
+    store_id: bytes
+    created: int
+    slots: tuple[SlotRow, ...]
+    slot_table_mac: bytes = field(repr=False)
+    master_key: MasterKeyRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatistics:
+    """How much there is.
+
+    Attributes:
+        secrets: live paths.
+        versions: of live and deleted paths, destroyed ones too.
+        bytes: of the store file, once its log is brought in.
+        cache_bytes: in use, of at most ``cache_limit``.
+    """
+
+    secrets: int
+    deleted: int
+    versions: int
+    bytes: int
+    cache_entries: int
+    cache_bytes: int
+    cache_limit: int

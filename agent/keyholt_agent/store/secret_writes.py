@@ -1,0 +1,144 @@
+"""SQL that writes secrets: versions put set-wise, tombstones, destruction.
+
+- Every function runs inside the caller's transaction and checks before it writes: one that raises a
+  ``KeyholtError`` has changed nothing. ``put_secrets`` answers each request by itself.
+- No row is ever deleted here, and new rows go to the right edge of their tables (``schema`` says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from outcome import Error, Outcome, Value
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from keyholt_agent.store.errors import HeadMovedError
+from keyholt_agent.store.key_rows import master_key_rowids
+from keyholt_agent.store.records import NewVersion, SecretVersion
+from keyholt_agent.store.schema import data_key, secret, secret_version
+from keyholt_agent.store.secret_reads import (
+    NOTHING,
+    SecretRow,
+    deleted_error,
+    last_ids,
+    no_version_error,
+    secret_row,
+    secret_rows,
+)
+from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
+
+__all__ = ["delete_secret", "destroy_version", "put_secrets", "undelete_secret"]
+
+_ADVANCE: Final = (
+    update(secret)
+    .where(secret.c.id == bindparam("row"))
+    .values(latest=bindparam("new_latest"), deleted_at=None)
+)
+
+
+def put_secrets(
+    connection: Connection, puts: Sequence[tuple[str, NewVersion]]
+) -> list[Outcome[SecretVersion]]:
+    """Write versions, in order; each succeeds if it is the next of its path, else ``HeadMovedError``."""
+    rows = secret_rows(connection, (path for path, _ in puts))
+    masters = master_key_rowids(connection, {(new.master_key_id, new.master_key_version) for _, new in puts})
+    additions = _Additions(*last_ids(connection))
+    outcomes: list[Outcome[SecretVersion]] = []
+    for path, new in puts:
+        row = rows.get(path)
+        master = masters.get((new.master_key_id, new.master_key_version))
+        if new.version != (row.latest if row else 0) + 1:
+            outcomes.append(Error(HeadMovedError(path, row.head if row else NOTHING)))
+        elif master is None:
+            outcomes.append(Error(NotFoundError("there is no such master key version to put with")))
+        else:
+            rows[path] = additions.add(path, row, new, master)
+            outcomes.append(Value(_written(new)))
+    additions.write(connection)
+    return outcomes
+
+
+def delete_secret(connection: Connection, path: str, deleted_at: int) -> int:
+    """Put a tombstone on a live path; its versions stay. Returns the latest version."""
+    row = secret_row(connection, path)
+    if row.deleted_at is not None:
+        raise deleted_error(path)
+    connection.execute(update(secret).where(secret.c.id == row.id).values(deleted_at=deleted_at))
+    return row.latest
+
+
+def undelete_secret(connection: Connection, path: str) -> int:
+    """Take the tombstone away. Returns the latest version, which is in force again."""
+    row = secret_row(connection, path)
+    if row.deleted_at is None:
+        raise AlreadyExistsError(f"the secret {path!r} is not deleted")
+    connection.execute(update(secret).where(secret.c.id == row.id).values(deleted_at=None))
+    return row.latest
+
+
+def destroy_version(connection: Connection, path: str, version: int) -> None:
+    """Overwrite a version's wrapped data key and drop its value; again is no error."""
+    row = secret_row(connection, path)
+    where = (secret_version.c.secret_id == row.id) & (secret_version.c.version == version)
+    version_id = connection.execute(select(secret_version.c.id).where(where)).scalar()
+    if version_id is None:
+        raise no_version_error(path, version, row.latest)
+    # Zeros of the same length: SQLite then overwrites the cell where it is, and moves none.
+    zeros = func.zeroblob(func.length(data_key.c.wrapped_key))
+    connection.execute(update(data_key).where(data_key.c.id == version_id).values(wrapped_key=zeros))
+    connection.execute(update(secret_version).where(secret_version.c.id == version_id).values(value=None))
+
+
+def _written(new: NewVersion) -> SecretVersion:
+    return SecretVersion(
+        version=new.version, metadata=new.metadata, wrapped_key=new.wrapped_key, value=new.value
+    )
+
+
+class _Additions:
+    """The rows that a batch of writes comes to, in the order of their ids."""
+
+    def __init__(self, last_secret: int, last_version: int) -> None:
+        self._last_secret = last_secret
+        self._last_version = last_version
+        self._secrets: dict[int, dict[str, Any]] = {}
+        self._advances: dict[int, dict[str, Any]] = {}
+        self._versions: list[dict[str, Any]] = []
+        self._keys: list[dict[str, Any]] = []
+
+    def add(self, path: str, row: SecretRow | None, new: NewVersion, master: int) -> SecretRow:
+        if row is None:
+            self._last_secret += 1
+            row = SecretRow(self._last_secret, 0, None)
+            self._secrets[row.id] = {"id": row.id, "path": path, "latest": 0, "deleted_at": None}
+        if row.id in self._secrets:
+            self._secrets[row.id]["latest"] = new.version
+        else:
+            self._advances[row.id] = {"row": row.id, "new_latest": new.version}
+        self._add_version(row.id, new, master)
+        return SecretRow(row.id, new.version, None)
+
+    def write(self, connection: Connection) -> None:
+        for statement, rows in (
+            (insert(secret), list(self._secrets.values())),
+            (_ADVANCE, list(self._advances.values())),
+            (insert(secret_version), self._versions),
+            (insert(data_key), self._keys),
+        ):
+            if rows:
+                connection.execute(statement, rows)
+
+    def _add_version(self, secret_id: int, new: NewVersion, master: int) -> None:
+        self._last_version += 1
+        self._versions.append(
+            {
+                "id": self._last_version,
+                "secret_id": secret_id,
+                "version": new.version,
+                "created": new.created,
+                "metadata": new.metadata,
+                "value": new.value,
+            }
+        )
+        self._keys.append({"id": self._last_version, "master_key": master, "wrapped_key": new.wrapped_key})

@@ -1,0 +1,87 @@
+"""Rows and stores for the store's tests: made-up ciphertext, as the store never looks inside it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from keyholt_agent.store import (
+    Custody,
+    KeyState,
+    MasterKeyRow,
+    NewVersion,
+    SlotRow,
+    StoreSeed,
+)
+from keyholt_agent.store.commands import CreateStore
+from keyholt_agent.store.core import StoreCore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MASTER: Final = b"master key id 16"
+CREATED: Final = 1_700_000_000
+
+
+def master(version: int = 1, **changes: object) -> MasterKeyRow:
+    """A row of the master key ``default``."""
+    fields: dict[str, object] = {
+        "key_id": MASTER,
+        "name": "default",
+        "version": version,
+        "state": KeyState.ACTIVE,
+        "custody": Custody.SOFTWARE,
+        "wrapped": os.urandom(60),
+        "wraps_reserved": 0,
+        "created": CREATED,
+    }
+    return MasterKeyRow(**(fields | changes))  # type: ignore[arg-type]
+
+
+def slot(name: str = "passphrase") -> SlotRow:
+    """A keyslot with a wrapped root of its own."""
+    return SlotRow(
+        name=name, kind="passphrase", header=name.encode(), wrapped_root=os.urandom(60), created=CREATED
+    )
+
+
+def seed() -> StoreSeed:
+    """What a store starts with: one keyslot, one master key."""
+    return StoreSeed(
+        store_id=b"store id of 16 b",
+        created=CREATED,
+        slots=(slot(),),
+        slot_table_mac=b"mac 0",
+        master_key=master(),
+    )
+
+
+def version(number: int = 1, *, value: bytes | None = None, key: bytes | None = None) -> NewVersion:
+    """A version of a secret, random where nothing is given."""
+    return NewVersion(
+        version=number,
+        created=CREATED,
+        metadata=b"metadata %d" % number,
+        wrapped_key=os.urandom(90) if key is None else key,
+        value=os.urandom(106) if value is None else value,
+        master_key_id=MASTER,
+        master_key_version=1,
+    )
+
+
+def make_store(directory: Path) -> None:
+    """A new store in ``directory``, closed."""
+    core = StoreCore(directory)
+    core.start()
+    try:
+        core.run([CreateStore(seed=seed())])[0].unwrap()
+    finally:
+        core.stop()
+
+
+async def started() -> None:
+    """Let every task that was started before run up to its first wait: trio shuffles those of one pass."""
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
