@@ -1,0 +1,9 @@
+"""``python -m keyholt_agent`` is ``keyholt-agent``."""
+
+from __future__ import annotations
+
+import sys
+
+from keyholt_agent.main import main
+
+sys.exit(main())

@@ -1,0 +1,271 @@
+"""The configuration: one TOML file, read once into frozen dataclasses.
+
+- Without a file every default holds: a per-user agent with an embedded store, serving its own uid and root.
+- An unknown key is an error that names the key and the nearest known one; a value of another type is an error
+  that names the type. Nothing is repaired or ignored.
+- Sizes are bytes, times are seconds, modes are octal text.
+
+Paths come, each where the one before is not set: from the command line, the file, systemd's
+``STATE_DIRECTORY``, ``RUNTIME_DIRECTORY`` and ``CONFIGURATION_DIRECTORY`` (systemd.exec(5)), and the XDG
+base directories.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+from keyholt_agent.memory import MemorySettings
+
+__all__ = [
+    "AgentSettings",
+    "ConfigError",
+    "ListenSettings",
+    "LogSettings",
+    "Settings",
+    "StoreSettings",
+    "UnixListenSettings",
+    "UnlockSettings",
+    "load_settings",
+]
+
+FILE_NAME: Final = "agent.toml"
+STORE_NAME: Final = "store.db"
+SOCKET_NAME: Final = "agent.sock"
+
+MAX_KDF_TARGET: Final = 60
+"""Seconds: nobody waits longer to unlock."""
+
+MIN_CONNECTIONS: Final = 2
+"""One for a client and one for whoever has to look what is wrong with it."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says what to change and where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """``level``: the least severe level that is logged: debug, info, warning or error."""
+
+    level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.level not in {"debug", "info", "warning", "error"}:
+            raise ConfigError("agent.level must be debug, info, warning or error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings(LogSettings):
+    """``state_dir``: where the store lives."""
+
+    state_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlockSettings:
+    """How unlocking behaves.
+
+    Attributes:
+        kdf_target: seconds that one passphrase derivation should take, measured at ``init`` and ``slot add``;
+            never less than the second set of RFC 9106 costs, which 0 asks for.
+        idle_timeout: seconds without a request for keys after which the agent locks itself; 0 is never.
+        max_lifetime: seconds after which an unlocked agent locks itself in any case; 0 is never.
+    """
+
+    kdf_target: float = 1.0
+    idle_timeout: int = 8 * 3600
+    max_lifetime: int = 24 * 3600
+
+    def __post_init__(self) -> None:
+        for name in ("kdf_target", "idle_timeout", "max_lifetime"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"unlock.{name} must not be negative")
+        if self.kdf_target > MAX_KDF_TARGET:
+            raise ConfigError(f"unlock.kdf_target must be at most {MAX_KDF_TARGET} seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """``cache``: bytes of memory for the records, still encrypted, of secrets fetched lately."""
+
+    cache: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.cache < 0:
+            raise ConfigError("store.cache must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixListenSettings:
+    """The Unix socket and who may use it, besides the agent's own uid and root.
+
+    Attributes:
+        path: the socket.
+        mode: its permissions, octal text.
+        group: name or number of the group that owns it and whose members are served; ``mode`` must let it.
+        allow_uids: further uids that are served.
+        max_connections: connections open at once; half of them at most to one uid other than root.
+    """
+
+    path: str | None = None
+    mode: str = "0600"
+    group: str | None = None
+    allow_uids: tuple[int, ...] = ()
+    max_connections: int = 1024
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("0?[0-7]{3}", self.mode):
+            raise ConfigError('listen.unix.mode must be octal text such as "0660"')
+        if self.max_connections < MIN_CONNECTIONS:
+            raise ConfigError(f"listen.unix.max_connections must be at least {MIN_CONNECTIONS}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenSettings:
+    unix: UnixListenSettings = field(default_factory=UnixListenSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that the agent is told from outside."""
+
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    unlock: UnlockSettings = field(default_factory=UnlockSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    listen: ListenSettings = field(default_factory=ListenSettings)
+
+    def store_path(self, environment: Mapping[str, str]) -> Path:
+        """The store's file, in the state directory.
+
+        Raises:
+            ConfigError: no directory can be told from the environment.
+        """
+        configured = self.agent.state_dir or environment.get("STATE_DIRECTORY")
+        return (
+            Path(configured) / STORE_NAME if configured else _state_home(environment) / "keyholt" / STORE_NAME
+        )
+
+    def socket_path(self, environment: Mapping[str, str]) -> Path:
+        """The socket's file, in the runtime directory.
+
+        Raises:
+            ConfigError: no directory can be told from the environment.
+        """
+        if self.listen.unix.path:
+            return Path(self.listen.unix.path)
+        if directory := environment.get("RUNTIME_DIRECTORY"):
+            return Path(directory) / SOCKET_NAME
+        if directory := environment.get("XDG_RUNTIME_DIR"):
+            return Path(directory) / "keyholt" / SOCKET_NAME
+        if os.geteuid() == 0:
+            return Path("/run/keyholt") / SOCKET_NAME
+        raise ConfigError(
+            "XDG_RUNTIME_DIR is not set, so there is no place for the socket; give --socket PATH"
+        )
+
+
+def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read the configuration file.
+
+    Args:
+        path: the file that was asked for, which must exist; without it the usual places are looked at.
+        environment: usually ``os.environ``.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or says something that is not known.
+    """
+    found = path or _usual_file(environment)
+    if found is None:
+        return Settings()
+    try:
+        tables = tomllib.loads(found.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the configuration {found} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {found} is not valid TOML: {error}") from None
+    try:
+        return cast("Settings", _build(Settings, tables, ""))
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"in the configuration {found}: {error}") from None
+
+
+def _usual_file(environment: Mapping[str, str]) -> Path | None:
+    if directory := environment.get("CONFIGURATION_DIRECTORY"):
+        file = Path(directory) / FILE_NAME
+    else:
+        base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
+        file = Path(base) / "keyholt" / FILE_NAME
+    return file if file.is_file() else None
+
+
+def _state_home(environment: Mapping[str, str]) -> Path:
+    if directory := environment.get("XDG_STATE_HOME"):
+        return Path(directory)
+    if home := environment.get("HOME"):
+        return Path(home) / ".local" / "state"
+    raise ConfigError(
+        "neither XDG_STATE_HOME nor HOME is set, so there is no place for the store; give --state-dir DIR"
+    )
+
+
+def _build(cls: type[Any], table: Mapping[str, object], prefix: str) -> object:
+    """An instance of a settings dataclass from a TOML table; its tables become nested instances."""
+    hints = typing.get_type_hints(cls)
+    values: dict[str, object] = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise ConfigError(_unknown(prefix + key, prefix, list(hints)))
+        values[key] = _convert(hints[key], value, prefix + key)
+    return cls(**values)
+
+
+def _unknown(name: str, prefix: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.removeprefix(prefix), known, n=1, cutoff=0.0)
+    return f"{name!r} is not a setting; the nearest is {prefix + near[0]!r}"
+
+
+def _convert(hint: object, value: object, name: str) -> object:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name!r} must be a table")
+        return _build(cast("type[Any]", hint), cast("dict[str, object]", value), name + ".")
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, list) and all(type(item) is int for item in cast("list[object]", value)):
+            return tuple(cast("list[int]", value))
+        raise ConfigError(f"{name!r} must be an array of integers")
+    allowed = [kind for kind in _kinds(hint) if kind is not types.NoneType]
+    if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+        raise ConfigError(f"{name!r} must be one of {', '.join(map(repr, typing.get_args(hint)))}")
+    if type(value) in allowed:
+        return value
+    if allowed == [float] and type(value) is int:
+        return float(value)
+    names = " or ".join(_KIND_NAMES.get(kind, repr(kind)) for kind in allowed)
+    raise ConfigError(f"{name!r} must be {names}")
+
+
+def _kinds(hint: object) -> list[object]:
+    """The plain types that a hint allows; the values of a ``Literal`` are compared by ``_convert``."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [str]
+    arguments = typing.get_args(hint)
+    return [kind for part in arguments for kind in _kinds(part)] if arguments else [hint]
+
+
+_KIND_NAMES: Final[dict[object, str]] = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+}

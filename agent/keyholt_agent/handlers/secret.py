@@ -1,0 +1,210 @@
+"""``secret``: reading and writing secrets.
+
+- A fetch of a cached record is answered at once: it is decrypted into locked memory and nothing waits.
+- A write is sealed for the version that it will have. The store takes it only if that is still the next one;
+  otherwise it is sealed anew, or refused if the caller named the version it builds on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from keyholt_agent.metadata import Metadata
+from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary, SecretVersion, VersionSummary
+from keyholt_agent.wrapping import ensure_wrap
+from keyholt_protocol.codec import pack_header, to_map
+from keyholt_protocol.errors import ConflictError, IntegrityError, NotFoundError, TooLargeError
+from keyholt_protocol.limits import MAX_HEADER, MAX_VERSION
+from keyholt_protocol.messages import (
+    DeleteResult,
+    DestroyResult,
+    GetRequest,
+    GetResult,
+    HistoryResult,
+    ListResult,
+    PutRequest,
+    PutResult,
+    SecretInfo,
+    UndeleteResult,
+    VersionInfo,
+)
+
+if TYPE_CHECKING:
+    from keyholt_agent.services import Services
+
+__all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
+
+PAGE_BUDGET: Final = MAX_HEADER - 2048
+"""Bytes of entries in one page; the rest of the header is for what surrounds them."""
+
+MAX_RETRIES: Final = 100
+"""Writers of one path that may win before this one; more is a defect, not contention."""
+
+Entry = TypeVar("Entry", SecretInfo, VersionInfo)
+
+
+def get(services: Services, call: Call) -> Reply | Awaitable[Reply]:
+    """Decrypt one version of a secret."""
+    request: GetRequest = call.request
+    record = services.store.cached_secret(request.path, request.version)
+    if record is None:
+        return _get_from_store(services, request)
+    return _opened(services, request, record)
+
+
+async def _get_from_store(services: Services, request: GetRequest) -> Reply:
+    return _opened(services, request, await services.store.read_secret(request.path, request.version))
+
+
+def _opened(services: Services, request: GetRequest, record: SecretVersion) -> Reply:
+    if record.wrapped_key is None or record.value is None:
+        raise NotFoundError(f"version {record.version} of {request.path!r} was destroyed; its value is gone")
+    value = services.keyring.open_secret(
+        request.path, record.version, record.metadata, record.wrapped_key, record.value
+    )
+    try:
+        metadata = Metadata.decode(record.metadata)  # authentic, now that the value has opened with it
+        if request.version is None and metadata.expired(services.now()):
+            raise NotFoundError(
+                f"version {record.version} of {request.path!r} has expired; put a new one, or ask for it by "
+                "number"
+            )
+    except BaseException:
+        value.release()
+        raise
+    result = GetResult(
+        version=record.version, created=metadata.created, expires=metadata.expires, labels=metadata.labels
+    )
+    return Reply(result=result, payload=value)
+
+
+async def put(services: Services, call: Call) -> Reply:
+    """Seal and write the next version of a secret."""
+    request: PutRequest = call.request
+    metadata = Metadata(created=services.now(), expires=request.expires, labels=request.labels)
+    encoded = metadata.encode()
+    latest = _assumed_latest(services, request)
+    for _ in range(MAX_RETRIES):
+        if latest >= MAX_VERSION:
+            raise TooLargeError(f"{request.path!r} has had {MAX_VERSION} versions; use another path")
+        await ensure_wrap(services)
+        sealed = services.keyring.seal_secret(request.path, latest + 1, encoded, call.body)
+        version = NewVersion(
+            version=latest + 1,
+            created=metadata.created,
+            metadata=encoded,
+            wrapped_key=sealed.wrapped_key,
+            value=sealed.value,
+            master_key_id=sealed.master_id,
+            master_key_version=sealed.master_version,
+        )
+        try:
+            await services.store.put_secret(request.path, version)
+        except HeadMovedError as error:
+            latest = _actual_latest(request, error.head)
+        else:
+            return Reply(result=PutResult(version=version.version, created=metadata.created))
+    raise ConflictError(f"too many others write {request.path!r} just now; try again")
+
+
+def _assumed_latest(services: Services, request: PutRequest) -> int:
+    """The version that the write builds on, as far as can be told without waiting; the store knows better."""
+    if request.if_version:
+        return request.if_version
+    cached = services.store.cached_secret(request.path, None)
+    return cached.version if cached else 0
+
+
+def _actual_latest(request: PutRequest, head: Head) -> int:
+    """The version to build on now that the store has told it; a conflict if the caller meant another one."""
+    deleted = head.deleted_at is not None
+    allowed = request.if_version is None or (request.if_version == 0 and deleted)
+    if not allowed:
+        there = (
+            "is deleted" if deleted else f"is at version {head.latest}" if head.latest else "does not exist"
+        )
+        raise ConflictError(
+            f"{request.path!r} {there}, not at version {request.if_version}; read it and decide again"
+        )
+    return head.latest
+
+
+async def list_secrets(services: Services, call: Call) -> Reply:
+    """One page of live secrets."""
+    request = call.request
+    found = await services.store.list_secrets(request.prefix, request.after, request.limit + 1)
+    page = _page([_secret_info(one) for one in found], request.limit)
+    following = page[-1].path if len(page) < len(found) else None
+    return Reply(result=ListResult(secrets=page, next=following))
+
+
+async def history(services: Services, call: Call) -> Reply:
+    """One page of a secret's versions, newest first."""
+    request = call.request
+    head, found = await services.store.history(request.path, request.before, request.limit + 1)
+    page = _page([_version_info(one) for one in found], request.limit)
+    following = page[-1].version if len(page) < len(found) else None
+    return Reply(
+        result=HistoryResult(latest=head.latest, deleted=head.deleted_at, versions=page, next=following)
+    )
+
+
+async def delete(services: Services, call: Call) -> Reply:
+    """Hide a secret."""
+    version = await services.store.delete_secret(call.request.path, services.now())
+    return Reply(result=DeleteResult(version=version))
+
+
+async def undelete(services: Services, call: Call) -> Reply:
+    """Show a hidden secret again."""
+    return Reply(result=UndeleteResult(version=await services.store.undelete_secret(call.request.path)))
+
+
+async def destroy(services: Services, call: Call) -> Reply:
+    """Destroy the data key of one version."""
+    await services.store.destroy_version(call.request.path, call.request.version)
+    return Reply(result=DestroyResult(version=call.request.version))
+
+
+def _page(entries: Sequence[Entry], limit: int) -> tuple[Entry, ...]:
+    """As many of the entries as one header holds, at least one of them and at most ``limit``."""
+    room = PAGE_BUDGET
+    count = 0
+    for entry in entries[:limit]:
+        room -= len(pack_header(to_map(entry)))
+        if room < 0:
+            break
+        count += 1
+    return tuple(entries[:count])
+
+
+def _secret_info(summary: SecretSummary) -> SecretInfo:
+    metadata = _shown(summary.metadata)
+    return SecretInfo(
+        path=summary.path,
+        version=summary.latest,
+        created=metadata.created,
+        expires=metadata.expires,
+        labels=metadata.labels,
+    )
+
+
+def _version_info(summary: VersionSummary) -> VersionInfo:
+    metadata = _shown(summary.metadata)
+    return VersionInfo(
+        version=summary.version,
+        created=metadata.created,
+        destroyed=summary.destroyed,
+        expires=metadata.expires,
+        labels=metadata.labels,
+    )
+
+
+def _shown(encoded: bytes) -> Metadata:
+    """Metadata for a listing, which opens no value; damage there must not hide the other entries."""
+    try:
+        return Metadata.decode(encoded)
+    except IntegrityError:
+        return Metadata(created=0, labels={"keyholt": "this version's metadata is damaged"})

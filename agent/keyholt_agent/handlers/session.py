@@ -1,0 +1,32 @@
+"""``session``: the opening of a connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyholt_agent import __version__
+from keyholt_agent.pipeline import Call, Reply
+from keyholt_protocol.errors import UnsupportedError
+from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PROTOCOL_VERSION
+from keyholt_protocol.messages import HelloResult
+
+if TYPE_CHECKING:
+    from keyholt_agent.services import Services
+
+__all__ = ["hello"]
+
+
+def hello(services: Services, call: Call) -> Reply:
+    """Agree on the protocol version; there is one so far."""
+    if call.request.version != PROTOCOL_VERSION:
+        raise UnsupportedError(
+            f"this agent speaks protocol version {PROTOCOL_VERSION}, not {call.request.version}; "
+            "use a client of the same release"
+        )
+    result = HelloResult(
+        version=PROTOCOL_VERSION,
+        agent=f"keyholt-agent {__version__}",
+        max_payload=MAX_PAYLOAD,
+        max_in_flight=MAX_IN_FLIGHT,
+    )
+    return Reply(result=result)

@@ -1,0 +1,127 @@
+"""``slot``: the keyslots. Each change is one transaction of the whole table with its MAC.
+
+- Who changes the table shows a passphrase that opens a keyslot which stays (or, to change a passphrase, the
+  old one): being connected to an unlocked agent is not enough to keep access, or to take it away from its
+  owner.
+- The table is held against its MAC before a passphrase is tried on it: otherwise whoever can write the file
+  could bring a keyslot of their own, and be given the root key for it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from keyholt_agent.keys.kdf import Argon2Parameters
+from keyholt_agent.keys.slots import Keyslot, SealedKeyslot, passphrase_slot
+from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.store import SlotRow, SlotTable
+from keyholt_agent.unsealing import (
+    calibrated_parameters,
+    check_passphrase,
+    derive_in_thread,
+    find_slot,
+    sealed_slots,
+    unseal,
+)
+from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidRequestError
+from keyholt_protocol.messages import SlotAddResult, SlotInfo, SlotListResult, SlotRemoveResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keyholt_agent.services import Services
+
+__all__ = ["add", "describe_kdf", "list_slots", "passphrase_slot_row", "remove"]
+
+MAX_SLOTS: Final = 32
+"""Keyslots of a store; every one may have to be tried, at about a second each."""
+
+
+async def list_slots(services: Services, call: Call) -> Reply:
+    """List the keyslots, in the order in which they are tried."""
+    table = await services.store.slot_table()
+    return Reply(result=SlotListResult(slots=tuple(_info(row) for row in table.slots)))
+
+
+async def add(services: Services, call: Call) -> Reply:
+    """Wrap the root key for one more passphrase, or for another one in the place of an old one."""
+    request = call.request
+    existing = call.body[: request.existing_size]
+    new = check_passphrase(call.body[request.existing_size :])
+    async with services.key_change():
+        table = await _verified_table(services)
+        candidates, others = _placed(table, request.name, replace=request.replace)
+        _, root = await unseal(services, call.peer, existing, table, candidates)
+        root.release()  # that it opened is what counts; the keyring holds the same one
+        slot = passphrase_slot(request.name, services.now(), await calibrated_parameters(services))
+        with await derive_in_thread(services, slot, new) as key:
+            row = passphrase_slot_row(slot, services.keyring.seal_slot(slot, key.view))
+        await _replace_table(services, table, (*others, row))
+    return Reply(result=SlotAddResult(name=slot.name, kdf=describe_kdf(slot)))
+
+
+async def remove(services: Services, call: Call) -> Reply:
+    """Take a keyslot out of the table; its wrapped root key is overwritten."""
+    name = call.request.name
+    async with services.key_change():
+        table = await _verified_table(services)
+        find_slot(table, name)
+        others = tuple(row for row in table.slots if row.name != name)
+        if not others:
+            raise ConflictError(
+                f"{name!r} is the last keyslot; without it nobody could ever unlock the store"
+            )
+        _, root = await unseal(services, call.peer, call.body, table, others)
+        root.release()
+        await _replace_table(services, table, others)
+    return Reply(result=SlotRemoveResult(name=name))
+
+
+def passphrase_slot_row(slot: Keyslot, sealed: SealedKeyslot) -> SlotRow:
+    """A sealed passphrase keyslot as the store keeps it."""
+    return SlotRow(
+        name=slot.name,
+        kind="passphrase",
+        header=sealed.header,
+        wrapped_root=sealed.wrapped_root,
+        created=slot.created,
+    )
+
+
+def describe_kdf(slot: Keyslot) -> str:
+    """A passphrase keyslot's derivation and its cost, for people."""
+    costs, _ = Argon2Parameters.decode(slot.parameters)
+    return f"argon2id t={costs.time} m={costs.memory // 1024}MiB p={costs.parallelism}"
+
+
+def _info(row: SlotRow) -> SlotInfo:
+    slot = Keyslot.decode(row.header)
+    return SlotInfo(name=row.name, kind=row.kind, created=row.created, kdf=describe_kdf(slot))
+
+
+async def _verified_table(services: Services) -> SlotTable:
+    table = await services.store.slot_table()
+    if not hmac.compare_digest(services.keyring.table_mac(sealed_slots(table.slots)), table.mac):
+        raise IntegrityError(
+            "the keyslot table was changed outside of the agent; restore a backup of the store"
+        )
+    return table
+
+
+def _placed(table: SlotTable, name: str, *, replace: bool) -> tuple[Sequence[SlotRow], Sequence[SlotRow]]:
+    """The keyslots of which one must open before ``name`` may be written, and those that stay beside it."""
+    if replace:
+        return (find_slot(table, name),), [row for row in table.slots if row.name != name]
+    if any(row.name == name for row in table.slots):
+        raise AlreadyExistsError(f"there is a keyslot {name!r} already; change it, or choose another name")
+    if len(table.slots) >= MAX_SLOTS:
+        raise InvalidRequestError(
+            f"the store has {MAX_SLOTS} keyslots, the most there can be; remove one first"
+        )
+    return table.slots, table.slots
+
+
+async def _replace_table(services: Services, before: SlotTable, rows: Sequence[SlotRow]) -> None:
+    mac = services.keyring.table_mac(sealed_slots(rows))
+    await services.store.replace_slot_table(slots=rows, mac=mac, expected_mac=before.mac)

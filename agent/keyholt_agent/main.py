@@ -1,0 +1,146 @@
+"""``keyholt-agent``: reads the configuration, makes the parts, wires them, and runs until told to stop.
+
+Wiring only. The order matters: hardening before locked memory, locked memory before the store, the store
+before the socket; a step that fails ends the start with one sentence, and the steps before it are undone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from keyholt_agent import __version__
+from keyholt_agent.config import ConfigError, Settings, UnixListenSettings, load_settings
+from keyholt_agent.handlers import HANDLERS
+from keyholt_agent.hardening import HardeningError, harden
+from keyholt_agent.memory import Arena, LockedMemoryError
+from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.services import Services
+from keyholt_agent.store import open_store
+from keyholt_agent.transport.limits import ConnectionLimits
+from keyholt_agent.transport.listener import ListenError, UnixListener, inherited_listeners, resolve_group
+from keyholt_agent.transport.peer import Admission
+from keyholt_agent.transport.server import Server
+from keyholt_protocol.errors import StoreUnavailableError
+
+__all__ = ["main"]
+
+RECEIVE_BUFFER: Final = 64 * 1024
+"""Bytes of locked memory that all sessions receive into, one at a time; the largest header fits."""
+
+RESERVED_DESCRIPTORS: Final = 64
+"""Descriptors that connections leave to the store, the locks and the interpreter."""
+
+_log: Final = logging.getLogger("keyholt")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the agent; gives the exit status: 0 stopped as told, 1 could not start, 2 usage."""
+    options = _parse(arguments)
+    try:
+        settings = _with_options(load_settings(options.config, os.environ), options)
+        _set_up_logging(settings.agent.level)
+        harden()
+        trio.run(_serve, settings)
+    except (ConfigError, HardeningError, LockedMemoryError, StoreUnavailableError, ListenError) as error:
+        print(f"keyholt-agent: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    """Serve until a signal says stop; then end the sessions, finish the store's work, and zero every key."""
+    store_path = settings.store_path(os.environ)
+    limits = ConnectionLimits(_connection_limit(settings.listen.unix), frozenset({0, os.geteuid()}))
+    async with AsyncExitStack() as stack:
+        arena = stack.enter_context(closing(Arena.open(settings.memory)))
+        store = await stack.enter_async_context(
+            open_store(store_path.parent, cache_bytes=settings.store.cache)
+        )
+        services = Services(settings=settings, arena=arena, store=store, store_path=store_path, limits=limits)
+        stack.callback(services.lock)
+        server = Server(
+            pipeline=Pipeline(services, HANDLERS),
+            arena=arena,
+            buffer=stack.enter_context(arena.allocate(RECEIVE_BUFFER)),
+            admission=_admission(settings.listen.unix),
+            limits=limits,
+        )
+        listeners = [stack.enter_context(listener) for listener in _listeners(settings)]
+        await _serve_until_told(server, services, listeners)
+
+
+async def _serve_until_told(server: Server, services: Services, listeners: list[UnixListener]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.autolock.run, services.lock)
+        for listener in listeners:
+            nursery.start_soon(server.serve, listener.socket)
+            _log.info("serving %s, %s", listener.path or "an inherited socket", services.state)
+        await _wait_for_signal()
+        nursery.cancel_scope.cancel()
+
+
+def _listeners(settings: Settings) -> list[UnixListener]:
+    inherited = inherited_listeners(os.environ)
+    return inherited or [UnixListener.bind(settings.socket_path(os.environ), settings.listen.unix)]
+
+
+async def _wait_for_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            _log.info("stopping on %s", signal.Signals(number).name)
+            return
+
+
+def _admission(settings: UnixListenSettings) -> Admission:
+    own = {0, os.geteuid()}
+    return Admission(uids=frozenset(own.union(settings.allow_uids)), group=resolve_group(settings.group))
+
+
+def _connection_limit(settings: UnixListenSettings) -> int:
+    """What is configured, or what the limit on open files, raised as far as it goes, leaves of it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    possible = settings.max_connections if hard == resource.RLIM_INFINITY else hard - RESERVED_DESCRIPTORS
+    return max(2, min(settings.max_connections, possible))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="keyholt-agent", description="Holds unlocked keys and serves secrets."
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument("--socket", metavar="PATH", help="the Unix socket to serve")
+    parser.add_argument("--state-dir", metavar="DIR", help="where the store lives")
+    parser.add_argument("--version", action="version", version=f"keyholt-agent {__version__}")
+    return parser.parse_args(arguments)
+
+
+def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings with what the command line overrides."""
+    if options.state_dir:
+        settings = dataclasses.replace(
+            settings, agent=dataclasses.replace(settings.agent, state_dir=options.state_dir)
+        )
+    if options.socket:
+        unix = dataclasses.replace(settings.listen.unix, path=options.socket)
+        settings = dataclasses.replace(settings, listen=dataclasses.replace(settings.listen, unix=unix))
+    return settings
+
+
+def _set_up_logging(level: str) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="keyholt-agent: %(levelname)s: %(message)s"
+    )

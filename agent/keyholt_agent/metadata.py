@@ -1,0 +1,49 @@
+"""What is kept beside a secret version's value: when it was made, when it expires, its labels.
+
+Encoded as one msgpack map with the fields' names. It is stored in the clear and authenticated together with
+the value, so that a changed one is found out when the value is opened; whoever has the disk can read it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
+from keyholt_protocol.errors import IntegrityError, InvalidRequestError
+
+__all__ = ["Metadata"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """``created`` and ``expires``: seconds since 1970-01-01 UTC."""
+
+    created: int
+    expires: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def encode(self) -> bytes:
+        return pack_header(to_map(self))
+
+    def expired(self, now: float) -> bool:
+        return self.expires is not None and self.expires <= now
+
+    @staticmethod
+    def decode(encoded: bytes) -> Metadata:
+        """The metadata that ``encode`` made.
+
+        Raises:
+            IntegrityError: the bytes are no metadata.
+        """
+        return _decode(encoded)
+
+
+@functools.lru_cache(maxsize=1024)
+def _decode(encoded: bytes) -> Metadata:
+    # Remembered because decoding costs as much as decrypting; it is not secret, and small.
+    try:
+        return from_map(Metadata, unpack_header(encoded))
+    except InvalidRequestError:
+        raise IntegrityError("the metadata of a secret is damaged; restore a backup of the store") from None

@@ -1,0 +1,130 @@
+"""What handlers work with: the parts of a running agent and the few rules that join them.
+
+- The store comes and goes apart from the keys: there may be none yet, and it may be locked.
+- Locking is synchronous: when ``lock`` returns, every key is zero and nothing that was cached is left.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from keyholt_agent.config import Settings
+from keyholt_agent.keys.autolock import AutoLock, boottime
+from keyholt_agent.keys.keyring import Keyring
+from keyholt_agent.keys.throttle import UnlockThrottle
+from keyholt_agent.memory import Arena
+from keyholt_agent.store import Store
+from keyholt_agent.transport.limits import ConnectionLimits
+from keyholt_protocol.errors import LockedError, RateLimitedError
+
+__all__ = ["Services"]
+
+MAX_WAITING: Final = 4
+"""Changes of keys that may wait for their turn, at about a second each; more are told to come back."""
+
+
+class Services:
+    """Everything that a handler may use.
+
+    Attributes:
+        settings: the configuration.
+        arena: locked memory.
+        store: the store, which may not have been created yet.
+        keyring: the keys, when unlocked.
+        autolock: when the agent locks itself.
+        throttle: who has to wait after wrong passphrases.
+        limits: the connections.
+        derivations: threads for Argon2, one at a time.
+        reserving: held while wraps are reserved.
+        store_path: for messages.
+        store_id: hexadecimal, once it is known.
+        locks_so_far: how often the agent was locked; tells an unlock under way that it came too late.
+    """
+
+    def __init__(
+        self, *, settings: Settings, arena: Arena, store: Store, store_path: Path, limits: ConnectionLimits
+    ) -> None:
+        self.settings: Final = settings
+        self.arena: Final = arena
+        self.store: Final = store
+        self.store_path: Final = store_path
+        self.limits: Final = limits
+        self.keyring: Final = Keyring(arena)
+        self.autolock: Final = AutoLock(settings.unlock.idle_timeout, settings.unlock.max_lifetime)
+        self.throttle: Final = UnlockThrottle()
+        self.derivations: Final = trio.CapacityLimiter(1)
+        self.reserving: Final = trio.Lock()
+        self.store_id: str | None = None
+        self.locks_so_far = 0
+        self._changing_keys: Final = trio.Lock()
+        self._started: Final = boottime()
+
+    @property
+    def initialised(self) -> bool:
+        """Whether there is a store."""
+        return self.store.initialised
+
+    @property
+    def state(self) -> str:
+        """``uninitialised``, ``locked`` or ``unlocked``."""
+        if not self.initialised:
+            return "uninitialised"
+        return "unlocked" if self.keyring.unlocked else "locked"
+
+    @property
+    def uptime(self) -> int:
+        """Seconds since the agent started."""
+        return int(boottime() - self._started)
+
+    @property
+    def locks_in(self) -> int | None:
+        """Seconds until the agent locks itself; None if it will not."""
+        deadline = self.autolock.deadline
+        return None if math.isinf(deadline) else max(0, math.ceil(deadline - boottime()))
+
+    def now(self) -> int:
+        """Seconds since 1970-01-01 UTC."""
+        return int(time.time())
+
+    def require_unlocked(self) -> None:
+        """Refuse if the agent is locked, or was due to be; count it as use of the keys if not.
+
+        Raises:
+            LockedError: unlock it first.
+        """
+        if self.autolock.expired():
+            self.lock()
+        if not self.keyring.unlocked:
+            raise LockedError
+        self.autolock.used()
+
+    def unlocked(self) -> None:
+        """The keyring was filled: its time begins."""
+        if self.keyring.unlocked:
+            self.autolock.unlocked()
+
+    def lock(self) -> None:
+        """Zero every key and drop every cached record."""
+        self.locks_so_far += 1
+        self.keyring.lock()
+        self.store.drop_cache()
+        self.autolock.locked()
+
+    @asynccontextmanager
+    async def key_change(self) -> AsyncGenerator[None, None]:
+        """Held while keyslots are opened or changed: one at a time, few waiting.
+
+        Raises:
+            RateLimitedError: too many wait already.
+        """
+        if self._changing_keys.statistics().tasks_waiting >= MAX_WAITING:
+            raise RateLimitedError("too many passphrases are being checked; try again in a few seconds")
+        async with self._changing_keys:
+            yield

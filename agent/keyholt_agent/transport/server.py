@@ -1,0 +1,93 @@
+"""Accepts connections and gives each a session, within limits.
+
+- A peer that is not served is told so and let go before a byte of it is read.
+- The limits leave descriptors for the store and room for other uids: what one uid opens never shuts out the
+  rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from keyholt_agent.memory import Arena, LockedBuffer
+from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.transport.limits import ConnectionLimits
+from keyholt_agent.transport.peer import Admission, PeerIdentity, identify_peer
+from keyholt_agent.transport.session import Session
+from keyholt_agent.transport.stream import SocketByteStream
+from keyholt_protocol.connection import ServerConnection
+from keyholt_protocol.errors import DeniedError, KeyholtError
+
+__all__ = ["Server"]
+
+ACCEPT_PAUSE: Final = 0.1
+"""Seconds without accepting when the process is out of descriptors or the kernel out of memory."""
+
+_log: Final = logging.getLogger("keyholt.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What every connection of the agent shares. ``buffer`` is the locked memory that sessions receive
+    into.
+    """
+
+    pipeline: Pipeline
+    arena: Arena
+    buffer: LockedBuffer
+    admission: Admission
+    limits: ConnectionLimits
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept and serve connections of one listening socket until cancelled."""
+        listener.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(listener.fileno())
+                try:
+                    sock, _ = listener.accept()
+                except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                    continue
+                except OSError as error:
+                    _log.warning("cannot accept a connection: %s", error.strerror)
+                    await trio.sleep(ACCEPT_PAUSE)
+                    continue
+                if peer := self._admit(sock):
+                    nursery.start_soon(self._serve_peer, sock, peer)
+
+    def _admit(self, sock: socket.socket) -> PeerIdentity | None:
+        """Who connected, counted; ``None`` and the socket closed if it is not to be served."""
+        try:
+            peer = identify_peer(sock)
+            if not self.admission.admits(peer, sock):
+                _log.warning("denied a connection of uid %d, pid %d", peer.uid, peer.pid)
+                raise DeniedError(f"this agent does not serve uid {peer.uid}; its operator can allow it")
+            self.limits.take(peer.uid)
+        except KeyholtError as error:
+            _refuse(sock, error)
+            return None
+        except OSError:
+            sock.close()
+            return None
+        return peer
+
+    async def _serve_peer(self, sock: socket.socket, peer: PeerIdentity) -> None:
+        try:
+            await Session(SocketByteStream(sock), peer, self.pipeline, self.arena, self.buffer).serve()
+        finally:
+            self.limits.give_back(peer.uid)
+
+
+def _refuse(sock: socket.socket, error: KeyholtError) -> None:
+    """Send why and close; the answer fits the empty socket buffer of a new connection."""
+    with sock:
+        sock.setblocking(False)
+        try:
+            sock.send(ServerConnection().send_error(0, error), socket.MSG_NOSIGNAL)
+        except OSError:
+            return

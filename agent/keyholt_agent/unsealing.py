@@ -1,0 +1,144 @@
+"""Getting at the root key with a passphrase: which keyslots are tried, how often, and on which thread.
+
+- Argon2 runs in a thread of its own limiter, one at a time (the caller holds ``Services.key_change``): the
+  agent serves on meanwhile, and its memory stays bounded. What it reads and writes is locked memory that was
+  allocated before, here, for the arena belongs to the agent's thread.
+- An attempt is admitted and charged before anything is derived.
+- A damaged keyslot does not keep the others from opening.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from keyholt_agent.keys import kdf
+from keyholt_agent.keys.envelope import KEY_SIZE
+from keyholt_agent.keys.slots import Keyslot, PassphraseSource, SealedKeyslot, SlotKind, open_slot
+from keyholt_agent.memory import LockedBuffer
+from keyholt_agent.transport.peer import PeerIdentity
+from keyholt_protocol.errors import (
+    IntegrityError,
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+    UnlockFailedError,
+)
+from keyholt_protocol.limits import MAX_PASSPHRASE
+
+if TYPE_CHECKING:
+    from keyholt_agent.services import Services
+    from keyholt_agent.store import SlotRow, SlotTable
+
+__all__ = [
+    "calibrated_parameters",
+    "check_passphrase",
+    "derive_in_thread",
+    "find_slot",
+    "sealed_slots",
+    "unseal",
+]
+
+_log: Final = logging.getLogger("keyholt.unlock")
+
+
+def check_passphrase(passphrase: memoryview) -> memoryview:
+    """Refuse an empty passphrase, or one over the limit.
+
+    Raises:
+        InvalidRequestError, TooLargeError: see the message.
+    """
+    if not len(passphrase):
+        raise InvalidRequestError("the passphrase is empty; send it as the request's payload")
+    if len(passphrase) > MAX_PASSPHRASE:
+        raise TooLargeError(f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it")
+    return passphrase
+
+
+def find_slot(table: SlotTable, name: str) -> SlotRow:
+    """The keyslot of that name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    for row in table.slots:
+        if row.name == name:
+            return row
+    raise NotFoundError(f"there is no keyslot {name!r}; `keyholt slot list` shows them")
+
+
+def sealed_slots(rows: Iterable[SlotRow]) -> list[SealedKeyslot]:
+    """The rows as the keyring takes them."""
+    return [SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root) for row in rows]
+
+
+async def unseal(
+    services: Services,
+    peer: PeerIdentity,
+    passphrase: memoryview,
+    table: SlotTable,
+    candidates: Iterable[SlotRow],
+) -> tuple[str, LockedBuffer]:
+    """The name of the first candidate that the passphrase opens, and the root key, the caller's to release.
+
+    Raises:
+        UnlockFailedError: it opens none.
+        RateLimitedError: too early after failures.
+        IntegrityError: the only candidate is damaged.
+    """
+    check_passphrase(passphrase)
+    services.throttle.check(peer.uid, trio.current_time())
+    damage: IntegrityError | None = None
+    for row in candidates:
+        try:
+            root = await _open(services, passphrase, table.store_id, row)
+        except UnlockFailedError:
+            continue
+        except IntegrityError as error:
+            damage = error
+            continue
+        services.throttle.succeeded(peer.uid)
+        return row.name, root
+    services.throttle.failed(peer.uid, trio.current_time())
+    _log.warning("a passphrase from uid %d, pid %d opened no keyslot", peer.uid, peer.pid)
+    raise damage or UnlockFailedError
+
+
+async def derive_in_thread(services: Services, slot: Keyslot, passphrase: memoryview) -> LockedBuffer:
+    """The key of a keyslot, the caller's to release.
+
+    Raises:
+        IntegrityError: the keyslot's parameters are damaged or out of bounds.
+        ResourceExhaustedError: no memory for the derivation.
+    """
+    source = PassphraseSource(passphrase)
+    key = services.arena.allocate(KEY_SIZE)
+    try:
+        await trio.to_thread.run_sync(source.derive, slot.parameters, key.view, limiter=services.derivations)
+    except BaseException:
+        key.release()
+        raise
+    return key
+
+
+async def calibrated_parameters(services: Services) -> kdf.Argon2Parameters:
+    """Argon2id parameters that take about as long as configured, on this machine, now."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    target = services.settings.unlock.kdf_target
+    return await trio.to_thread.run_sync(
+        kdf.calibrate, target, time.perf_counter, available, limiter=services.derivations
+    )
+
+
+async def _open(services: Services, passphrase: memoryview, store_id: bytes, row: SlotRow) -> LockedBuffer:
+    slot = Keyslot.decode(row.header)
+    if slot.kind is not SlotKind.PASSPHRASE:
+        raise UnlockFailedError(f"the keyslot {row.name!r} is not opened by a passphrase")
+    with await derive_in_thread(services, slot, passphrase) as key:
+        sealed = SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root)
+        return open_slot(services.arena, sealed, key.view, store_id)
