@@ -1,0 +1,139 @@
+"""Keyholt's client library: secrets from the agent on this machine.
+
+::
+
+    import keyholt
+
+    with keyholt.connect() as agent:
+        agent.put("prod/db/password", b"s3cret")
+        print(agent.get("prod/db/password").version)
+    keyholt.get("prod/db/password").text        # one-shot
+
+``keyholt.trio`` and ``keyholt.asyncio`` mirror it::
+
+    async with keyholt.trio.connect() as agent:
+        secret = await agent.get("prod/db/password")
+
+- Nothing is imported before it is used (PEP 562), so that `keyholt get` starts as fast as Python does. What
+  is imported is the standard library and msgpack; ``keyholt.trio`` needs trio as well.
+- Every error is a subclass of ``KeyholtError`` with ``.code`` and ``.retryable``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from keyholt import asyncio as asyncio
+    from keyholt import trio as trio
+    from keyholt.blocking import Agent, connect, get
+    from keyholt.secret import Secret
+    from keyholt_protocol.errors import (
+        AgentUnreachableError,
+        AlreadyExistsError,
+        AuditUnavailableError,
+        ConflictError,
+        DeadlineExceededError,
+        DeniedError,
+        ErrorCode,
+        IntegrityError,
+        InternalError,
+        InvalidRequestError,
+        KeyholtError,
+        LockedError,
+        NotFoundError,
+        RateLimitedError,
+        ResourceExhaustedError,
+        StoreUnavailableError,
+        TokenUnavailableError,
+        TooLargeError,
+        UninitialisedError,
+        UnlockFailedError,
+        UnsupportedError,
+    )
+    from keyholt_protocol.messages import (
+        DeleteResult,
+        DestroyResult,
+        HistoryResult,
+        InitResult,
+        PutResult,
+        SecretInfo,
+        SlotAddResult,
+        SlotInfo,
+        SlotRemoveResult,
+        StatusResult,
+        UndeleteResult,
+        UnlockResult,
+        VersionInfo,
+    )
+
+    __version__: str
+
+__all__ = [
+    "Agent",
+    "AgentUnreachableError",
+    "AlreadyExistsError",
+    "AuditUnavailableError",
+    "ConflictError",
+    "DeadlineExceededError",
+    "DeleteResult",
+    "DeniedError",
+    "DestroyResult",
+    "ErrorCode",
+    "HistoryResult",
+    "InitResult",
+    "IntegrityError",
+    "InternalError",
+    "InvalidRequestError",
+    "KeyholtError",
+    "LockedError",
+    "NotFoundError",
+    "PutResult",
+    "RateLimitedError",
+    "ResourceExhaustedError",
+    "Secret",
+    "SecretInfo",
+    "SlotAddResult",
+    "SlotInfo",
+    "SlotRemoveResult",
+    "StatusResult",
+    "StoreUnavailableError",
+    "TokenUnavailableError",
+    "TooLargeError",
+    "UndeleteResult",
+    "UninitialisedError",
+    "UnlockFailedError",
+    "UnlockResult",
+    "UnsupportedError",
+    "VersionInfo",
+    "__version__",
+    "asyncio",
+    "connect",
+    "get",
+    "trio",
+]
+
+_HOMES = dict.fromkeys(("Agent", "connect", "get"), "keyholt.blocking") | {"Secret": "keyholt.secret"}
+_RESULTS = ("Info", "Result")
+"""What the names of messages end in; every other public name is an error's."""
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'keyholt' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object
+    if name in {"asyncio", "trio"}:
+        return import_module(f"keyholt.{name}")
+    if name == "__version__":
+        value = import_module("importlib.metadata").version("keyholt")
+    else:
+        home = "keyholt_protocol.messages" if name.endswith(_RESULTS) else "keyholt_protocol.errors"
+        value = getattr(import_module(_HOMES.get(name, home)), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

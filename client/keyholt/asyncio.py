@@ -1,0 +1,66 @@
+"""The client for asyncio: ``async with keyholt.asyncio.connect() as agent: await agent.get(...)``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from keyholt.address import choose
+from keyholt.asynchronous import AsyncAgent
+from keyholt.channel import Channel
+from keyholt.secret import Secret
+
+__all__ = ["connect", "get"]
+
+
+def connect(address: str | None = None) -> AsyncAgent:
+    """The agent, connected while ``async with`` lasts; set a deadline with ``asyncio.timeout``.
+
+    Args:
+        address: where the agent is; without it the environment and the defaults are asked
+            (``keyholt.address``).
+
+    Raises:
+        AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
+        InvalidRequestError: the address has no known form.
+    """
+    return AsyncAgent(choose(address), _Kit)
+
+
+async def get(path: str, *, version: int | None = None, address: str | None = None) -> Secret:
+    """Fetch one secret over a connection of its own."""
+    async with connect(address) as agent:
+        return await agent.get(path, version=version)
+
+
+class _Kit:
+    """asyncio's share of ``keyholt.asynchronous``."""
+
+    async def wait_ready(self, channel: Channel) -> None:
+        # Readiness is awaited and data is not: a task cancelled just after loop.sock_recv_into has received
+        # would lose the bytes, and with them everybody's place in the stream.
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        channel.interrupt = wake
+        loop.add_reader(channel.sock, wake)
+        if channel.wants_write:
+            loop.add_writer(channel.sock, wake)
+        try:
+            await ready
+        finally:
+            channel.interrupt = None
+            loop.remove_reader(channel.sock)
+            loop.remove_writer(channel.sock)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def event(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    def lock(self) -> asyncio.Lock:
+        return asyncio.Lock()

@@ -1,0 +1,307 @@
+"""The blocking client.
+
+- Threads may share an ``Agent``: a lock lets one of them talk at a time. For calls side by side, open one
+  each.
+- Connecting has a deadline; a call has none, for an unlock takes as long as its keyslot demands.
+- A connection that breaks, as when the agent is restarted, is opened again once for a request that is safe to
+  repeat or was not sent; otherwise ``AgentUnreachableError`` says whether a write may have happened.
+- Do not carry an ``Agent`` over a fork: open another one in the child.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from keyholt import calls
+from keyholt.address import Address, choose
+from keyholt.calls import Call, Plan, Value
+from keyholt.channel import Channel, try_connect
+from keyholt.secret import Secret
+from keyholt.slot import Slot
+from keyholt_protocol import messages as m
+from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError
+
+__all__ = ["Agent", "Slots", "connect", "get"]
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for the connection and its first answer; an agent busy with other clients answers well within
+it."""
+
+CONNECT_PAUSE: Final = 0.01
+"""Seconds between attempts while the agent's queue of new connections is full."""
+
+WINDOW: Final = 32
+"""Requests in flight in ``perform_all``: half of what the agent admits, so that both sides always have
+work."""
+
+
+def connect(address: str | None = None, *, timeout: float = CONNECT_TIMEOUT) -> Agent:
+    """Connect to the agent; close it, or use it in a ``with``.
+
+    Args:
+        address: where the agent is; without it the environment and the defaults are asked
+            (``keyholt.address``).
+        timeout: seconds until the agent must have answered the greeting.
+
+    Raises:
+        AgentUnreachableError: nobody answers there; the message says what to do.
+        InvalidRequestError: the address has no known form.
+    """
+    return Agent(choose(address), timeout=timeout)
+
+
+def get(path: str, *, version: int | None = None, address: str | None = None) -> Secret:
+    """Fetch one secret over a connection of its own; see ``Agent.get``."""
+    with connect(address) as agent:
+        return agent.get(path, version=version)
+
+
+class Agent:
+    """A connection to the agent. Made by ``connect``.
+
+    Attributes:
+        slots: the keyslots.
+        greeting: what the agent said of itself when the connection was opened.
+    """
+
+    def __init__(self, address: Address, *, timeout: float = CONNECT_TIMEOUT) -> None:
+        self.slots = Slots(self)
+        self._address = address
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._closed = False
+        self._channel, self.greeting = self._open()
+
+    def get(self, path: str, *, version: int | None = None) -> Secret:
+        """Fetch a secret: its newest version, or the one asked for.
+
+        Raises:
+            NotFoundError: there is no such secret or version, or it was deleted.
+            LockedError: the agent is locked; unlock it.
+        """
+        return self.perform(calls.get(path, version))
+
+    def put(
+        self,
+        path: str,
+        value: Value,
+        *,
+        if_version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        expires: int | datetime | None = None,
+    ) -> m.PutResult:
+        """Write the next version of a secret; it is on the agent's disk when this returns.
+
+        Args:
+            path: where to write.
+            value: up to 16 MiB; text is written as UTF-8.
+            if_version: refuse the write unless this is the newest version; 0: unless there is none.
+            labels: up to 16 short texts by name, not secret.
+            expires: from when the version is no longer given out: seconds since 1970-01-01 UTC, or a time
+                with a time zone.
+
+        Raises:
+            ConflictError: another version than ``if_version`` is the newest; read it and decide again.
+            AgentUnreachableError: the connection broke; says whether the write may have happened.
+        """
+        return self.perform(calls.put(path, value, if_version, labels, expires))
+
+    def list(self, prefix: str = "") -> list[m.SecretInfo]:
+        """The live secrets whose path begins with ``prefix``, in the order of their paths, without values."""
+        return self._follow(calls.list_secrets(prefix))
+
+    def history(self, path: str) -> m.HistoryResult:
+        """All versions of a secret, newest first, without values; of a deleted one too.
+
+        Raises:
+            NotFoundError: there never was such a secret.
+        """
+        return self._follow(calls.history(path))
+
+    def delete(self, path: str) -> m.DeleteResult:
+        """Hide a secret and its versions until it is undeleted or written again."""
+        return self.perform(calls.delete(path))
+
+    def undelete(self, path: str) -> m.UndeleteResult:
+        """Bring a deleted secret back as it was."""
+        return self.perform(calls.undelete(path))
+
+    def destroy(self, path: str, *, version: int) -> m.DestroyResult:
+        """Destroy the data key of one version: nobody can read that value again."""
+        return self.perform(calls.destroy(path, version))
+
+    def status(self) -> m.StatusResult:
+        """The agent's state and the health of its parts; possible in every state."""
+        return self.perform(calls.status())
+
+    def lock(self) -> None:
+        """Make the agent forget its keys until it is unlocked again."""
+        self.perform(calls.lock())
+
+    def unlock(self, *, passphrase: Value, slot: str | None = None) -> m.UnlockResult:
+        """Unlock the agent; takes about a second by design.
+
+        Args:
+            passphrase: of the keyslot; a ``bytearray`` lets the caller wipe it afterwards.
+            slot: the keyslot to try; without it, each that a passphrase can open.
+
+        Raises:
+            UnlockFailedError: no keyslot opened.
+            RateLimitedError: too many wrong ones; the message says how long to wait.
+        """
+        return self.perform(calls.unlock(passphrase, slot))
+
+    def init(self, *, passphrase: Value, slot: str = "passphrase") -> m.InitResult:
+        """Create the store with its first keyslot; the agent is unlocked afterwards.
+
+        Raises:
+            AlreadyExistsError: there is a store.
+        """
+        return self.perform(calls.init(passphrase, slot))
+
+    def close(self) -> None:
+        """Close the connection; closing it twice is no error."""
+        with self._lock:
+            self._closed = True
+            self._channel.fail()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def perform(self, call: Call[T]) -> T:
+        """Make one call, on a new connection if the old one broke and it is safe."""
+        with self._lock:
+            slot = self._attempt(call)
+            if slot.repeatable:
+                slot = self._attempt(call)
+            return slot.outcome()
+
+    def perform_all(self, several: Iterable[Call[T]]) -> Iterator[T]:
+        """Make many calls, pipelined, and yield their results in order; the first error ends it.
+
+        The connection is not opened again in between: what has been answered has been yielded.
+        """
+        with self._lock:
+            channel = self._connected()
+            slots: deque[Slot[T]] = deque()
+            try:
+                for call in several:
+                    slots.append(channel.submit(call))
+                    if len(slots) >= WINDOW:
+                        yield _outcome(channel, slots)
+                while slots:
+                    yield _outcome(channel, slots)
+            finally:
+                for slot in slots:
+                    channel.abandon(slot)
+
+    def _follow(self, plan: Plan[T]) -> T:
+        try:
+            call = next(plan)
+            while True:
+                call = plan.send(self.perform(call))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _attempt(self, call: Call[T]) -> Slot[T]:
+        channel = self._connected()
+        slot = channel.submit(call)
+        _complete(channel, slot)
+        return slot
+
+    def _connected(self) -> Channel:
+        if self._closed:
+            raise InvalidRequestError(
+                "this connection to the agent was closed; open another one with connect()"
+            )
+        if self._channel.failed:
+            self._channel, self.greeting = self._open()
+        return self._channel
+
+    def _open(self) -> tuple[Channel, m.HelloResult]:
+        deadline = time.monotonic() + self._timeout
+        while (channel := try_connect(self._address)) is None:
+            if time.monotonic() >= deadline:
+                raise AgentUnreachableError(
+                    f"the agent at {self._address} accepts no connection within {self._timeout:g} seconds; "
+                    "is it stopped?"
+                )
+            time.sleep(CONNECT_PAUSE)
+        slot = channel.submit(calls.hello())
+        try:
+            _complete(channel, slot, deadline)
+            return channel, slot.outcome()
+        except BaseException:
+            channel.fail()
+            raise
+
+
+class Slots:
+    """The keyslots: the ways to unlock the store. ``agent.slots``."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def list(self) -> tuple[m.SlotInfo, ...]:
+        """The keyslots, by name."""
+        return self._agent.perform(calls.slot_list())
+
+    def add(self, name: str, *, existing: Value, new: Value) -> m.SlotAddResult:
+        """Add a keyslot for the passphrase ``new``; ``existing`` opens a keyslot that is there.
+
+        Raises:
+            UnlockFailedError: ``existing`` opens none.
+            AlreadyExistsError: the name is taken.
+        """
+        return self._agent.perform(calls.slot_add(name, existing, new, change=False))
+
+    def change(self, name: str, *, existing: Value, new: Value) -> m.SlotAddResult:
+        """Give the keyslot that ``existing`` opens the passphrase ``new``."""
+        return self._agent.perform(calls.slot_add(name, existing, new, change=True))
+
+    def remove(self, name: str, *, passphrase: Value) -> m.SlotRemoveResult:
+        """Remove a keyslot; ``passphrase`` opens one of those that stay.
+
+        Raises:
+            ConflictError: it is the last one.
+        """
+        return self._agent.perform(calls.slot_remove(name, passphrase))
+
+
+def _outcome(channel: Channel, slots: deque[Slot[T]]) -> T:
+    slot = slots[0]
+    _complete(channel, slot)
+    slots.popleft()
+    return slot.outcome()
+
+
+def _complete(channel: Channel, slot: Slot[Any], deadline: float | None = None) -> None:
+    """Turn the channel's pump until the slot is done; a caller that is interrupted leaves it clean."""
+    try:
+        while not slot.done:
+            if not channel.pump() and not slot.done:
+                _wait(channel, deadline)
+    except BaseException:
+        channel.abandon(slot)
+        raise
+
+
+def _wait(channel: Channel, deadline: float | None) -> None:
+    poll = select.poll()
+    poll.register(channel.sock, select.POLLIN | (select.POLLOUT if channel.wants_write else 0))
+    if deadline is None:
+        poll.poll()
+    elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise AgentUnreachableError("the agent accepted the connection and does not answer; look at its log")

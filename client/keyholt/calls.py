@@ -1,0 +1,198 @@
+"""Every operation as a call: what to send, and what becomes of the answer. The one place that knows both.
+
+- No I/O: an adapter sends a ``Call`` and hands its answer to ``Call.read``. What takes several calls, such as
+  a listing of many pages, is a ``Plan``: a generator that yields calls and is sent their results.
+- A request that the agent would refuse for its form is refused here, before anything is sent.
+- A value stays in the caller's memory: a call borrows it as a ``memoryview`` until the answer has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from keyholt.secret import Secret
+from keyholt_protocol import messages as m
+from keyholt_protocol import operations as ops
+from keyholt_protocol.errors import InvalidRequestError, TooLargeError
+from keyholt_protocol.limits import PROTOCOL_VERSION
+
+__all__ = ["Call", "Plan", "Value"]
+
+T = TypeVar("T")
+
+Value: TypeAlias = bytes | bytearray | memoryview | str
+"""A value or a passphrase as callers give it; text is sent as UTF-8. Only a ``bytearray`` can be wiped
+afterwards."""
+
+Plan: TypeAlias = "Generator[Call[Any], Any, T]"
+"""Calls to make one after the other, and what they come to."""
+
+CLIENT_NAME: Final = "keyholt-python"
+"""What the agent's log calls this client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request to make.
+
+    Attributes:
+        operation: the operation's descriptor.
+        request: the request's message.
+        payload: the parts of the request's payload, in order; borrowed until the answer has come.
+        read: makes the result from the answer's message and payload, and owns the payload from then on.
+    """
+
+    operation: ops.Operation[Any, Any]
+    request: object
+    payload: tuple[memoryview, ...] = ()
+    read: Callable[[Any, bytearray], T]
+
+    @property
+    def payload_size(self) -> int:
+        return sum(map(len, self.payload))
+
+
+def hello() -> Call[m.HelloResult]:
+    """The first call of every connection."""
+    return _call(ops.HELLO, m.HelloRequest(version=PROTOCOL_VERSION, client=CLIENT_NAME))
+
+
+def init(passphrase: Value, slot: str) -> Call[m.InitResult]:
+    return _call(ops.INIT, m.InitRequest(slot=slot), _passphrase(passphrase))
+
+
+def status() -> Call[m.StatusResult]:
+    return _call(ops.STATUS, m.StatusRequest())
+
+
+def unlock(passphrase: Value, slot: str | None) -> Call[m.UnlockResult]:
+    return _call(ops.UNLOCK, m.UnlockRequest(slot=slot), _passphrase(passphrase))
+
+
+def lock() -> Call[m.LockResult]:
+    return _call(ops.LOCK, m.LockRequest())
+
+
+def put(
+    path: str,
+    value: Value,
+    if_version: int | None,
+    labels: Mapping[str, str] | None,
+    expires: int | datetime | None,
+) -> Call[m.PutResult]:
+    request = m.PutRequest(
+        path=path, if_version=if_version, labels=dict(labels or {}), expires=_seconds(expires)
+    )
+    return _call(ops.PUT, request, _view(value))
+
+
+def get(path: str, version: int | None) -> Call[Secret]:
+    def read(result: m.GetResult, value: bytearray) -> Secret:
+        return Secret(
+            value,
+            path=path,
+            version=result.version,
+            created=result.created,
+            expires=result.expires,
+            labels=result.labels,
+        )
+
+    return Call(operation=ops.GET, request=m.GetRequest(path=path, version=version), read=read)
+
+
+def delete(path: str) -> Call[m.DeleteResult]:
+    return _call(ops.DELETE, m.DeleteRequest(path=path))
+
+
+def undelete(path: str) -> Call[m.UndeleteResult]:
+    return _call(ops.UNDELETE, m.UndeleteRequest(path=path))
+
+
+def destroy(path: str, version: int) -> Call[m.DestroyResult]:
+    return _call(ops.DESTROY, m.DestroyRequest(path=path, version=version))
+
+
+def list_page(prefix: str, after: str | None) -> Call[m.ListResult]:
+    return _call(ops.LIST, m.ListRequest(prefix=prefix, after=after))
+
+
+def list_secrets(prefix: str) -> Plan[list[m.SecretInfo]]:
+    """All pages of a listing; each page is a moment of its own, the whole is not one snapshot."""
+    found: list[m.SecretInfo] = []
+    after: str | None = None
+    while True:
+        page: m.ListResult = yield list_page(prefix, after)
+        found += page.secrets
+        if page.next is None:
+            return found
+        after = page.next
+
+
+def history(path: str) -> Plan[m.HistoryResult]:
+    """All versions of a secret, newest first."""
+    versions: list[m.VersionInfo] = []
+    before: int | None = None
+    while True:
+        page: m.HistoryResult = yield _call(ops.HISTORY, m.HistoryRequest(path=path, before=before))
+        versions += page.versions
+        if page.next is None:
+            return replace(page, versions=tuple(versions))
+        before = page.next
+
+
+def slot_list() -> Call[tuple[m.SlotInfo, ...]]:
+    def read(result: m.SlotListResult, _: bytearray) -> tuple[m.SlotInfo, ...]:
+        return result.slots
+
+    return Call(operation=ops.SLOT_LIST, request=m.SlotListRequest(), read=read)
+
+
+def slot_add(name: str, existing: Value, new: Value, *, change: bool) -> Call[m.SlotAddResult]:
+    """Adds a keyslot, or with ``change`` gives the one that ``existing`` opens a new passphrase."""
+    old, fresh = _passphrase(existing), _passphrase(new)
+    return _call(
+        ops.SLOT_ADD, m.SlotAddRequest(name=name, existing_size=len(old), replace=change), old, fresh
+    )
+
+
+def slot_remove(name: str, passphrase: Value) -> Call[m.SlotRemoveResult]:
+    return _call(ops.SLOT_REMOVE, m.SlotRemoveRequest(name=name), _passphrase(passphrase))
+
+
+def _call(operation: ops.Operation[Any, T], request: object, *payload: memoryview) -> Call[T]:
+    call: Call[T] = Call(operation=operation, request=request, payload=payload, read=_message)
+    if call.payload_size > operation.max_payload:
+        what = "value" if operation is ops.PUT else "passphrase"
+        raise TooLargeError(
+            f"the {what} has {call.payload_size} bytes; at most {operation.max_payload} are allowed"
+        )
+    return call
+
+
+def _message(result: T, _: bytearray) -> T:
+    return result
+
+
+def _view(value: Value) -> memoryview:
+    """The bytes of ``value`` without a copy; text has to be encoded into one."""
+    return memoryview(value.encode() if isinstance(value, str) else value).cast("B")
+
+
+def _passphrase(value: Value) -> memoryview:
+    view = _view(value)
+    if not view:
+        raise InvalidRequestError("the passphrase is empty; choose one")
+    return view
+
+
+def _seconds(moment: int | datetime | None) -> int | None:
+    if not isinstance(moment, datetime):
+        return moment
+    if moment.tzinfo is None:
+        raise InvalidRequestError(
+            "the time of expiry has no time zone; use datetime.now(timezone.utc) and the like"
+        )
+    return int(moment.timestamp())

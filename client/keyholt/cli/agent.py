@@ -1,0 +1,103 @@
+"""The commands about the agent as a whole: init, unlock, lock, status."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Final
+
+from keyholt import connect
+from keyholt.cli.output import say, show, table
+from keyholt.cli.passphrase import obtain, wiped
+from keyholt_protocol.messages import StatusResult
+
+__all__ = ["init", "lock", "readable_size", "readable_time", "status", "unlock"]
+
+_UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def init(options: Namespace) -> int:
+    """JSON: ``store_id``, ``slot``, ``kdf``."""
+    with (
+        connect(options.address) as agent,
+        wiped(obtain(options, "New passphrase", twice=True)) as passphrase,
+    ):
+        result = agent.init(passphrase=passphrase, slot=options.slot or "passphrase")
+    if options.json:
+        show(result)
+    else:
+        say(f"created the store {result.store_id} with the keyslot {result.slot!r} ({result.kdf})")
+    return 0
+
+
+def unlock(options: Namespace) -> int:
+    """JSON: ``slot``, the keyslot that opened."""
+    with connect(options.address) as agent, wiped(obtain(options)) as passphrase:
+        result = agent.unlock(passphrase=passphrase, slot=options.slot)
+    if options.json:
+        show(result)
+    else:
+        say(f"unlocked with the keyslot {result.slot!r}")
+    return 0
+
+
+def lock(options: Namespace) -> int:
+    """JSON: an empty object."""
+    with connect(options.address) as agent:
+        agent.lock()
+    if options.json:
+        show({})
+    else:
+        say("locked")
+    return 0
+
+
+def status(options: Namespace) -> int:
+    """JSON: the fields of ``agent.status``, null where the agent has nothing to say."""
+    with connect(options.address) as agent:
+        result = agent.status()
+    if options.json:
+        show(result)
+    else:
+        say(_describe(result))
+    return 0
+
+
+def _describe(status: StatusResult) -> str:
+    used, size = readable_size(status.memory_used), readable_size(status.memory_size)
+    rows = [
+        ("state", status.state),
+        ("agent", f"{status.version}, protocol {status.protocol}, pid {status.pid}"),
+        ("running for", readable_time(status.uptime)),
+        ("connections", status.connections),
+        ("store", status.store_path),
+        ("locked memory", f"{status.memory_backend}, {used} of {size} in use"),
+        ("cache", f"{readable_size(status.cache_used)} of {readable_size(status.cache_limit)}"),
+        ("core dumps", "possible" if status.core_dumps else "off"),
+    ]
+    if status.store_secrets is not None:
+        rows.insert(5, ("secrets", status.store_secrets))
+    if status.locks_in is not None:
+        rows.insert(1, ("locks itself in", readable_time(status.locks_in)))
+    if status.problem is not None:
+        rows.insert(1, ("problem", status.problem))
+    return table(rows)
+
+
+def readable_size(size: int) -> str:
+    """Bytes for people, in binary units."""
+    amount = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":  # noqa: PLR2004  # the step of the units
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
+
+
+def readable_time(seconds: int) -> str:
+    """A length of time for people: its two largest units."""
+    parts: list[str] = []
+    for unit, length in _UNITS:
+        count, seconds = divmod(seconds, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

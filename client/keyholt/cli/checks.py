@@ -1,0 +1,180 @@
+"""What ``doctor`` looks at, one function a subject; each gives findings and changes nothing.
+
+- A finding is ``ok``, a ``note`` that needs no action, or ``wrong``, with what to do about it.
+- The checks of this machine need no agent; those of the agent read its answer to ``agent.status``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import pwd
+import resource
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from keyholt.cli.agent import readable_size
+from keyholt_protocol.limits import PROTOCOL_VERSION
+from keyholt_protocol.messages import HelloResult, StatusResult
+
+__all__ = [
+    "Finding",
+    "check_agent_memory",
+    "check_directory",
+    "check_lock_limit",
+    "check_memfd_secret",
+    "check_protocol",
+    "check_socket",
+    "check_store",
+]
+
+SYS_MEMFD_SECRET: Final = 447  # the same on every architecture (syscalls(2))
+LEAST_LOCKED: Final = 1024 * 1024
+"""Bytes of locked memory without which the agent does not start."""
+
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """``state``: ``ok``, ``note`` or ``wrong``. ``remedy``: what to do, with ``wrong`` and some notes."""
+
+    state: str
+    subject: str
+    text: str
+    remedy: str | None = None
+
+
+def _ok(subject: str, text: str) -> Finding:
+    return Finding(state="ok", subject=subject, text=text)
+
+
+def _note(subject: str, text: str, remedy: str) -> Finding:
+    return Finding(state="note", subject=subject, text=text, remedy=remedy)
+
+
+def _wrong(subject: str, text: str, remedy: str) -> Finding:
+    return Finding(state="wrong", subject=subject, text=text, remedy=remedy)
+
+
+def check_socket(path: str) -> Iterator[Finding]:
+    """The socket's file and its directory: whose they are, and who could replace them."""
+    directory = str(Path(path).parent)
+    try:
+        entry, parent = os.lstat(path), os.stat(directory)
+    except OSError as error:
+        remedy = "start the agent with `keyholt-agent`, or give its --address"
+        yield _wrong("socket", f"{path}: {error.strerror}", remedy)
+        return
+    about = f"{path}, owned by {_user(entry.st_uid)}, mode {stat.S_IMODE(entry.st_mode):04o}"
+    if not stat.S_ISSOCK(entry.st_mode):
+        yield _wrong("socket", f"{path} is no socket", "give another --address")
+    elif entry.st_uid not in {0, os.geteuid()} and not entry.st_mode & OTHERS:
+        yield _wrong("socket", about, "run as the agent's user")
+    else:
+        yield _ok("socket", about)
+    if parent.st_mode & OTHERS_WRITE and not parent.st_mode & stat.S_ISVTX:
+        text = "others can write to its directory, and put a socket of their own in its place"
+        yield _wrong("socket", text, f"chmod go-w {directory}")
+
+
+def check_protocol(greeting: HelloResult, client_version: str) -> Iterator[Finding]:
+    """Whether both sides speak the same protocol, and are of the same release."""
+    if greeting.version == PROTOCOL_VERSION:
+        yield _ok("protocol", f"version {PROTOCOL_VERSION} on both sides")
+    else:
+        text = f"the agent speaks version {greeting.version}, this client {PROTOCOL_VERSION}"
+        yield _wrong("protocol", text, "install the same release of both, and restart the agent")
+    text = f"agent {greeting.agent}, client {client_version}"
+    if client_version in greeting.agent:
+        yield _ok("versions", text)
+    else:
+        yield _note("versions", text, "restart the agent after an update")
+
+
+def check_agent_memory(status: StatusResult) -> Iterator[Finding]:
+    """Where the agent holds its keys, and whether they could end up in a core file or on a disk."""
+    yield _ok("locked memory", f"{status.memory_backend}, {readable_size(status.memory_size)}")
+    if status.memory_backend == "mlock" and _has_swap():
+        text = "locked memory is not swapped, but hibernating writes it to the swap device"
+        yield _note("swap", text, "use encrypted swap, or a kernel with memfd_secret")
+    if status.core_dumps:
+        yield _wrong("core dumps", "the agent can dump core", "restart it, and see its log")
+    else:
+        yield _ok("core dumps", "off")
+
+
+def check_store(status: StatusResult) -> Iterator[Finding]:
+    """Whether the store is there and can be used."""
+    if status.problem is not None:
+        yield _wrong("store", status.problem, "see the agent's log")
+    elif status.state == "uninitialised":
+        yield _note("store", "there is none yet", "create it: `keyholt init`")
+    else:
+        secrets = "" if status.store_secrets is None else f", {status.store_secrets} secrets"
+        yield _ok("store", f"{status.store_path}{secrets}")
+    if status.state == "locked":
+        yield _note("state", "locked", "unlock it: `keyholt unlock`")
+    elif status.state == "unlocked":
+        yield _ok("state", "unlocked")
+
+
+def check_directory(store_path: str) -> Iterator[Finding]:
+    """Who may look into the store's directory. Nothing is said where this user may not look."""
+    directory = Path(store_path).parent
+    try:
+        mode = stat.S_IMODE(directory.stat().st_mode)
+    except OSError:
+        return
+    if mode & OTHERS:
+        yield _wrong(
+            "directory", f"{directory} has mode {mode:04o}, open to others", f"chmod 0700 {directory}"
+        )
+    else:
+        yield _ok("directory", f"{directory}, mode {mode:04o}")
+
+
+def check_lock_limit() -> Iterator[Finding]:
+    """How much memory an agent started from here could lock."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit == resource.RLIM_INFINITY:
+        yield _ok("memlock limit", "none")
+    elif limit < LEAST_LOCKED and os.geteuid() != 0:
+        remedy = "raise it with `ulimit -l`, /etc/security/limits.conf, or LimitMEMLOCK= in the unit"
+        yield _wrong(
+            "memlock limit", f"{readable_size(limit)}: an agent started here would refuse to run", remedy
+        )
+    else:
+        yield _ok("memlock limit", readable_size(limit))
+
+
+def check_memfd_secret() -> Iterator[Finding]:
+    """Whether this kernel gives memory that even root cannot read (memfd_secret(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.syscall(SYS_MEMFD_SECRET, os.O_CLOEXEC)
+    if descriptor >= 0:
+        os.close(descriptor)
+        yield _ok("memfd_secret", "available")
+        return
+    reason = errno.errorcode.get(ctypes.get_errno(), "unknown error")
+    remedy = "boot with secretmem.enable=1, or allow the system call in the container"
+    yield _note("memfd_secret", f"not available ({reason}); the agent uses mlock instead", remedy)
+
+
+def _has_swap() -> bool:
+    try:
+        return len(Path("/proc/swaps").read_text("utf-8").splitlines()) > 1
+    except OSError:
+        return False
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

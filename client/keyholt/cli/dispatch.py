@@ -1,0 +1,108 @@
+"""The full path of the command line: parse, carry out, and turn what went wrong into a sentence and a status.
+
+=== ==========================================================
+0   done
+1   failed
+2   usage: the command line, or a name in it, cannot be right
+3   not found
+4   locked, or no store yet
+5   denied
+6   the agent is not reachable
+130 interrupted (the shell's convention)
+=== ==========================================================
+
+`run` gives the status of its command, 126 if that cannot be run and 127 if there is none. No exception
+reaches the user as a traceback, for a traceback shows code and may show values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final, cast
+
+from keyholt.cli.output import write_error
+from keyholt.cli.parser import UsageError, parse
+from keyholt_protocol.errors import (
+    AgentUnreachableError,
+    DeniedError,
+    InvalidRequestError,
+    KeyholtError,
+    LockedError,
+    NotFoundError,
+    UninitialisedError,
+)
+
+__all__ = ["run", "status_of"]
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+_STATUSES: Final[dict[type[BaseException], int]] = {
+    UsageError: USAGE,
+    InvalidRequestError: USAGE,
+    NotFoundError: 3,
+    LockedError: 4,
+    UninitialisedError: 4,
+    DeniedError: 5,
+    AgentUnreachableError: 6,
+}
+
+_REMEDIES: Final[dict[type[KeyholtError], str]] = {
+    LockedError: "unlock it with `keyholt unlock`",
+    UninitialisedError: "create the store with `keyholt init`",
+    DeniedError: "run as the agent's user, or ask its administrator",
+}
+"""What to do, where the agent's own sentence names no command."""
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def run(words: Sequence[str]) -> int:
+    """Carry out a command line; gives its exit status."""
+    as_json = "--json" in words[: words.index("--") if "--" in words else None]
+    try:
+        if sys.stdout is None:
+            raise OSError("standard output is closed")
+        return _run(words)
+    except SystemExit as end:  # argparse has printed the help or the version
+        return end.code if isinstance(end.code, int) else FAILED
+    except BrokenPipeError:  # a reader that has seen enough needs no message
+        return FAILED
+    except (KeyholtError, UsageError, ValueError, OSError) as error:
+        return _report(error, as_json=as_json)
+    except Exception as error:  # a defect; its text may hold anything, so its kind alone is told
+        write_error(f"this is a defect of keyholt: {type(error).__name__}", as_json=as_json, code="internal")
+        return FAILED
+
+
+def _run(words: Sequence[str]) -> int:
+    options = parse(words)
+    module, _, function = options.command.handler.partition(":")
+    handler = cast("Handler", getattr(import_module(module), function))
+    return handler(options)
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status that an error comes to."""
+    return _STATUSES.get(type(error), FAILED)
+
+
+def _report(error: Exception, *, as_json: bool) -> int:
+    code = "usage" if isinstance(error, UsageError) else "failed"
+    try:
+        write_error(_sentence(error), error, as_json=as_json, code=code)
+    except OSError:
+        pass  # standard error is gone too; the status is all that is left
+    return status_of(error)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
+    message = str(error)
+    remedy = _REMEDIES.get(type(error)) if isinstance(error, KeyholtError) else None
+    return f"{message}; {remedy}" if remedy and "`keyholt" not in message else message

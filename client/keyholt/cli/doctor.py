@@ -1,0 +1,54 @@
+"""The command ``doctor``: every check, a line each, whether the agent runs or not."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Final
+
+from keyholt import connect
+from keyholt.address import choose
+from keyholt.cli import checks
+from keyholt.cli.checks import Finding
+from keyholt.cli.output import say, show
+from keyholt.cli.parser import client_version
+from keyholt_protocol.errors import KeyholtError
+
+__all__ = ["doctor"]
+
+_MARKS: Final = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
+
+
+def doctor(options: Namespace) -> int:
+    """JSON: ``ok`` and ``findings``: ``state`` (ok, note, wrong), ``subject``, ``text``, ``remedy`` of each.
+
+    The exit status is 1 if anything is wrong.
+    """
+    findings = list(_examine(options.address))
+    well = all(finding.state != "wrong" for finding in findings)
+    if options.json:
+        show({"ok": well, "findings": findings})
+    else:
+        for finding in findings:
+            say(f"{_MARKS[finding.state]}  {finding.subject}: {finding.text}")
+            if finding.remedy is not None:
+                say(f"       -> {finding.remedy}")
+    return 0 if well else 1
+
+
+def _examine(given: str | None) -> Iterator[Finding]:
+    address = choose(given)
+    yield from checks.check_socket(address.socket_path())
+    try:
+        with connect(str(address)) as agent:
+            greeting, status = agent.greeting, agent.status()
+    except KeyholtError as error:
+        yield Finding(state="wrong", subject="agent", text=str(error))
+    else:
+        yield Finding(state="ok", subject="agent", text=f"pid {status.pid} answers")
+        yield from checks.check_protocol(greeting, client_version())
+        yield from checks.check_agent_memory(status)
+        yield from checks.check_store(status)
+        yield from checks.check_directory(status.store_path)
+    yield from checks.check_lock_limit()
+    yield from checks.check_memfd_secret()

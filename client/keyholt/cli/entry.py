@@ -1,0 +1,90 @@
+"""Where the command ``keyholt`` begins: plain `get` and `run` take the fast path, all else the full one.
+
+- ``keyholt get PATH [-n]`` and ``keyholt run [--env-file F] -- CMD`` import next to nothing, with an
+  ``--address`` in front or without. Any other option, and anything but success, falls through to the full
+  path, which does the work again and reports.
+- Nothing is printed through ``sys.stdout`` here: what could not be written is known before the exit status
+  is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["main", "write_all"]
+
+STDOUT: Final = 1
+INTERRUPTED: Final = 130
+"""What a shell makes of a program that SIGINT ended: 128 + 2."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; gives the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = None if sys.stdout is None else _fast(words)
+        if status is None:
+            from keyholt.cli.dispatch import run
+
+            status = run(words)
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of ``data``; an ``OSError`` says why it could not be."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _fast(words: list[str]) -> int | None:
+    """The exit status, or ``None`` where the full path is needed."""
+    address = None
+    if words[:1] == ["--address"]:
+        address, words = "".join(words[1:2]), words[2:]
+    if words[:1] == ["get"]:
+        return _get(words[1:], address)
+    if words[:1] == ["run"]:
+        from keyholt.cli.run_fast import run
+
+        return run(words[1:], address)
+    return None
+
+
+def _get(words: list[str], address: str | None) -> int | None:
+    newline = "-n" not in words
+    paths = [word for word in words if word != "-n"]
+    if len(paths) != 1 or paths[0].startswith("-"):
+        return None
+    from keyholt.address import choose
+    from keyholt.cli.fast import UnusualError, fetch
+
+    try:
+        path = choose(address).socket_path()
+        (value,) = fetch(path, [(paths[0], None)])
+    except UnusualError:
+        return None
+    except Exception:  # an address with a fault in it: the full path says which
+        return None
+    try:
+        write_all(STDOUT, value)
+        if newline and os.isatty(STDOUT) and not value.endswith(b"\n"):
+            write_all(STDOUT, b"\n")
+    except OSError as error:
+        return _unwritable(error)
+    finally:
+        value[:] = bytes(len(value))
+    return 0
+
+
+def _unwritable(error: OSError) -> int:
+    if not isinstance(error, BrokenPipeError):  # a reader that has seen enough needs no message
+        write_all(2, f"keyholt: the value could not be written: {error.strerror}\n".encode())
+    return 1

@@ -1,0 +1,104 @@
+"""The environment that `keyholt run` gives to a command: put together, its references filled in, handed over.
+
+- A variable is a reference if its whole value is one; a reference inside other text stays as it is.
+- Everything is bytes here, as the kernel has it, so that no locale changes a value on the way.
+- Nothing is imported that Python has not loaded at its start.
+"""
+
+from __future__ import annotations
+
+import os
+
+from keyholt.cli.envfile import EnvFileError, parse
+from keyholt.reference import SCHEME
+from keyholt.reference import parse as parse_reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
+
+__all__ = ["VariableError", "assemble", "fill", "references", "replace_process"]
+
+_signal: Any = __import__("_signal")  # the built-in part of `signal`, which imports enum
+
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+"""What a shell answers, and programs that start commands in its stead do too (POSIX XCU 2.8.2)."""
+
+
+class VariableError(ValueError):
+    """A variable cannot be given to the command; the message names it and never its value."""
+
+
+def assemble(files: Sequence[str], inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The inherited environment with the variables of the files over it, later ones over earlier ones.
+
+    Raises:
+        OSError: a file cannot be read.
+        VariableError: a file is not in the format; names the file and the line.
+    """
+    environment = dict(inherited)
+    for file in files:
+        with open(file, "rb") as stream:
+            data = stream.read()
+        try:
+            variables = parse(data)
+        except EnvFileError as error:
+            raise VariableError(f"{file}, {error}") from None
+        for name, value in variables.items():
+            environment[name.encode()] = value.encode()
+            if "\0" in value:
+                raise VariableError(f"{file}: the value of {name} holds a NUL byte, which no variable can")
+    return environment
+
+
+def references(environment: Mapping[bytes, bytes]) -> dict[bytes, tuple[str, int | None]]:
+    """The secrets that variables refer to, by the variable's name.
+
+    Raises:
+        VariableError: a reference is not well formed; names the variable.
+    """
+    found: dict[bytes, tuple[str, int | None]] = {}
+    for name, value in environment.items():
+        if value.startswith(SCHEME.encode()):
+            try:
+                found[name] = parse_reference(value.decode())
+            except Exception as error:  # not UTF-8, or not a reference
+                raise VariableError(f"the variable {os.fsdecode(name)}: {_reason(error)}") from None
+    return found
+
+
+def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None:
+    """Set a variable to a secret's value.
+
+    Raises:
+        VariableError: the value holds a NUL byte or is not UTF-8.
+    """
+    if 0 in value:
+        raise VariableError(
+            f"the variable {os.fsdecode(name)}: its secret holds a NUL byte, which no variable can"
+        )
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        raise VariableError(f"the variable {os.fsdecode(name)}: its secret is not UTF-8 text") from None
+    environment[name] = bytes(value)
+
+
+def replace_process(command: Sequence[str], environment: Mapping[bytes, bytes]) -> tuple[int, str]:
+    """Become the command; returns only if that failed, with the exit status and what to say."""
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them; the command expects the default
+        _signal.signal(number, _signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], list(command), environment)  # starting it is the purpose
+    except FileNotFoundError:
+        return NOT_FOUND, f"the command {command[0]!r} was not found"
+    except (OSError, ValueError) as error:
+        return NOT_EXECUTABLE, f"the command {command[0]!r} cannot be run: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a reference must be UTF-8 text"
+    return getattr(error, "strerror", None) or str(error)

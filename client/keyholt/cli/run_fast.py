@@ -1,0 +1,42 @@
+"""`keyholt run` when nothing is wrong: everything unusual is left to ``keyholt.cli.running``, which
+reports.
+"""
+
+from __future__ import annotations
+
+import os
+
+from keyholt.address import choose
+from keyholt.cli.environment import assemble, fill, references, replace_process
+from keyholt.cli.fast import fetch
+
+__all__ = ["run"]
+
+
+def run(words: list[str], address: str | None) -> int | None:
+    """Become the command; returns ``None`` where the full path is needed, or the status of a failed start."""
+    files, command = _split(words)
+    if not command:
+        return None
+    try:
+        environment = assemble(files, os.environb)
+        wanted = references(environment)
+        if wanted:
+            values = fetch(choose(address).socket_path(), list(wanted.values()))
+            for name, value in zip(wanted, values, strict=True):
+                fill(environment, name, value)
+                value[:] = bytes(len(value))
+    except Exception:  # whatever it is, the full path meets it again and says it well
+        return None
+    status, problem = replace_process(command, environment)
+    os.write(2, f"keyholt: {problem}\n".encode(errors="replace"))
+    return status
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """The files of ``--env-file`` and the command after ``--``; no command if there is any other option."""
+    files: list[str] = []
+    while len(words) > 1 and words[0] == "--env-file":
+        files.append(words[1])
+        words = words[2:]
+    return files, words[1:] if words and words[0] == "--" else []

@@ -1,0 +1,125 @@
+"""The commands that put values in the place of references: run, inject.
+
+- All values are fetched before anything is started or written: what fails, fails without half of it done.
+- In a text for `inject`, a reference in double braces, ``{{ keyholt://PATH }}``, may have any path; a bare
+  one ends before the first character that is not a letter, a digit or one of ``. _ ~ @ + / -``, so that
+  quotes, commas and colons around it stay what they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Final
+
+from keyholt import calls, connect
+from keyholt.cli.entry import STDOUT, write_all
+from keyholt.cli.environment import assemble, fill, references, replace_process
+from keyholt.cli.output import say, show, write_error
+from keyholt.cli.parser import UsageError
+from keyholt.reference import parse
+from keyholt.secret import Secret
+from keyholt_protocol.errors import KeyholtError
+
+__all__ = ["inject", "run"]
+
+Wanted = tuple[str, int | None]
+
+_REFERENCE: Final = re.compile(
+    rb"\{\{[ \t]*(keyholt://[^{}\r\n]*?)[ \t]*\}\}|(keyholt://[A-Za-z0-9._~@+/-]+(?:\?version=[0-9]+)?)"
+)
+
+
+def run(options: Namespace) -> int:
+    """Become the command; returns only if it could not be started. JSON: errors only."""
+    command: list[str] = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
+    if not command:
+        raise UsageError("there is no command; write `keyholt run --env-file FILE -- CMD`")
+    environment = assemble(options.env_file, os.environb)
+    wanted = references(environment)
+    values = _fetch(
+        options.address, list(wanted.values()), [f"the variable {os.fsdecode(name)}" for name in wanted]
+    )
+    for name, value in zip(wanted, values, strict=True):
+        with value:
+            fill(environment, name, bytearray(value.view))
+    status, problem = replace_process(command, environment)
+    write_error(problem, as_json=options.json, code="command_failed")
+    return status
+
+
+def inject(options: Namespace) -> int:
+    """JSON, with ``--out-file`` only: ``file``, ``references``."""
+    text = _read_text(options.in_file)
+    found = list(_REFERENCE.finditer(text))
+    wanted = [parse((match[1] or match[2]).decode()) for match in found]
+    places = [f"line {_line_number(text, match)}" for match in found]
+    result = _substitute(text, found, _fetch(options.address, wanted, places))
+    try:
+        if options.out_file is None:
+            write_all(STDOUT, result)
+            return 0
+        _write_private(options.out_file, result)
+    finally:
+        result[:] = bytes(len(result))
+    if options.json:
+        show({"file": options.out_file, "references": len(found)})
+    else:
+        say(f"{options.out_file}: {len(found)} references replaced")
+    return 0
+
+
+def _fetch(address: str | None, wanted: Sequence[Wanted], places: Sequence[str]) -> list[Secret]:
+    """The secrets in order; an error says at which place the one stands that could not be had."""
+    if not wanted:
+        return []
+    values: list[Secret] = []
+    with connect(address) as agent:
+        try:
+            values.extend(agent.perform_all(calls.get(path, version) for path, version in wanted))
+        except KeyholtError as error:
+            raise type(error)(f"{places[min(len(values), len(places) - 1)]}: {error}") from None
+    return values
+
+
+def _line_number(text: bytes, match: re.Match[bytes]) -> int:
+    return text.count(b"\n", 0, match.start()) + 1
+
+
+def _substitute(text: bytes, found: Sequence[re.Match[bytes]], values: Sequence[Secret]) -> bytearray:
+    result = bytearray()
+    end = 0
+    for match, secret in zip(found, values, strict=True):
+        with secret:
+            result += text[end : match.start()]
+            result += secret.view
+        end = match.end()
+    result += text[end:]
+    return result
+
+
+def _read_text(file: str | None) -> bytes:
+    if file is None and sys.stdin is None:
+        raise UsageError("standard input is closed; give --in-file FILE")
+    with open(0 if file is None else file, "rb", closefd=file is not None) as stream:
+        return stream.read()
+
+
+def _write_private(file: str, data: bytearray) -> None:
+    """Write a file that only its owner can read, whole or not at all; one that is there is replaced."""
+    partial = f"{file}.{secrets.token_hex(8)}.partial"
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(partial, file)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,155 @@
+"""The commands about secrets: put, get, list, history, rm, undelete, destroy."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from keyholt import connect
+from keyholt.cli.output import moment, say, show, table, write_value
+from keyholt.cli.parser import UsageError
+from keyholt_protocol.limits import MAX_PAYLOAD
+
+__all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
+
+_UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def put(options: Namespace) -> int:
+    """JSON: ``path``, ``version``, ``created``."""
+    labels = _labels(options.label)
+    expires = None if options.expires is None else _expiry(options.expires, datetime.now(UTC))
+    value = _read_value(options.file)
+    try:
+        with connect(options.address) as agent:
+            result = agent.put(
+                options.path, value, if_version=options.if_version, labels=labels, expires=expires
+            )
+    finally:
+        value[:] = bytes(len(value))
+    if options.json:
+        show({"path": options.path, "version": result.version, "created": result.created})
+    else:
+        say(f"{options.path}: version {result.version}")
+    return 0
+
+
+def get(options: Namespace) -> int:
+    """JSON: ``path``, ``version``, ``created``, ``expires``, ``labels``, ``encoding`` (utf-8, base64),
+    ``value``.
+    """
+    with connect(options.address) as agent, agent.get(options.path, version=options.version) as secret:
+        write_value(secret, as_json=options.json, newline=not options.no_newline)
+    return 0
+
+
+def list_secrets(options: Namespace) -> int:
+    """JSON: an array of ``path``, ``version``, ``created``, ``expires``, ``labels``."""
+    with connect(options.address) as agent:
+        secrets = agent.list(options.prefix)
+    if options.json:
+        show(secrets)
+    elif secrets and options.long:
+        say(
+            table(
+                [(s.path, f"v{s.version}", moment(s.created), _notes(s.expires, s.labels)) for s in secrets]
+            )
+        )
+    elif secrets:
+        say("\n".join(secret.path for secret in secrets))
+    return 0
+
+
+def history(options: Namespace) -> int:
+    """JSON: ``latest``, ``deleted`` and ``versions``: ``version created destroyed expires labels`` of
+    each.
+    """
+    with connect(options.address) as agent:
+        result = agent.history(options.path)
+    if options.json:
+        show({"latest": result.latest, "deleted": result.deleted, "versions": result.versions})
+        return 0
+    if result.deleted is not None:
+        say(f"deleted {moment(result.deleted)}; bring it back with `keyholt undelete`")
+    rows = [
+        (f"v{v.version}", moment(v.created), "destroyed" if v.destroyed else _notes(v.expires, v.labels))
+        for v in result.versions
+    ]
+    if rows:
+        say(table(rows))
+    return 0
+
+
+def delete(options: Namespace) -> int:
+    """JSON: ``path``, ``version``: the newest version, now hidden."""
+    with connect(options.address) as agent:
+        version = agent.delete(options.path).version
+    return _tell(options, version, f"{options.path}: deleted; bring it back with `keyholt undelete`")
+
+
+def undelete(options: Namespace) -> int:
+    """JSON: ``path``, ``version``: the newest version, visible again."""
+    with connect(options.address) as agent:
+        version = agent.undelete(options.path).version
+    return _tell(options, version, f"{options.path}: back, version {version}")
+
+
+def destroy(options: Namespace) -> int:
+    """JSON: ``path``, ``version``."""
+    with connect(options.address) as agent:
+        agent.destroy(options.path, version=options.version)
+    return _tell(options, options.version, f"{options.path}: version {options.version} is destroyed")
+
+
+def _tell(options: Namespace, version: int, text: str) -> int:
+    if options.json:
+        show({"path": options.path, "version": version})
+    else:
+        say(text)
+    return 0
+
+
+def _notes(expires: int | None, labels: Mapping[str, str]) -> str:
+    notes = [f"{key}={value}" for key, value in labels.items()]
+    return " ".join(notes if expires is None else [f"expires {moment(expires)}", *notes])
+
+
+def _labels(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if not all(mark for _, mark, _ in pairs):
+        raise UsageError("a label is written KEY=VALUE; see `keyholt put --help`")
+    return {key: value for key, _, value in pairs}
+
+
+def _expiry(text: str, now: datetime) -> datetime:
+    """The time that ``text`` means: so long from now, a day (its beginning, UTC), or an ISO 8601 time."""
+    count, unit = text[:-1], _UNITS.get(text[-1:])
+    try:
+        if unit is not None and count.isascii() and count.isdigit():
+            return now + timedelta(**{unit: int(count)})
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            "--expires is written like 90d, 12h, 30m, 2031-12-31 or 2031-12-31T12:00:00Z"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _read_value(file: str | None) -> bytearray:
+    """The whole of a file or of standard input; one byte more than is allowed, at most, so that it is
+    refused.
+    """
+    if file is None and sys.stdin is None:
+        raise UsageError("standard input is closed; give --file FILE")
+    if file is None and sys.stdin.isatty():
+        sys.stderr.write("the value, ended by Ctrl-D:\n")
+    with open(0 if file is None else file, "rb", buffering=0, closefd=file is not None) as stream:
+        value = bytearray()
+        chunk = bytearray(1024 * 1024)
+        while len(value) <= MAX_PAYLOAD and (size := stream.readinto(chunk)):
+            value += memoryview(chunk)[:size]
+        chunk[:] = bytes(len(chunk))
+    return value

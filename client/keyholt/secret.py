@@ -1,0 +1,123 @@
+"""A secret value in the hands of a program: held so that it does not leak by accident.
+
+- The value lives in one ``bytearray`` that ``wipe`` zeroes: when a ``with`` is left, when ``wipe`` is called,
+  or when the object dies. What ``bytes`` and ``text`` give out are the caller's own copies, which nothing can
+  wipe.
+- ``repr``, ``str`` and formatting show the length, never the value. Pickling, copying, ordering and hashing
+  are refused. Equality is for two secrets, in time that does not depend on where they differ.
+- It is not locked memory: a client's value can be swapped out, like all of the program that uses it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NoReturn
+
+from keyholt_protocol.errors import InvalidRequestError
+
+__all__ = ["Secret"]
+
+_Bytes = bytes  # the property of that name hides the type inside the class
+
+
+class Secret:
+    """The value of one version of a secret.
+
+    Attributes:
+        path: the secret's path.
+        version: the version that this value has.
+        created: when the version was written, seconds since 1970-01-01 UTC.
+        expires: when it ceases to be given out as the newest, seconds since 1970-01-01 UTC, or ``None``.
+        labels: the labels of the version, read-only.
+    """
+
+    __slots__ = ("_value", "_wiped", "created", "expires", "labels", "path", "version")
+
+    def __init__(
+        self,
+        value: bytearray,
+        *,
+        path: str,
+        version: int,
+        created: int,
+        expires: int | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take over ``value``: the secret owns it from here on and wipes it."""
+        self._value = value
+        self._wiped = False
+        self.path = path
+        self.version = version
+        self.created = created
+        self.expires = expires
+        self.labels: Mapping[str, str] = MappingProxyType(dict(labels or {}))
+
+    @property
+    def bytes(self) -> _Bytes:
+        """The value as a new ``bytes`` object, which cannot be wiped; ``view`` makes no copy."""
+        return _Bytes(self._readable())
+
+    @property
+    def text(self) -> str:
+        """The value as text.
+
+        Raises:
+            InvalidRequestError: it is not UTF-8; use ``bytes``.
+        """
+        try:
+            return self._readable().decode()
+        except UnicodeDecodeError:  # its traceback would carry the value
+            raise InvalidRequestError(f"the value of {self.path!r} is not UTF-8 text; use .bytes") from None
+
+    @property
+    def view(self) -> memoryview:
+        """The value without a copy, read-only; zeroes once the secret is wiped."""
+        return memoryview(self._readable()).toreadonly()
+
+    def wipe(self) -> None:
+        """Zero the value; it cannot be read any more. Wiping twice is no error."""
+        self._value[:] = _Bytes(len(self._value))
+        self._wiped = True
+
+    def _readable(self) -> bytearray:
+        if self._wiped:
+            raise ValueError("the secret was wiped; fetch it again")
+        return self._value
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __bool__(self) -> bool:
+        return True  # an empty value is a value
+
+    def __enter__(self) -> Secret:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_value"):
+            self.wipe()
+
+    def __repr__(self) -> str:
+        state = "wiped" if self._wiped else f"{len(self._value)} bytes"
+        return f"<Secret {self.path!r} version {self.version}, {state}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._readable(), other._readable())
+
+    __hash__ = None  # type: ignore[assignment]  # a hash would be a short digest of the value
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled or copied; pass it on, or fetch it again")
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce_ex__(None)
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__reduce_ex__(None)

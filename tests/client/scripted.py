@@ -1,0 +1,108 @@
+"""An agent that does what a test's script says, over a real socket, and speaks the protocol by its own library."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from keyholt_protocol.codec import to_map
+from keyholt_protocol.connection import RequestReceived, ServerConnection
+from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.messages import HelloResult
+
+__all__ = ["GREETING", "Peer", "Script", "ScriptedAgent"]
+
+GREETING = HelloResult(version=1, agent="scripted", max_payload=2**24, max_in_flight=64)
+PATIENCE = 20.0
+"""Seconds after which a script that waits for its client fails: it hangs, or the machine does."""
+
+
+class Peer:
+    """The agent's end of one connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._connection = ServerConnection()
+
+    def request(self) -> tuple[RequestReceived, bytes]:
+        """The next request with its payload; ``EOFError`` when the client has gone."""
+        event = self._event()
+        assert isinstance(event, RequestReceived)
+        payload = bytearray(event.payload_size)
+        if event.payload_size:
+            self._connection.accept_payload(memoryview(payload))
+            self._event()
+        return event, bytes(payload)
+
+    def greet(self) -> None:
+        """Answer the greeting."""
+        hello, _ = self.request()
+        assert hello.op == "session.hello"
+        self.answer(hello, GREETING)
+
+    def answer(self, request: RequestReceived, result: object, payload: bytes = b"", *, split: bool = False) -> None:
+        """Answer a request; with ``split`` a byte at a time."""
+        self.send(self._connection.send_result(request.id, to_map(result), len(payload)) + payload, split=split)
+
+    def fail(self, request: RequestReceived | None, error: KeyholtError) -> None:
+        """Answer a request with an error, or the connection if there is none."""
+        self.send(self._connection.send_error(0 if request is None else request.id, error))
+
+    def send(self, data: bytes, *, split: bool = False) -> None:
+        """Send bytes as they are."""
+        for piece in [data[i : i + 1] for i in range(len(data))] if split else [data]:
+            self.sock.sendall(piece)
+
+    def _event(self) -> object:
+        while (event := self._connection.next_event()) is None:
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError
+            self._connection.receive_data(memoryview(data))
+        return event
+
+
+Script = Callable[[Peer], None]
+
+
+class ScriptedAgent:
+    """Listens at ``path``; the connections that come are played the scripts, in order, one thread for all."""
+
+    def __init__(self, path: Path, *scripts: Script) -> None:
+        self.address = str(path)
+        self.connections = 0
+        self._scripts = scripts
+        self._failure: BaseException | None = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.settimeout(PATIENCE)
+        self._listener.bind(self.address)
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._play, name="scripted agent")
+
+    def _play(self) -> None:
+        try:
+            for script in self._scripts:
+                sock, _ = self._listener.accept()
+                self.connections += 1
+                with sock:
+                    sock.settimeout(PATIENCE)
+                    try:
+                        script(Peer(sock))
+                    except (EOFError, ConnectionError):
+                        pass
+        except BaseException as error:
+            self._failure = error
+
+    def __enter__(self) -> ScriptedAgent:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # scripts that were not asked for are not waited for
+        self._thread.join()
+        self._listener.close()
+        unplayed = isinstance(self._failure, OSError) and self.connections < len(self._scripts)
+        if self._failure is not None and not unplayed:
+            raise self._failure

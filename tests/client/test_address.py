@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyholt.address import MAX_SOCKET_PATH, SYSTEM_SOCKET, Address, choose, parse
+from keyholt_protocol.errors import InvalidRequestError, UnsupportedError
+
+
+@pytest.mark.parametrize(
+    "text,path",
+    [("/run/a.sock", "/run/a.sock"), ("unix:/run/a.sock", "/run/a.sock"), ("a.sock", "a.sock"), ("unix:b:c", "b:c")],
+)
+def test_paths(text: str, path: str) -> None:
+    """A path stands for itself, with or without ``unix:``."""
+    assert parse(text).socket_path() == path
+
+
+@pytest.mark.parametrize(
+    "text,kind,host,port",
+    [
+        ("tcp://127.0.0.1:7070", "tcp", "127.0.0.1", 7070),
+        ("tls://db.example.org:1", "tls", "db.example.org", 1),
+        ("tls://[::1]:65535", "tls", "::1", 65535),
+    ],
+)
+def test_network_forms_are_read_and_not_served(text: str, kind: str, host: str, port: int) -> None:
+    """TCP and TLS addresses parse and print as written; connecting to one says that this version cannot."""
+    address = parse(text)
+    assert (address.kind, address.host, address.port) == (kind, host, port)
+    assert str(address) == text
+    with pytest.raises(UnsupportedError, match="not served by this version"):
+        address.socket_path()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unix:",
+        "a\0b",
+        "x" * (MAX_SOCKET_PATH + 1),
+        "http://localhost:1",
+        "tcp://10.0.0.1:1",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:65536",
+        "tcp://127.0.0.1:1/x",
+        "tcp://127.0.0.1:٣",
+        "tls://:1",
+        "tls://::1:1",
+    ],
+)
+def test_refused_forms(text: str) -> None:
+    """What has none of the forms is refused with a sentence."""
+    with pytest.raises(InvalidRequestError, match="address|path|tcp"):
+        parse(text)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_address_or_a_named_error(text: str) -> None:
+    """Parsing never ends in another exception, and what parses prints as something that parses to the same."""
+    try:
+        address = parse(text)
+    except InvalidRequestError:
+        return
+    if address.kind == "unix":
+        assert parse(f"unix:{address}") == address
+    else:
+        assert parse(str(address)) == address
+
+
+def test_order_of_choice(tmp_path: Path) -> None:
+    """The argument comes before the environment, that before the user's socket if it exists, then the system's."""
+    own = tmp_path / "keyholt" / "agent.sock"
+    environ = {"KEYHOLT_ADDRESS": "/env.sock", "XDG_RUNTIME_DIR": str(tmp_path)}
+    assert choose("/given.sock", environ) == Address("unix", path="/given.sock")
+    assert choose(None, environ).path == "/env.sock"
+    del environ["KEYHOLT_ADDRESS"]
+    assert choose(None, environ).path == SYSTEM_SOCKET
+    own.parent.mkdir()
+    own.touch()
+    assert choose(None, environ).path == str(own)
+    assert choose(None, {}).path == SYSTEM_SOCKET

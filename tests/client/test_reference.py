@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyholt.reference import is_reference, parse, write
+from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.limits import MAX_VERSION
+from keyholt_protocol.names import check_path
+
+paths = st.text(min_size=1, max_size=40)
+
+
+@given(paths, st.none() | st.integers(1, MAX_VERSION))
+def test_every_allowed_path_can_be_written_and_read(path: str, version: int | None) -> None:
+    """A reference to any path that the protocol allows reads as that path and version."""
+    try:
+        check_path(path)
+    except InvalidRequestError:
+        return
+    assert parse(write(path, version)) == (path, version)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_reference_or_a_named_error(text: str) -> None:
+    """Reading never ends in another exception; what reads, writes as the same meaning."""
+    try:
+        path, version = parse(f"keyholt://{text}")
+    except InvalidRequestError:
+        return
+    assert parse(write(path, version)) == (path, version)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "keyholt://",
+        "keyholt://?version=1",
+        "keyholt://a?",
+        "keyholt://a?version=",
+        "keyholt://a?version=x",
+        "keyholt://a?version=-1",
+        "keyholt://a?version=99999999999",
+        "keyholt://a?v=1",
+        "keyholt://a#b",
+        "https://a",
+        "a",
+    ],
+)
+def test_refused(text: str) -> None:
+    """What is not well formed is refused with the form."""
+    with pytest.raises(InvalidRequestError, match="keyholt://PATH"):
+        parse(text)
+
+
+def test_only_the_scheme_decides_what_is_meant() -> None:
+    """A text is meant as a reference when it begins like one."""
+    assert is_reference("keyholt://a")
+    assert not is_reference(" keyholt://a")
+    assert not is_reference("KEYHOLT://a")
