@@ -1,12 +1,12 @@
 """One exchange for each operation, encoded by the real codec, its bytes explained line by line.
 
-- A message that could not be made, or that its codec would not read again, stops the reference from being written.
+- A message that could not be made, or that the codec would not read again, stops the reference.
 - Bytes are explained by encoding each part again: the parts, joined, must be the frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -21,7 +21,8 @@ from keyholt_protocol.operations import Operation
 __all__ = ["EXAMPLES", "Example", "annotated"]
 
 BYTES_PER_LINE: Final = 16
-_WIDTH: Final = 3 * BYTES_PER_LINE + 4
+_WIDTH: Final = 3 * BYTES_PER_LINE + 12
+"""Characters before the explanation: entries stand up to four levels deep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,20 +168,26 @@ def _explain(value: object, key: bytes, name: str, depth: int) -> Iterator[tuple
     label = f"{name}: " if name else ""
     if isinstance(value, dict):
         entries = cast("dict[str, object]", value)
-        yield (
-            key + bytes([0x80 | len(entries)] if len(entries) < 16 else [0xDE, 0, len(entries)]),
-            depth,
-            f"{label}map of {len(entries)}",
-        )
+        yield key + _container_head(entries), depth, f"{label}map of {len(entries)}"
         for inner, item in entries.items():
             yield from _explain(item, msgpack.packb(inner), inner, depth + 1)
     elif isinstance(value, list):
         items = cast("list[object]", value)
-        yield key + bytes([0x90 | len(items)]), depth, f"{label}array of {len(items)}"
+        yield key + _container_head(items), depth, f"{label}array of {len(items)}"
         for item in items:
             yield from _explain(item, b"", "", depth + 1)
     else:
         yield key + msgpack.packb(value), depth, label + _shown(value)
+
+
+def _container_head(value: Sized) -> bytes:
+    """The bytes that announce a map or an array: what its encoding has more than those of its entries."""
+    packer = msgpack.Packer()
+    return (
+        packer.pack_map_header(len(value))
+        if isinstance(value, dict)
+        else packer.pack_array_header(len(value))
+    )
 
 
 def _shown(value: object) -> str:
@@ -193,4 +200,4 @@ def _lines(data: bytes, depth: int, note: str) -> Iterator[str]:
     indent = "  " * depth
     for start in range(0, len(data), BYTES_PER_LINE):
         text = f"  {indent}{data[start : start + BYTES_PER_LINE].hex(' ')}"
-        yield f"{text:<{_WIDTH + 4}}{note}".rstrip() if start == 0 else text
+        yield f"{text:<{_WIDTH}}{note}".rstrip() if start == 0 else text

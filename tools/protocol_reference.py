@@ -1,7 +1,7 @@
 """Writes docs/protocol.md: the prose of docs/protocol.in.md with everything that the code knows put in.
 
-Usage: ``python tools/protocol_reference.py [--check]``; with ``--check`` it writes nothing, and exits with 1 when
-docs/protocol.md is not what it would write.
+Usage: ``python tools/protocol_reference.py [--check]``; with ``--check`` it writes nothing, and exits with 1
+when docs/protocol.md is not what it would write.
 
 - Operations, fields, defaults, limits and errors are read from ``keyholt_protocol``; examples are encoded by
   its codec.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import re
 import sys
 import types
@@ -160,7 +161,7 @@ def _example(operation: Operation[Any, Any]) -> str:
 def _limits() -> Iterator[tuple[str, int, str]]:
     """Name, value and explanation of each limit, as its module gives them."""
     body = ast.parse(Path(limits.__file__).read_text("utf-8")).body
-    for statement, text in zip(body, body[1:], strict=False):
+    for statement, text in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             value = getattr(limits, statement.target.id)
             if isinstance(value, int) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):

@@ -142,7 +142,7 @@ main() {
     run | bench) packages=run ;;
     test)
         packages=test
-        programs=(strace:strace gcore:gdb setpriv:util-linux unshare:util-linux setcap:libcap2-bin)
+        programs=(strace:strace gcore:gdb setpriv:util-linux unshare:util-linux setcap:libcap2-bin zsh:zsh fish:fish)
         ;;
     check)
         packages=dev

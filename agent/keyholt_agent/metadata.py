@@ -39,6 +39,11 @@ class Metadata:
         """
         return _decode(encoded)
 
+    @staticmethod
+    def forget() -> None:
+        """Drop what ``decode`` remembers; locking does."""
+        _decode.cache_clear()
+
 
 @functools.lru_cache(maxsize=1024)
 def _decode(encoded: bytes) -> Metadata:

@@ -20,6 +20,7 @@ from keyholt_agent.keys.autolock import AutoLock, boottime
 from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.throttle import UnlockThrottle
 from keyholt_agent.memory import Arena
+from keyholt_agent.metadata import Metadata
 from keyholt_agent.store import Store
 from keyholt_agent.transport.limits import ConnectionLimits
 from keyholt_protocol.errors import LockedError, RateLimitedError
@@ -99,11 +100,11 @@ class Services:
         Raises:
             LockedError: unlock it first.
         """
-        if self.autolock.expired():
-            self.lock()
         if not self.keyring.unlocked:
             raise LockedError
-        self.autolock.used()
+        if not self.autolock.use():
+            self.lock()
+            raise LockedError
 
     def unlocked(self) -> None:
         """The keyring was filled: its time begins."""
@@ -115,6 +116,7 @@ class Services:
         self.locks_so_far += 1
         self.keyring.lock()
         self.store.drop_cache()
+        Metadata.forget()
         self.autolock.locked()
 
     @asynccontextmanager

@@ -32,6 +32,9 @@ T = TypeVar("T")
 CONNECT_PAUSE: Final = 0.01
 """Seconds between attempts while the agent's queue of new connections is full."""
 
+CROWDED_ATTEMPTS: Final = 100
+"""How often a call is made again while others leave it no room; each time, answers of theirs are taken."""
+
 
 class Event(Protocol):
     """What one task waits for and another sets."""
@@ -136,6 +139,7 @@ class AsyncAgent:
     async def __aenter__(self) -> AsyncAgent:
         self._kit = self._make_kit()
         self._opening = self._kit.lock()
+        self._patience = self._kit.lock()
         self._closed = False
         await self._connected()
         return self
@@ -148,6 +152,8 @@ class AsyncAgent:
         slot = await self._attempt(call)
         if slot.repeatable and not self._closed:
             slot = await self._attempt(call)
+        if slot.crowded:
+            slot = await self._attempt_patiently(call)
         return slot.outcome()
 
     async def _follow(self, plan: Plan[T]) -> T:
@@ -184,10 +190,21 @@ class AsyncAgent:
             slot = channel.submit(calls.hello())
             await self._complete(channel, slot)
             self.greeting = slot.outcome()
+            channel.max_in_flight = self.greeting.max_in_flight
         except BaseException:
             channel.fail()
             raise
         return channel
+
+    async def _attempt_patiently(self, call: Call[T]) -> Slot[T]:
+        """Make a call again that the agent had no room for among others; one task at a time, a few times."""
+        async with self._patience:
+            slot = await self._attempt(call)
+            for _ in range(CROWDED_ATTEMPTS):
+                if not slot.crowded:
+                    break
+                slot = await self._attempt(call)
+            return slot
 
     async def _complete(self, channel: Channel, slot: Slot[Any]) -> None:
         """Wait for the slot's outcome, turning the pump whenever nobody else does."""

@@ -190,7 +190,8 @@ class Agent:
     def perform_all(self, several: Iterable[Call[T]]) -> Iterator[T]:
         """Make many calls, pipelined, and yield their results in order; the first error ends it.
 
-        The connection is not opened again in between: what has been answered has been yielded.
+        A call that the agent had no room for among the others is made again after them. The connection is not
+        opened again in between: what has been answered has been yielded.
         """
         with self._lock:
             channel = self._connected()
@@ -242,7 +243,9 @@ class Agent:
         slot = channel.submit(calls.hello())
         try:
             _complete(channel, slot, deadline)
-            return channel, slot.outcome()
+            greeting = slot.outcome()
+            channel.max_in_flight = greeting.max_in_flight
+            return channel, greeting
         except BaseException:
             channel.fail()
             raise
@@ -283,12 +286,19 @@ class Slots:
 def _outcome(channel: Channel, slots: deque[Slot[T]]) -> T:
     slot = slots[0]
     _complete(channel, slot)
+    if slot.crowded:
+        for other in slots:
+            _complete(channel, other)
+        slots[0] = slot = channel.submit(slot.call)
+        _complete(channel, slot)
     slots.popleft()
     return slot.outcome()
 
 
 def _complete(channel: Channel, slot: Slot[Any], deadline: float | None = None) -> None:
-    """Turn the channel's pump until the slot is done; a caller that is interrupted leaves it clean."""
+    """Turn the channel's pump until the slot is done; an interrupt while waiting leaves the connection
+    usable.
+    """
     try:
         while not slot.done:
             if not channel.pump() and not slot.done:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from keyholt.address import Address
@@ -31,7 +32,9 @@ from keyholt_protocol.errors import (
     InvalidRequestError,
     KeyholtError,
     RemoteProtocolError,
+    ResourceExhaustedError,
 )
+from keyholt_protocol.limits import MAX_IN_FLIGHT
 
 __all__ = ["Channel", "try_connect"]
 
@@ -48,12 +51,14 @@ class Channel:
 
     Attributes:
         sock: the connected, non-blocking socket; the channel owns and closes it.
+        max_in_flight: requests that the agent admits at once; the others wait here.
         leading: set by an adapter while one of its tasks turns the pump; the socket is not closed meanwhile.
         interrupt: set by that task while it waits; makes it look again at ``wants_write`` and ``failed``.
     """
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
         self.sock = sock
+        self.max_in_flight = MAX_IN_FLIGHT
         self.leading = False
         self.interrupt: Callable[[], None] | None = None
         self._address = address
@@ -67,20 +72,22 @@ class Channel:
 
     @property
     def wants_write(self) -> bool:
-        """Whether something is waiting to be sent."""
-        return bool(self._queue)
+        """Whether something is waiting to be sent that the agent would admit now."""
+        return bool(self._queue) and self._admits(self._queue[0])
 
     def submit(self, call: Call[T]) -> Slot[T]:
         """Queue a call and send what can be sent at once."""
         slot = Slot(call)
         if not self._open and not self._queue:
-            self._receive()  # an agent that has gone meanwhile is noticed before anything is sent
+            with self._whole():
+                self._receive()  # an agent that has gone meanwhile is noticed before anything is sent
         if self.failed:
             slot.fail(self._last_word, self._address)
             return slot
         self._queue.append(slot)
-        self._flush()
-        if self._queue and self.interrupt is not None:
+        with self._whole():
+            self._flush()
+        if self.wants_write and self.interrupt is not None:
             self.interrupt()
         return slot
 
@@ -88,8 +95,9 @@ class Channel:
         """Send and receive what can be without waiting; false if that was nothing."""
         if self.failed:
             return False
-        moved = self._flush()
-        return self._receive() or moved
+        with self._whole():
+            moved = self._flush()
+            return self._receive() or moved
 
     def abandon(self, slot: Slot[Any]) -> None:
         """Forget a call whose caller gave up; the connection survives unless the request is half sent."""
@@ -123,9 +131,20 @@ class Channel:
         if not self.leading:
             self.sock.close()
 
+    @contextmanager
+    def _whole(self) -> Generator[None]:
+        """End the connection if moving bytes is broken off, as by a KeyboardInterrupt: where it stands is
+        unknown.
+        """
+        try:
+            yield
+        except BaseException:
+            self.fail()
+            raise
+
     def _flush(self) -> bool:
         moved = False
-        while self._queue:
+        while self.wants_write:
             slot = self._queue[0]
             if not slot.begun:
                 self._begin(slot)
@@ -143,11 +162,17 @@ class Channel:
                 self._queue.popleft()
         return moved
 
+    def _admits(self, slot: Slot[Any]) -> bool:
+        return slot.begun or len(self._open) < self.max_in_flight
+
     def _begin(self, slot: Slot[Any]) -> None:
         call = slot.call
         request_id, head = self._connection.send_request(
             call.operation.name, to_map(call.request), call.payload_size
         )
+        slot.accompanied = bool(self._open)
+        for other in self._open.values():
+            other.accompanied = True
         self._open[request_id] = slot
         slot.begin(head)
 
@@ -207,6 +232,7 @@ class Channel:
         if slot is None:
             self._last_word = event.error
         else:
+            slot.crowded = slot.accompanied and isinstance(event.error, ResourceExhaustedError)
             slot.finish(event.result, event.error)
             del self._open[event.id]
 

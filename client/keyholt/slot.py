@@ -27,15 +27,20 @@ class Slot(Generic[T]):
         call: the call.
         done: whether its outcome is there.
         lost: whether it failed because the connection did.
+        crowded: whether the agent refused it for want of room while others were under way, so that it may do
+            better alone.
         wake: called once when it is done or may take over the pump; set by whoever waits.
     """
 
     __slots__ = (
+        "_answered",
         "_error",
         "_result",
         "_unsent",
         "abandoned",
+        "accompanied",
         "call",
+        "crowded",
         "done",
         "lost",
         "started",
@@ -51,6 +56,9 @@ class Slot(Generic[T]):
         self.abandoned = False  # nobody waits for the answer any more
         self.value = bytearray()  # the payload of the answer
         self.wake: Callable[[], None] | None = None
+        self.accompanied = False  # other calls were under way at some time of this one
+        self.crowded = False
+        self._answered = False
         self._unsent: list[memoryview] = []
         self._result: T | None = None
         self._error: KeyholtError | None = None
@@ -71,16 +79,25 @@ class Slot(Generic[T]):
         return cast("T", self._result)
 
     def finish(self, result: dict[str, object] | None, error: KeyholtError | None) -> None:
-        """Take the answer: the result's map, or the error."""
+        """Take the answer: the result's map, or the error.
+
+        It may come before the request has left, as when its header was refused; the rest has to be sent all
+        the same, so the slot is not done until then.
+        """
         if self.abandoned:
             self.value[:] = bytes(len(self.value))
         elif result is not None:
             self._result = self.call.read(from_map(self.call.operation.result, result), self.value)
         self._error = error
-        self._end()
+        self._answered = True
+        if not self._unsent:
+            self._end()
 
     def fail(self, error: KeyholtError | None, address: Address) -> None:
         """Take the end of the connection; ``error`` is what the agent said before it, if it said anything."""
+        if self._answered:
+            self._end()
+            return
         self.lost = True
         self.value[:] = bytes(len(self.value))
         # Each caller gets an exception of its own: one raised in several tasks would mix their tracebacks.
@@ -104,7 +121,11 @@ class Slot(Generic[T]):
             sent -= len(self._unsent.pop(0))
         if sent:
             self._unsent[0] = self._unsent[0][sent:]
-        return not self._unsent
+        if self._unsent:
+            return False
+        if self._answered:
+            self._end()
+        return True
 
     @property
     def begun(self) -> bool:

@@ -1,4 +1,6 @@
-"""Agents for the tests of the client: real processes of ``keyholt_agent``, and the command line beside them."""
+"""Agents for the tests of the client: real processes of ``keyholt_agent``, and the command line beside
+them.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,14 @@ CONFIG = "[unlock]\nkdf_target = 0\n"
 
 
 def environment() -> dict[str, str]:
-    """The environment of a program started by a test: the source tree is importable, and no agent is named."""
+    """The environment of a program started by a test: the source tree is importable, and no agent is
+    named.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("KEYHOLT_", "XDG_"))}
-    return {**clean, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("agent", "protocol", "client"))}
+    return {
+        **clean,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("agent", "protocol", "client")),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,9 @@ class RunningAgent:
         config.write_text(CONFIG)
         command = [sys.executable, "-m", "keyholt_agent", "--config", str(config), "--socket", self.address]
         self._process = subprocess.Popen(
-            [*command, "--state-dir", str(self.directory / "state")], stderr=subprocess.PIPE, env=environment()
+            [*command, "--state-dir", str(self.directory / "state")],
+            stderr=subprocess.PIPE,
+            env=environment(),
         )
         assert self._process.stderr is not None
         said: list[bytes] = []
@@ -98,6 +107,7 @@ class RunningAgent:
 
 @pytest.fixture(scope="session")
 def shared_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """One unlocked agent for the whole session."""
     agent = RunningAgent(tmp_path_factory.mktemp("shared"))
     agent.start()
     try:

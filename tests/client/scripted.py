@@ -1,4 +1,6 @@
-"""An agent that does what a test's script says, over a real socket, and speaks the protocol by its own library."""
+"""An agent that does what a test's script says, over a real socket, and speaks the protocol by its own
+library.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,13 @@ class Peer:
         assert hello.op == "session.hello"
         self.answer(hello, GREETING)
 
-    def answer(self, request: RequestReceived, result: object, payload: bytes = b"", *, split: bool = False) -> None:
+    def answer(
+        self, request: RequestReceived, result: object, payload: bytes = b"", *, split: bool = False
+    ) -> None:
         """Answer a request; with ``split`` a byte at a time."""
-        self.send(self._connection.send_result(request.id, to_map(result), len(payload)) + payload, split=split)
+        self.send(
+            self._connection.send_result(request.id, to_map(result), len(payload)) + payload, split=split
+        )
 
     def fail(self, request: RequestReceived | None, error: KeyholtError) -> None:
         """Answer a request with an error, or the connection if there is none."""
@@ -74,6 +80,7 @@ class ScriptedAgent:
         self.address = str(path)
         self.connections = 0
         self._scripts = scripts
+        self._closing = False
         self._failure: BaseException | None = None
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.settimeout(PATIENCE)
@@ -85,8 +92,10 @@ class ScriptedAgent:
         try:
             for script in self._scripts:
                 sock, _ = self._listener.accept()
-                self.connections += 1
                 with sock:
+                    if self._closing:
+                        return
+                    self.connections += 1
                     sock.settimeout(PATIENCE)
                     try:
                         script(Peer(sock))
@@ -100,9 +109,10 @@ class ScriptedAgent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # scripts that were not asked for are not waited for
+        self._closing = True
+        with socket.socket(socket.AF_UNIX) as last:  # scripts that were not asked for are not waited for
+            last.connect(self.address)
         self._thread.join()
         self._listener.close()
-        unplayed = isinstance(self._failure, OSError) and self.connections < len(self._scripts)
-        if self._failure is not None and not unplayed:
+        if self._failure is not None:
             raise self._failure

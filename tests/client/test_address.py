@@ -12,7 +12,12 @@ from keyholt_protocol.errors import InvalidRequestError, UnsupportedError
 
 @pytest.mark.parametrize(
     "text,path",
-    [("/run/a.sock", "/run/a.sock"), ("unix:/run/a.sock", "/run/a.sock"), ("a.sock", "a.sock"), ("unix:b:c", "b:c")],
+    [
+        ("/run/a.sock", "/run/a.sock"),
+        ("unix:/run/a.sock", "/run/a.sock"),
+        ("a.sock", "a.sock"),
+        ("unix:b:c", "b:c"),
+    ],
 )
 def test_paths(text: str, path: str) -> None:
     """A path stands for itself, with or without ``unix:``."""
@@ -55,13 +60,15 @@ def test_network_forms_are_read_and_not_served(text: str, kind: str, host: str, 
 )
 def test_refused_forms(text: str) -> None:
     """What has none of the forms is refused with a sentence."""
-    with pytest.raises(InvalidRequestError, match="address|path|tcp"):
+    with pytest.raises(InvalidRequestError, match=r"address|path|tcp"):
         parse(text)
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_an_address_or_a_named_error(text: str) -> None:
-    """Parsing never ends in another exception, and what parses prints as something that parses to the same."""
+    """Parsing never ends in another exception, and what parses prints as something that parses to the
+    same.
+    """
     try:
         address = parse(text)
     except InvalidRequestError:
@@ -73,7 +80,9 @@ def test_any_text_is_an_address_or_a_named_error(text: str) -> None:
 
 
 def test_order_of_choice(tmp_path: Path) -> None:
-    """The argument comes before the environment, that before the user's socket if it exists, then the system's."""
+    """The argument comes before the environment, that before the user's socket if it exists, then the
+    system's.
+    """
     own = tmp_path / "keyholt" / "agent.sock"
     environ = {"KEYHOLT_ADDRESS": "/env.sock", "XDG_RUNTIME_DIR": str(tmp_path)}
     assert choose("/given.sock", environ) == Address("unix", path="/given.sock")

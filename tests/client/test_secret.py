@@ -14,6 +14,7 @@ CANARY = "canary-7f3a"
 
 
 def make(value: bytes = CANARY.encode()) -> Secret:
+    """A secret with this value."""
     return Secret(bytearray(value), path="a/b", version=3, created=1, labels={"env": "prod"})
 
 
@@ -32,7 +33,7 @@ def test_it_gives_the_value_as_bytes_text_and_view() -> None:
 def test_no_way_of_printing_shows_the_value(value: bytes) -> None:
     """repr, str and formatting tell the length, and are the same for any two values of one length."""
     secret, other = make(value), make(bytes(len(value)))
-    for shown in (repr, str, lambda s: f"{s}", lambda s: f"{s!r}", lambda s: f"{[s]}", lambda s: "%s" % s):
+    for shown in (repr, str, lambda s: f"{s}", lambda s: f"{s!r}", lambda s: f"{[s]}", "{}".format):
         assert shown(secret) == shown(other)
     assert f"{len(value)} bytes" in repr(secret)
 
@@ -46,7 +47,7 @@ def test_text_that_is_none_is_refused_without_showing_it() -> None:
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("act", [pickle.dumps, copy.copy, copy.deepcopy, hash, lambda s: s < s, sorted])
+@pytest.mark.parametrize("act", [pickle.dumps, copy.copy, copy.deepcopy, hash, sorted])
 def test_what_would_spread_or_order_it_is_refused(act: object) -> None:
     """Pickling, copying, hashing and ordering are type errors."""
     secret = make()

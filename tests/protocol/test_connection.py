@@ -19,7 +19,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keyholt_protocol import connection as connection_module
 from keyholt_protocol.connection import (
     ClientConnection,
     PayloadReceived,
@@ -36,6 +35,7 @@ from keyholt_protocol.errors import (
     RemoteProtocolError,
     UnsupportedError,
 )
+from keyholt_protocol.framing import FrameDecoder
 from keyholt_protocol.limits import MAX_HEADER, MAX_IN_FLIGHT, MAX_PAYLOAD, MAX_REQUEST_ID
 from tests.protocol.test_codec import HOSTILE
 from tests.protocol.wire import Pieces, bytewise, frame, greeted_server, read_events, split_at, wholly
@@ -46,18 +46,22 @@ every_split = pytest.mark.parametrize("pieces", PIECES, ids=["whole", "byte by b
 
 
 def packed(header: object, payload: bytes = b"") -> bytes:
+    """A frame with any header."""
     return frame(msgpack.packb(header), payload)
 
 
 def request(request_id: object = 2, op: object = "x.y", args: object = None, **more: object) -> bytes:
+    """A request's frame, right unless told otherwise."""
     return packed({"id": request_id, "op": op, "args": {} if args is None else args, **more})
 
 
 def error_body(**changes: object) -> dict[str, object]:
+    """What stands under ``error``, right unless told otherwise."""
     return {"code": "locked", "message": "m", "retryable": False, "request_id": 1, **changes}
 
 
 def failure(request_id: object = 1, **changes: object) -> dict[str, object]:
+    """The header of an error response."""
     return {"id": request_id, "ok": False, "error": error_body(**changes)}
 
 
@@ -176,6 +180,7 @@ def check_breaks(make: Callable[[], Any], stream: bytes, pieces: Pieces) -> None
 
 
 def asking_client() -> ClientConnection:
+    """A client connection with request 1 in flight."""
     client = ClientConnection()
     client.send_request("x.y", {})
     return client
@@ -233,7 +238,7 @@ def test_check_of_broken_requests_finds_a_planted_bug(name: str) -> None:
 
 def test_check_of_staying_in_error_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that goes on after an error fails the check."""
-    monkeypatch.setattr(connection_module.FrameDecoder, "fail", lambda _self: None)
+    monkeypatch.setattr(FrameDecoder, "fail", lambda _self: None)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         check_breaks(greeted_server, BROKEN_REQUESTS["id 0"], wholly)
 
@@ -314,9 +319,10 @@ def test_reply_that_cannot_be_sent_can_be_answered_with_an_error() -> None:
             server.send_result(5, result, size)
         assert server.in_flight == 1
     server.send_error(5, InternalError())
-    for again in (lambda: server.send_result(5, {}), lambda: server.send_error(5, InternalError())):
-        with pytest.raises(LocalProtocolError, match="not open"):
-            again()
+    with pytest.raises(LocalProtocolError, match="not open"):
+        server.send_result(5, {})
+    with pytest.raises(LocalProtocolError, match="not open"):
+        server.send_error(5, InternalError())
 
 
 @pytest.mark.parametrize(
@@ -343,7 +349,7 @@ def test_request_that_cannot_be_sent_takes_no_id() -> None:
 
 
 def test_payload_can_be_received_in_place_and_discarded() -> None:
-    """A payload may be received straight into its memory; one that nobody wants leaves the next frame whole."""
+    """A payload may be received in place; one that nobody wants leaves the next frame whole."""
     server, target = greeted_server(), bytearray(6)
     server.receive_data(memoryview(packed({"id": 2, "op": "x.y", "args": {}}, b"secret")[:-4]))
     server.next_event()
@@ -376,7 +382,7 @@ def test_no_event_comes_before_a_payload_is_accepted() -> None:
 @settings(max_examples=60)
 @given(data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 300), max_size=5))
 def test_any_bytes_are_read_alike_in_any_pieces(data: bytes, cuts: list[int]) -> None:
-    """Whatever comes, whole or in pieces, the events and the error are the same, and nothing else is raised."""
+    """Whatever comes, whole or in pieces, events and error are the same, and nothing else is raised."""
     for make in (greeted_server, asking_client):
         for stream in (data, request(3) + data, frame(data or b"\x80") + request(4)):
             assert (
@@ -489,7 +495,7 @@ class Conversation(RuleBasedStateMachine):
             self.seen += 1
 
     def deliver(self, end: Any, pipe: bytearray, size: int) -> list[tuple[Any, bytes]]:
-        """Move bytes to one end as an adapter would, in place where it can; gives headers with their payloads."""
+        """Move bytes to one end as an adapter would, in place where it can; gives headers and payloads."""
         whole = list[tuple[Any, bytes]]()
         room = end.payload_room()
         if room is not None:
@@ -537,7 +543,7 @@ MACHINE: Final = settings(max_examples=60, stateful_step_count=40, deadline=None
 
 
 def test_conversation_delivers_everything_once() -> None:
-    """Pipelined requests, payloads both ways, replies that overtake, any cuts: each gets its own answer, once."""
+    """Pipelined, with payloads both ways, overtaken and cut anywhere, each request gets its answer, once."""
     run_state_machine_as_test(Conversation, settings=MACHINE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from tests.protocol.wire import paths
 # By Unicode's DerivedCoreProperties.txt, Default_Ignorable_Code_Point: drawn as nothing at all.
 IGNORABLE = [
     (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
-    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
-    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F),
+    (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A),
+    (0xE0000, 0xE0FFF),
 ]  # fmt: skip
 
 REFUSED = {
@@ -81,8 +83,9 @@ REFUSED = {
     "two dots in one": "\u2025",
 }  # fmt: skip
 ACCEPTED = [
-    "a", "prod/db/password", "...", ".env", "a..b", "a/.b", "a b/c d", "é", "日本/語", "пароль", "a:b@c+d=e,f~g", "x%2F",
-    "x" * 512, "é" * 256, "/".join("a" * 32), "नमस्ते", "😀", "\\", "'\"`$(x)", "*", "-rf", "~", "한국",
+    "a", "prod/db/password", "...", ".env", "a..b", "a/.b", "a b/c d", "é", "日本/語", "пароль",
+    "a:b@c+d=e,f~g", "x%2F", "x" * 512, "é" * 256, "/".join("a" * 32), "नमस्ते", "😀",
+    "\\", "'\"`$(x)", "*", "-rf", "~", "한국",
 ]  # fmt: skip
 
 
@@ -202,8 +205,9 @@ def test_name_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "labels",
     [
-        {"": "x"}, {"k" * 65: ""}, {"é" * 33: ""}, {"k": "v" * 257}, {"k": "é" * 129}, {"k\n": ""}, {"k": "a\nb"},
-        {"k": "\ud800"}, {"\ud800": ""}, {"e\u0301": ""}, {"k\u200b": ""}, {"k": "\u202e"}, {str(n): "" for n in range(17)},
+        {"": "x"}, {"k" * 65: ""}, {"é" * 33: ""}, {"k": "v" * 257}, {"k": "é" * 129}, {"k\n": ""},
+        {"k": "a\nb"}, {"k": "\ud800"}, {"\ud800": ""}, {"e\u0301": ""}, {"k\u200b": ""}, {"k": "\u202e"},
+        {str(n): "" for n in range(17)},
     ],
     ids=repr,
 )  # fmt: skip
@@ -223,13 +227,13 @@ def test_labels_are_accepted(labels: dict[str, str]) -> None:
 
 def test_check_of_invisible_characters_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``isprintable`` alone the check above fails."""
-    monkeypatch.setattr(names, "_INVISIBLE", names.re.compile("(?!)"))
+    monkeypatch.setattr(names, "_INVISIBLE", re.compile("(?!)"))
     with pytest.raises(pytest.fail.Exception):
         test_invisible_characters_are_refused_everywhere()
 
 
 def test_check_of_normal_form_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the normal form two names for one are accepted, and the survey of Unicode sees it."""
-    monkeypatch.setattr(names.unicodedata, "is_normalized", lambda _form, _text: True)
+    monkeypatch.setattr(unicodedata, "is_normalized", lambda _form, _text: True)
     with pytest.raises(AssertionError):
         test_what_is_accepted_is_seen_and_normal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -18,7 +19,7 @@ ALL = list(OPERATIONS.values())
 
 @pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)
 def test_descriptor_is_sound(operation: Operation[Any, Any]) -> None:
-    """A name ``domain.verb``, a sentence, a payload exactly where there is a limit, and no error named twice."""
+    """A name ``domain.verb``, a sentence, a payload where there is a limit, no error named twice."""
     assert re.fullmatch(r"[a-z]+\.[a-z]+", operation.name)
     assert operation.summary.endswith(".")
     assert operation.summary.count("\n") == 0
@@ -53,10 +54,11 @@ def test_every_message_belongs_to_an_operation() -> None:
 def test_codec_can_carry_the_messages(operation: Operation[Any, Any]) -> None:
     """The codec knows every field type of every message, before the first request of that kind comes."""
     for cls in (operation.request, operation.result):
-        try:
+        if any(field.default is field.default_factory for field in dataclasses.fields(cls)):
+            with pytest.raises(InvalidRequestError, match="is missing"):
+                from_map(cls, {})
+        else:
             assert to_map(from_map(cls, {})) == {}
-        except InvalidRequestError as error:
-            assert "is missing" in str(error)
 
 
 def test_what_changes_the_store_is_not_simply_repeated() -> None:

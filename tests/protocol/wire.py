@@ -21,7 +21,7 @@ from keyholt_protocol.framing import FrameDecoder
 from keyholt_protocol.limits import MAX_HEADER, MAX_PAYLOAD
 
 __all__ = [
-    "Refused",
+    "RefusedError",
     "bytewise",
     "decode_frames",
     "decode_model",
@@ -40,10 +40,12 @@ Pieces = Callable[[bytes], Iterable[bytes]]
 
 
 def wholly(data: bytes) -> list[bytes]:
+    """All at once."""
     return [data]
 
 
 def bytewise(data: bytes) -> list[bytes]:
+    """One byte at a time."""
     return [data[i : i + 1] for i in range(len(data))]
 
 
@@ -149,7 +151,7 @@ def greeted_server() -> ServerConnection:
 # a model of the header's encoding
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The model refuses the bytes."""
 
 
@@ -157,13 +159,13 @@ def decode_model(data: bytes) -> dict[str, object]:
     """The header that ``data`` encodes, by the msgpack specification and the rules of the wire."""
     value, rest = _value(data)
     if rest or not isinstance(value, dict):
-        raise Refused
+        raise RefusedError
     return value
 
 
 def _take(data: bytes, size: int) -> tuple[bytes, bytes]:
     if len(data) < size:
-        raise Refused
+        raise RefusedError
     return data[:size], data[size:]
 
 
@@ -195,7 +197,7 @@ def _value(data: bytes) -> tuple[object, bytes]:
     if tag <= 0xBF:
         return _text(tag & 31, data)
     if tag not in _LENGTHS:
-        raise Refused  # bin, ext, 0xc1
+        raise RefusedError  # bin, ext, 0xc1
     raw, data = _take(data, _LENGTHS[tag])
     size = int.from_bytes(raw, "big")
     return (_text if tag <= 0xDB else _array if tag <= 0xDD else _map)(size, data)
@@ -206,12 +208,12 @@ def _text(size: int, data: bytes) -> tuple[object, bytes]:
     try:
         return raw.decode(), data
     except UnicodeDecodeError:
-        raise Refused from None
+        raise RefusedError from None
 
 
 def _array(size: int, data: bytes) -> tuple[object, bytes]:
     if size > 1024:
-        raise Refused
+        raise RefusedError
     items = list[object]()
     for _ in range(size):
         item, data = _value(data)
@@ -221,12 +223,12 @@ def _array(size: int, data: bytes) -> tuple[object, bytes]:
 
 def _map(size: int, data: bytes) -> tuple[object, bytes]:
     if size > 1024:
-        raise Refused
+        raise RefusedError
     entries = dict[str, object]()
     for _ in range(size):
         key, data = _value(data)
         if not isinstance(key, str) or key in entries:
-            raise Refused
+            raise RefusedError
         entries[key], data = _value(data)
     return entries, data
 
@@ -242,8 +244,9 @@ paths = st.lists(_segments, min_size=1, max_size=6).map("/".join)
 _labels = st.dictionaries(names, st.sampled_from(["", "x", "ünï", "a b\u3042"]), max_size=4)
 _integers = st.integers(1, 2**31 - 1)
 _SPECIAL: Mapping[str, st.SearchStrategy[Any]] = {
-    "slot": names, "name": names, "path": paths, "after": paths, "prefix": paths, "kind": st.just("passphrase"),
-    "existing_size": st.integers(1, 4096), "limit": st.integers(1, 500), "client": st.just("test 1"),
+    "slot": names, "name": names, "path": paths, "after": paths, "prefix": paths,
+    "kind": st.just("passphrase"), "existing_size": st.integers(1, 4096), "limit": st.integers(1, 500),
+    "client": st.just("test 1"),
 }  # fmt: skip
 
 

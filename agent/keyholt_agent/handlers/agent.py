@@ -33,7 +33,7 @@ async def status(services: Services, call: Call) -> Reply:
         protocol=PROTOCOL_VERSION,
         pid=os.getpid(),
         uptime=services.uptime,
-        store_path=str(services.store_path),
+        store_path=os.fsencode(services.store_path).decode(errors="backslashreplace"),
         connections=services.limits.count,
         memory_backend=usage.backend,
         memory_size=usage.size,

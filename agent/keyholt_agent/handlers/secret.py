@@ -111,7 +111,7 @@ async def put(services: Services, call: Call) -> Reply:
 
 def _assumed_latest(services: Services, request: PutRequest) -> int:
     """The version that the write builds on, as far as can be told without waiting; the store knows better."""
-    if request.if_version:
+    if request.if_version is not None:
         return request.if_version
     cached = services.store.cached_secret(request.path, None)
     return cached.version if cached else 0

@@ -3,7 +3,7 @@
 - The decision is pure: ``deadline`` from two instants and two durations.
 - Time is CLOCK_BOOTTIME, which goes on while a laptop sleeps: it wakes up locked. trio's own clock stands
   still meanwhile, so the loop sleeps in short stretches and looks again.
-- A request asks ``expired`` as well, so that no key is used in the moments between deadline and loop.
+- A request asks ``use`` first, so that no key is used in the moments between deadline and loop.
 
 It does not lock: it calls what it was given.
 """
@@ -72,12 +72,16 @@ class AutoLock:
         """The agent was locked, by whomever."""
         self._unlocked_at = None
 
-    def used(self) -> None:
-        """A key was used: the idle time begins anew."""
-        self._last_used = self._clock()
+    def use(self) -> bool:
+        """A key is to be used: the idle time begins anew. False if the deadline has passed: lock instead."""
+        now = self._clock()
+        if now >= self.deadline:
+            return False
+        self._last_used = now
+        return True
 
     def expired(self) -> bool:
-        """Whether the deadline has passed: then lock before anything else."""
+        """Whether the deadline has passed."""
         return self._clock() >= self.deadline
 
     async def run(self, lock: Callable[[], object]) -> None:

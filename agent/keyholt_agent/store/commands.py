@@ -98,6 +98,7 @@ class Command(ABC, Generic[T]):
 
 
 AnyCommand = Command[Any]
+Together = Callable[[Connection, Any], list[Outcome[Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,8 @@ def run_all(connection: Connection, commands: Sequence[AnyCommand]) -> list[Outc
     """Run commands in their order, inside the caller's transaction, and answer each."""
     outcomes: list[Outcome[Any]] = []
     for command_class, run in groupby(commands, key=_class):
-        outcomes += _TOGETHER.get(command_class, _one_by_one)(connection, list(run))
+        together: Together = _TOGETHER.get(command_class, _one_by_one)
+        outcomes += together(connection, list(run))
     return outcomes
 
 
@@ -317,7 +319,7 @@ def _answer(connection: Connection, command: AnyCommand) -> Outcome[Any]:
         return Error(refusal)
 
 
-_TOGETHER: Final[dict[type[AnyCommand], Callable[[Connection, Any], list[Outcome[Any]]]]] = {
+_TOGETHER: Final[dict[type[AnyCommand], Together]] = {
     ReadSecret: _read_all,
     ReadHead: _head_all,
     PutSecret: _put_all,

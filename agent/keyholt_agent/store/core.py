@@ -104,7 +104,11 @@ class StoreCore:
 
     def _close(self) -> None:
         if self._database is not None:
-            # Whatever is wrong with it, it has to go; the next opening finds out what it left.
+            # Whatever is wrong with it, it has to go; the next opening finds out what it left. The log is
+            # brought in first: where the file was moved away SQLite would leave it, and replay it into
+            # whatever file stands in the store's place at the next start.
+            with suppress(Exception):
+                self._database.checkpoint()
             with suppress(Exception):
                 self._database.close()
             self._database = None

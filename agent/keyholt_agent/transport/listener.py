@@ -61,7 +61,7 @@ class UnixListener:
             )
         group = resolve_group(settings.group)
         try:
-            _prepare_directory(path.parent, shared=group is not None)
+            _prepare_directory(path.parent, group)
             lock_fd = _claim(path)
         except OSError as error:
             raise ListenError(
@@ -133,16 +133,18 @@ def _adopt(fd: int) -> UnixListener:
     if kind != (socket.AF_UNIX, socket.SOCK_STREAM) or not sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
     ):
+        sock.close()
         raise ListenError(f"the inherited descriptor {fd} is not a listening Unix stream socket")
     sock.set_inheritable(False)
     return UnixListener(sock, None, None)
 
 
-def _prepare_directory(directory: Path, *, shared: bool) -> None:
+def _prepare_directory(directory: Path, group: int | None) -> None:
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
-        if shared:
+        if group is not None:  # its members must come as far as the socket
+            os.chown(directory, -1, group)
             directory.chmod(0o710)
     status = directory.stat()
     others_write = stat.S_IMODE(status.st_mode) & 0o022 and not status.st_mode & stat.S_ISVTX

@@ -24,9 +24,6 @@ class Outbox:
     Args:
         stream: where to; not owned.
         deadline: seconds within which the peer must take a frame once it is its turn.
-
-    Attributes:
-        held: bytes of payload that wait for the peer.
     """
 
     def __init__(self, stream: ByteStream, deadline: float) -> None:
@@ -34,7 +31,6 @@ class Outbox:
         self._deadline: Final = deadline
         self._frames: Final[deque[_Frame]] = deque()
         self._flushing: Final = trio.Lock()
-        self.held = 0
 
     def __len__(self) -> int:
         """Frames that the peer has not taken yet."""
@@ -47,15 +43,15 @@ class Outbox:
             PeerGoneError: the peer has left.
         """
         frame = _Frame(head, payload)
-        if not self._frames:
-            try:
-                if frame.send_some(self._stream):
-                    return
-            except PeerGoneError:
-                frame.release()
-                raise
-        self._frames.append(frame)
-        self.held += frame.payload_size
+        if self._frames:
+            self._frames.append(frame)
+            return
+        try:
+            if not frame.send_some(self._stream):
+                self._frames.append(frame)
+        except PeerGoneError:
+            frame.release()
+            raise
 
     async def flush(self) -> None:
         """Wait until the peer has taken every frame so far.
@@ -70,7 +66,7 @@ class Outbox:
                         await self._stream.wait_writable()
                 if scope.cancelled_caught:
                     raise PeerGoneError
-                self.held -= self._frames.popleft().payload_size
+                self._frames.popleft()
 
     def release(self) -> None:
         """Give up what has not been sent."""
@@ -81,25 +77,24 @@ class Outbox:
 class _Frame:
     """A frame of which a part may still have to be sent; owns its payload."""
 
-    __slots__ = ("_parts", "_payload", "payload_size")
+    __slots__ = ("_left", "_parts", "_payload")
 
     def __init__(self, head: bytes, payload: LockedBuffer | None) -> None:
         self._payload = payload
-        self.payload_size = 0 if payload is None else len(payload)
-        self._parts: list[bytes | memoryview] = [head]
-        if payload is not None and self.payload_size:
-            self._parts.append(payload.view)
+        self._parts: list[bytes | memoryview] = [head] if payload is None else [head, payload.view]
+        self._left = len(head) if payload is None else len(head) + len(payload)
 
     def send_some(self, stream: ByteStream) -> bool:
         """Send what the peer takes now; true, and the payload released, once the frame is sent."""
         sent = stream.send_nowait(self._parts)
-        while self._parts and sent >= len(self._parts[0]):
+        self._left -= sent
+        if not self._left:
+            self.release()
+            return True
+        while sent >= len(self._parts[0]):
             sent -= len(self._parts.pop(0))
-        if self._parts:
-            self._parts[0] = memoryview(self._parts[0])[sent:]
-            return False
-        self.release()
-        return True
+        self._parts[0] = memoryview(self._parts[0])[sent:]
+        return False
 
     def release(self) -> None:
         self._parts.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import termios
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -28,7 +28,7 @@ _LFLAG: Final = 3
 
 
 @contextmanager
-def wiped(passphrase: bytearray) -> Iterator[bytearray]:
+def wiped(passphrase: bytearray) -> Generator[bytearray]:
     """Lend a passphrase for the length of a ``with``, then zero it."""
     try:
         yield passphrase

@@ -16,14 +16,14 @@ WIDTH: Final = 30
 
 def shown(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass the items on, drawing how many of ``total`` have gone by; nothing is drawn where nobody looks."""
-    visible = sys.stderr is not None and sys.stderr.isatty()
+    terminal = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
     try:
         for done, item in enumerate(items, 1):
-            if visible:
+            if terminal is not None:
                 bar = "#" * (WIDTH * done // max(total, 1))
-                sys.stderr.write(f"\r{what} [{bar:<{WIDTH}}] {done}/{total}")
-                sys.stderr.flush()
+                terminal.write(f"\r{what} [{bar:<{WIDTH}}] {done}/{total}")
+                terminal.flush()
             yield item
     finally:
-        if visible:
-            sys.stderr.write("\n")
+        if terminal is not None:
+            terminal.write("\n")

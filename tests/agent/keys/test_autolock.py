@@ -40,7 +40,7 @@ async def test_idle_agent_locks_once(autojump_clock: MockClock) -> None:
         assert locks == []
         auto.unlocked()
         await trio.sleep(20)
-        auto.used()
+        assert auto.use()
         await trio.sleep(29)
         assert locks == []
         assert not auto.expired()
@@ -63,7 +63,7 @@ async def test_used_agent_locks_at_the_end_of_its_life(autojump_clock: MockClock
         nursery.start_soon(auto.run, lambda: locks.append(trio.current_time() - start))
         for _ in range(30):
             await trio.sleep(2.5)
-            auto.used()
+            auto.use()
         assert locks == pytest.approx([60])
         nursery.cancel_scope.cancel()
 
@@ -80,6 +80,7 @@ async def test_time_asleep_counts(autojump_clock: MockClock) -> None:
         assert not auto.expired()
         asleep = 4000.0
         assert auto.expired()
+        assert not auto.use()
         await trio.sleep(STRETCH)
         assert len(locks) == 1
         nursery.cancel_scope.cancel()

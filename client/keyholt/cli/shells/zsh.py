@@ -23,7 +23,7 @@ _keyholt_secrets() {{
 _keyholt() {{
     local curcontext=$curcontext state line
     local -A opt_args
-    _arguments -C {global_options} '1:command:->command' '*::arguments:->arguments'
+    _arguments -C -A '-*' {global_options} '1:command:->command' '*::arguments:->arguments'
     case $state in
     command)
         local -a commands=({commands})
@@ -43,7 +43,7 @@ if [[ $funcstack[1] == _keyholt ]]; then _keyholt "$@"; else compdef _keyholt ke
 _GROUP: Final = """\
 _keyholt_{group}() {{
     local curcontext=$curcontext state line
-    _arguments -C '1:command:->command' '*::arguments:->arguments'
+    _arguments -C -A '-*' '1:command:->command' '*::arguments:->arguments'
     case $state in
     command)
         local -a commands=({commands})

@@ -1,0 +1,113 @@
+"""Completion, tried in the real shells: type the beginning of a path, press Tab, run what stands there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keyholt
+from keyholt.cli.shells import bash, fish, zsh
+from keyholt.cli.table import COMMANDS, GROUPS
+from tests.client.conftest import ROOT, RunningAgent, environment
+from tests.client.terminal import Terminal
+
+START = {
+    "bash": ["bash", "--noprofile", "--norc", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "--no-config", "-i"],
+}
+LOAD = {
+    "bash": "source <(keyholt completion bash); echo loa''ded\n",
+    "zsh": "autoload -Uz compinit; compinit -D -u; source <(keyholt completion zsh); echo loa''ded\n",
+    "fish": "keyholt completion fish | source; echo loa''ded\n",
+}
+
+
+@pytest.fixture
+def shell_environment(agent: RunningAgent, tmp_path: Path) -> dict[str, str]:
+    """An environment in which ``keyholt`` is a command, with a few secrets to complete."""
+    with keyholt.connect(agent.address) as client:
+        for path in ("shell/only", "shell:x=1/colon", "shell/two/a", "shell/two/b"):
+            client.put(path, f"value of {path[-5:]}")
+    command = tmp_path / "keyholt"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/client/bin/keyholt "$@"\n')
+    command.chmod(0o755)
+    clean = environment()
+    path = f"{tmp_path}:{clean['PATH']}"
+    return {
+        **clean,
+        "PATH": path,
+        "KEYHOLT_ADDRESS": agent.address,
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+@pytest.mark.parametrize("shell", START)
+@pytest.mark.parametrize(
+    "typed,shown",
+    [
+        ("keyholt get shell/on\t", "value of /only"),
+        ("keyholt get shell:x=1/c\t", "value of colon"),
+        ("keyholt history --json shell/on\t", '"latest": '),
+        ("keyholt slot li\t", "argon2id"),
+        ("keyholt --json stat\t", '"state": "unlocked"'),
+    ],
+)
+def test_tab_completes(shell_environment: dict[str, str], shell: str, typed: str, shown: str) -> None:
+    """Commands, two-word commands and paths of secrets, with ``:`` and ``=`` too, are completed by Tab."""
+    with Terminal(START[shell], shell_environment) as screen:
+        screen.type(LOAD[shell])
+        place = screen.wait_for("loaded")
+        screen.type(typed)
+        screen.type("\n")
+        screen.wait_for(shown, after=place)
+
+
+@pytest.mark.parametrize("shell,script", [("bash", bash.script), ("zsh", zsh.script), ("fish", fish.script)])
+def test_scripts_are_well_formed_and_whole(tmp_path: Path, shell: str, script: object) -> None:
+    """Each shell parses its script, and every command and option of the table is in it."""
+    assert callable(script)
+    text = script()
+    file = tmp_path / "script"
+    file.write_text(text)
+    subprocess.run([shell, "-n", str(file)], check=True, timeout=20)
+    for command in COMMANDS:
+        assert all(word in text for word in command.words)
+        for parameter in command.parameters:
+            if parameter.is_option:
+                assert all(name.lstrip("-") in text for name in parameter.names)
+    assert all(group in text for group in GROUPS)
+
+
+def test_bash_offers_options_and_files(shell_environment: dict[str, str], tmp_path: Path) -> None:
+    """In bash, options of the command at hand are offered, and nothing of another one."""
+    script = tmp_path / "s"
+    script.write_text(bash.script())
+
+    def offered(line: str) -> set[str]:
+        ask = f'COMP_LINE="{line}" COMP_POINT={len(line)}; _keyholt'
+        code = f'source {script}; {ask}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        done = subprocess.run(
+            ["bash", "-c", code], env=shell_environment, capture_output=True, check=True, timeout=20
+        )
+        return set(done.stdout.decode().split())
+
+    assert offered("keyholt put --") == {
+        "--file",
+        "--if-version",
+        "--label",
+        "--expires",
+        "--address",
+        "--json",
+        "--help",
+    }
+    assert offered("keyholt put shell/two/") == {"shell/two/a", "shell/two/b"}
+    assert offered("keyholt put shell/two/a shell/") == set()
+    assert offered("keyholt completion ") == {"bash", "zsh", "fish"}
+    assert offered("keyholt slot ") == {"list", "add", "remove", "change"}
+    assert offered("keyholt --address /nowhere get shell/") == set()
+    assert "doctor" in offered("keyholt ")

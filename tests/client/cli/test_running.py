@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+import keyholt
+from tests.client.conftest import RunningAgent
+
+CANARY = "canary-77aa"
+
+
+@pytest.fixture(autouse=True)
+def secrets(agent: RunningAgent) -> None:
+    """The secrets that these tests refer to."""
+    with keyholt.connect(agent.address) as client:
+        if client.list("run/"):
+            return
+        client.put("run/a", "old")
+        client.put("run/a", CANARY)
+        client.put("run/nul", b"a\0b")
+        client.put("run/bytes", b"\xff")
+        client.put("run/with space", "spaced")
+
+
+def test_run_fills_the_environment(agent: RunningAgent, tmp_path: Path) -> None:
+    """References in a file and in the inherited environment become values; other texts stay as they are."""
+    file, later = tmp_path / "a.env", tmp_path / "b.env"
+    file.write_text("A=keyholt://run/a\nB=keyholt://run/a?version=1\nC=see keyholt://run/a\nD=first\n")
+    later.write_text("D=second\n")
+    script = 'echo "$A|$B|$C|$D|$E|$F"'
+    ran = agent.cli(
+        "run", "--env-file", str(file), "--env-file", str(later), "--", "sh", "-c", script,
+        env={"E": "keyholt://run/with space", "F": "plain"},
+    )  # fmt: skip
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.decode() == f"{CANARY}|old|see keyholt://run/a|second|spaced|plain\n"
+
+
+def test_run_gives_the_commands_status_and_restores_its_signals(agent: RunningAgent) -> None:
+    """The command replaces the process: its status is the status, and it dies of a closed pipe as usual."""
+    assert agent.cli("run", "--", "sh", "-c", "exit 42").status == 42
+    ignored = agent.cli("run", "--", "sh", "-c", "grep SigIgn /proc/self/status").out.split()[1]
+    assert int(ignored, 16) & (1 << 12) == 0  # SIGPIPE
+
+
+@pytest.mark.parametrize(
+    "reference,status,said",
+    [
+        ("keyholt://run/none", 3, "X: "),
+        ("keyholt://run/nul", 1, "the variable X: its secret holds a NUL byte"),
+        ("keyholt://run/bytes", 1, "the variable X: its secret is not UTF-8"),
+        ("keyholt://", 1, "the variable X: a reference is written"),
+        ("keyholt://a?v=1", 1, "the variable X: a reference is written"),
+        ("keyholt://run/a?version=99", 3, "X: "),
+    ],
+)
+def test_run_starts_nothing_when_a_value_is_missing(
+    agent: RunningAgent, tmp_path: Path, reference: str, status: int, said: str
+) -> None:
+    """One reference that cannot be had, and the command is not started; the variable is named, no value
+    is.
+    """
+    file, mark = tmp_path / "a.env", tmp_path / "started"
+    file.write_text(f"A=keyholt://run/a\nX={reference}\n")
+    ran = agent.cli("run", "--env-file", str(file), "--", "touch", str(mark))
+    assert (ran.status, said in ran.err, CANARY in ran.err, mark.exists()) == (status, True, False, False)
+
+
+def test_run_without_a_command_to_run(agent: RunningAgent, tmp_path: Path) -> None:
+    """127 for a command that is not there, 126 for one that cannot be run, 2 for none, 1 for a bad file."""
+    (tmp_path / "file").write_text("x")
+    assert agent.cli("run", "--", "no-such-command-anywhere").status == 127
+    assert agent.cli("run", "--", str(tmp_path / "file")).status == 126
+    assert agent.cli("run", "--").status == 2
+    assert agent.cli("run", "--env-file", str(tmp_path / "none"), "--", "true").status == 1
+    (tmp_path / "bad.env").write_text(f"A=1\n{CANARY}\n")
+    bad = agent.cli("run", "--env-file", str(tmp_path / "bad.env"), "--", "true")
+    assert (bad.status, "bad.env, line 2" in bad.err, CANARY in bad.err) == (1, True, False)
+
+
+def test_run_needs_no_agent_without_references(agent: RunningAgent) -> None:
+    """With nothing to fetch nobody is asked; with something, an absent agent is status 6."""
+    away = {"KEYHOLT_ADDRESS": "/nowhere/s"}
+    assert agent.cli("run", "--", "true", env=away).status == 0
+    assert agent.cli("run", "--", "true", env={**away, "A": "keyholt://run/a"}).status == 6
+
+
+def test_run_passes_options_of_the_command_on(agent: RunningAgent) -> None:
+    """What follows ``--`` is the command's, whatever it looks like."""
+    assert agent.cli("run", "--", "echo", "--json", "-n", "--", "x").out == b"--json -n -- x\n"
+
+
+TEMPLATE = b"""{"a": "keyholt://run/a", "b": keyholt://run/a?version=1, "c": {{ keyholt://run/with space }}}
+host: keyholt://run/a:8080\r\n\xff raw {{keyholt://run/nul}}
+"""
+FILLED = b'{"a": "canary-77aa", "b": old, "c": spaced}\nhost: canary-77aa:8080\r\n\xff raw a\0b\n'
+
+
+def test_inject(agent: RunningAgent, tmp_path: Path) -> None:
+    """References in a text become values; everything else, bytes that are no text too, stays as it is."""
+    assert agent.cli("inject", stdin=TEMPLATE).out == FILLED
+    template, out = tmp_path / "in", tmp_path / "out"
+    template.write_bytes(TEMPLATE)
+    out.write_text("old")
+    out.chmod(0o644)
+    done = agent.cli("inject", "-i", str(template), "-o", str(out))
+    assert (done.status, out.read_bytes()) == (0, FILLED)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert CANARY.encode() not in done.out
+
+
+def test_inject_writes_nothing_when_a_value_is_missing(agent: RunningAgent, tmp_path: Path) -> None:
+    """One reference that cannot be had: status 3, the line named, the old file untouched, nothing left beside
+    it.
+    """
+    out = tmp_path / "out"
+    out.write_text("old")
+    done = agent.cli("inject", "-o", str(out), stdin=b"keyholt://run/a\nkeyholt://run/none\n")
+    assert (done.status, done.err[:15], out.read_text()) == (3, "keyholt: line 2", "old")
+    assert list(tmp_path.iterdir()) == [out]
+    assert agent.cli("inject", stdin=b"keyholt://run/a keyholt://run/none").out == b""

@@ -1,0 +1,264 @@
+"""What the blocking client does when a connection breaks, an agent misbehaves, or there is none."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+import keyholt
+from keyholt import calls
+from keyholt_protocol.connection import RequestReceived
+from keyholt_protocol.errors import (
+    AgentUnreachableError,
+    LockedError,
+    ResourceExhaustedError,
+    UnsupportedError,
+)
+from keyholt_protocol.messages import GetResult, PutResult
+from tests.client.conftest import PASSPHRASE, RunningAgent
+from tests.client.scripted import Peer, ScriptedAgent
+
+CANARY = b"canary-51b0"
+POLL_CALLS = {"7", "271", "73"}  # poll and ppoll on x86-64, ppoll on aarch64, where there is no poll
+GOT = GetResult(version=2, created=5)
+
+
+def serve_one(peer: Peer) -> None:
+    """Answer the greeting and one get."""
+    peer.greet()
+    request, _ = peer.request()
+    peer.answer(request, GOT, CANARY)
+
+
+def take_one_and_go(peer: Peer) -> None:
+    """Take a request and close without an answer."""
+    peer.greet()
+    peer.request()
+
+
+def greet_and_go(peer: Peer) -> None:
+    """Answer the greeting and close."""
+    peer.greet()
+
+
+def test_a_repeatable_call_is_repeated_once(tmp_path: Path) -> None:
+    """A get whose connection broke before the answer is made again on a new one, and only once."""
+    with (
+        ScriptedAgent(tmp_path / "s", take_one_and_go, serve_one) as agent,
+        keyholt.connect(agent.address) as client,
+    ):
+        assert client.get("a").bytes == CANARY
+        assert agent.connections == 2
+    twice = (take_one_and_go, take_one_and_go)
+    with ScriptedAgent(tmp_path / "t", *twice) as agent, keyholt.connect(agent.address) as client:
+        with pytest.raises(AgentUnreachableError, match=r"broke before it answered secret\.get"):
+            client.get("a")
+        assert agent.connections == 2
+
+
+def test_a_write_that_may_have_happened_is_not_repeated(tmp_path: Path) -> None:
+    """A put whose connection broke after it was sent is an error that says that it may have happened."""
+    with (
+        ScriptedAgent(tmp_path / "s", take_one_and_go, serve_one) as agent,
+        keyholt.connect(agent.address) as client,
+    ):
+        with pytest.raises(AgentUnreachableError, match="may or may not have been carried out"):
+            client.put("a", CANARY)
+        assert agent.connections == 1
+        assert client.get("a").bytes == CANARY
+
+
+def test_a_write_that_was_not_sent_is_repeated(own_agent: RunningAgent) -> None:
+    """After a restart of the agent the first write finds the old connection closed and goes out on a new
+    one.
+    """
+    with keyholt.connect(own_agent.address) as client:
+        client.init(passphrase=PASSPHRASE)
+        own_agent.restart()
+        client.unlock(passphrase=PASSPHRASE)  # not repeatable either
+        assert client.put("a", CANARY).version == 1
+        own_agent.restart()
+        with pytest.raises(LockedError):
+            client.get("a")
+
+
+def test_what_the_agent_says_of_the_connection_is_raised(tmp_path: Path) -> None:
+    """An error without a request, said before the agent closes, reaches the caller."""
+
+    def full(peer: Peer) -> None:
+        peer.request()
+        peer.fail(None, ResourceExhaustedError("too many connections"))
+
+    with (
+        ScriptedAgent(tmp_path / "s", full) as agent,
+        pytest.raises(ResourceExhaustedError, match="too many"),
+    ):
+        keyholt.connect(agent.address)
+
+
+def test_an_idle_connection_that_was_closed_with_a_word_is_replaced(tmp_path: Path) -> None:
+    """An agent may close an idle connection and say why; the next call goes out on a new one."""
+    closed = threading.Event()
+
+    def idle(peer: Peer) -> None:
+        peer.greet()
+        peer.fail(None, ResourceExhaustedError("idle for too long"))
+        peer.sock.close()
+        closed.set()
+
+    def write(peer: Peer) -> None:
+        peer.greet()
+        request, payload = peer.request()
+        assert payload == CANARY
+        peer.answer(request, PutResult(version=1, created=1))
+
+    with ScriptedAgent(tmp_path / "s", idle, write) as agent, keyholt.connect(agent.address) as client:
+        assert closed.wait(10)
+        assert client.put("a", CANARY).version == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"\0\0\0\0\0\0\0\0",
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"\0\0\0\1\0\0\0\0\xc0",
+        b"\0\0\0\1\xff\0\0\0\x80",
+        b"\0\0\0\x0e\0\0\0\0\x83\xa2id\x01\xa2ok\xc3\xa6result",
+    ],
+)
+def test_what_breaks_the_protocol_is_named(tmp_path: Path, reply: bytes) -> None:
+    """Bytes that no agent sends are an error that says so, not a hang or another exception."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply)
+
+    expected = pytest.raises(AgentUnreachableError, match=r"broke the protocol|broke before")
+    with ScriptedAgent(tmp_path / "s", script) as agent, expected:
+        keyholt.connect(agent.address)
+
+
+@pytest.mark.parametrize(
+    "payload,result", [(b"", {"versions": 1}), (b"", {}), (b"x", {"version": 1, "created": 1})]
+)
+def test_a_result_of_another_shape_is_named(
+    tmp_path: Path, payload: bytes, result: dict[str, object]
+) -> None:
+    """A result with unknown or missing fields, or with a payload where there is none, ends the connection."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        request, _ = peer.request()
+        peer.send(peer._connection.send_result(request.id, result, len(payload)) + payload)
+
+    expected = pytest.raises(AgentUnreachableError, match="broke the protocol")
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client, expected:
+        client.put("a", CANARY)
+
+
+def test_an_agent_that_does_not_greet_has_a_deadline(tmp_path: Path) -> None:
+    """A connection that is accepted and not answered fails after the time given."""
+    let_go = threading.Event()
+
+    def script(peer: Peer) -> None:
+        let_go.wait(20)
+
+    with ScriptedAgent(tmp_path / "s", script) as agent:
+        try:
+            with pytest.raises(AgentUnreachableError, match="does not answer"):
+                keyholt.connect(agent.address, timeout=0.05)
+        finally:
+            let_go.set()
+
+
+def test_addresses_without_an_agent(tmp_path: Path) -> None:
+    """Each reason why nobody answers has its own sentence."""
+    with pytest.raises(AgentUnreachableError, match=r"there is no socket at .*keyholt-agent"):
+        keyholt.connect(str(tmp_path / "nothing"))
+    (tmp_path / "file").touch()
+    with pytest.raises(AgentUnreachableError, match="nobody listens"):
+        keyholt.connect(str(tmp_path / "file"))
+    with pytest.raises(UnsupportedError):
+        keyholt.connect("tls://localhost:1")
+
+
+def test_an_interrupted_call_leaves_the_connection_usable(tmp_path: Path) -> None:
+    """A KeyboardInterrupt while waiting leaves the late answer to be received, and discarded, by the next
+    call.
+    """
+    interrupted = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        late, _ = peer.request()
+        threading.Thread(target=signal_main).start()
+        assert interrupted.wait(10)
+        peer.answer(late, GOT, b"late")
+        request, _ = peer.request()
+        peer.answer(request, GOT, CANARY)
+
+    def signal_main() -> None:
+        main = threading.main_thread()
+        call = Path(f"/proc/self/task/{main.native_id}/syscall")
+        while call.read_text().split()[0] not in POLL_CALLS:  # a signal before it would not end its waiting
+            pass
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.get("a")
+        interrupted.set()
+        assert client.get("a").bytes == CANARY
+        assert agent.connections == 1
+
+
+def test_an_answer_before_the_request_has_left_keeps_the_stream_in_step(tmp_path: Path) -> None:
+    """An agent may refuse a large put by its header alone; its value is sent to the end, and the next call
+    works.
+    """
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.sock.recv(1, socket.MSG_PEEK)
+        event = peer._event()
+        assert isinstance(event, RequestReceived)
+        peer.fail(event, LockedError())
+        peer._connection.accept_payload(None)
+        peer._event()
+        request, _ = peer.request()
+        peer.answer(request, GOT, CANARY)
+
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        with pytest.raises(LockedError):
+            client.put("a", bytes(4 * 1024 * 1024))
+        assert client.get("a").bytes == CANARY
+        assert agent.connections == 1
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_refusal_for_want_of_room_is_final_for_a_call_alone(tmp_path: Path, alone: bool) -> None:
+    """A single call that is refused for want of room fails; one among others is made once more, alone."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        first, _ = peer.request()
+        if not alone:
+            second, _ = peer.request()
+            peer.answer(second, GOT, b"second")
+        peer.fail(first, ResourceExhaustedError("no room"))
+        if not alone:
+            peer.answer(peer.request()[0], GOT, b"first")
+
+    paths = ["first"] if alone else ["first", "second"]
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        results = client.perform_all([calls.get(path, None) for path in paths])
+        if alone:
+            with pytest.raises(ResourceExhaustedError):
+                next(results)
+        else:
+            assert [secret.text for secret in results] == paths

@@ -1,0 +1,75 @@
+"""What starting costs, counted in modules: those that measured slow are not loaded where they are not
+needed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keyholt
+from tests.client.conftest import RunningAgent, environment
+
+BIN = Path(__file__).resolve().parents[2] / "client/bin/keyholt"
+HEAVY = {
+    "argparse",
+    "asyncio",
+    "dataclasses",
+    "enum",
+    "inspect",
+    "json",
+    "msgpack",
+    "re",
+    "socket",
+    "trio",
+    "typing",
+}
+
+
+def loaded(code: str, *arguments: str, address: str = "") -> set[str]:
+    """The modules that a program has loaded at its end."""
+    report = "import sys, atexit; atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{report}\n{code}", *arguments],
+        env={**environment(), "KEYHOLT_ADDRESS": address},
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    return set(done.stderr.decode().split())
+
+
+def test_get_loads_next_to_nothing(agent: RunningAgent) -> None:
+    """`keyholt get` loads none of the modules that cost milliseconds.
+
+    The counter-check: `status` loads most of them.
+    """
+    with keyholt.connect(agent.address) as client:
+        client.put("startup/a", "x")
+    run = "import sys; from keyholt.cli.entry import main; main()"
+    extra = loaded(run, "get", "startup/a", address=agent.address) - loaded("pass")
+    assert not extra & HEAVY
+    assert len(extra) <= 8, extra
+    assert len(loaded(run, "status", address=agent.address) & HEAVY) > len(HEAVY) / 2
+
+
+def test_importing_the_library_loads_no_other(agent: RunningAgent) -> None:
+    """`import keyholt` loads itself alone; using it loads the standard library and msgpack, no trio."""
+    assert {name for name in loaded("import keyholt") - loaded("pass") if not name.startswith("_")} == {
+        "keyholt"
+    }
+    used = loaded("import keyholt; keyholt.connect().close()", address=agent.address)
+    roots = {name.partition(".")[0] for name in used} - sys.stdlib_module_names
+    ours = {"__main__", "_distutils_hack", "cython_runtime", "keyholt", "keyholt_protocol", "msgpack"}
+    assert {name for name in roots - ours if not name.startswith(("_cython", "__editable"))} == set()
+    assert "msgpack" in roots
+
+
+def test_public_names_are_there() -> None:
+    """Every name in ``__all__`` can be had and is listed; another is an attribute error."""
+    for name in keyholt.__all__:
+        if name != "__version__":
+            assert getattr(keyholt, name) is not None
+    assert set(keyholt.__all__) <= set(dir(keyholt))
+    assert not hasattr(keyholt, "nothing")
