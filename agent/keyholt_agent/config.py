@@ -45,6 +45,9 @@ SOCKET_NAME: Final = "agent.sock"
 MAX_KDF_TARGET: Final = 60
 """Seconds: nobody waits longer to unlock."""
 
+MAX_TIMEOUT: Final = 10 * 365 * 24 * 3600
+"""Seconds: ten years, which is as good as 0 for never, and within what clocks and timers take."""
+
 MIN_CONNECTIONS: Final = 2
 """One for a client and one for whoever has to look what is wrong with it."""
 
@@ -87,11 +90,10 @@ class UnlockSettings:
     max_lifetime: int = 24 * 3600
 
     def __post_init__(self) -> None:
-        for name in ("kdf_target", "idle_timeout", "max_lifetime"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"unlock.{name} must not be negative")
-        if self.kdf_target > MAX_KDF_TARGET:
-            raise ConfigError(f"unlock.kdf_target must be at most {MAX_KDF_TARGET} seconds")
+        bounds = {"kdf_target": MAX_KDF_TARGET, "idle_timeout": MAX_TIMEOUT, "max_lifetime": MAX_TIMEOUT}
+        for name, highest in bounds.items():
+            if not 0 <= getattr(self, name) <= highest:  # neither does nan, which TOML knows
+                raise ConfigError(f"unlock.{name} must be 0 to {highest} seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.errors import IntegrityError, InvalidRequestError
+from keyholt_protocol.messages import GetResult
 
-__all__ = ["Metadata"]
+__all__ = ["Metadata", "forget_results", "get_result"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +28,6 @@ class Metadata:
     def encode(self) -> bytes:
         return pack_header(to_map(self))
 
-    def expired(self, now: float) -> bool:
-        return self.expires is not None and self.expires <= now
-
     @staticmethod
     def decode(encoded: bytes) -> Metadata:
         """The metadata that ``encode`` made.
@@ -37,18 +35,29 @@ class Metadata:
         Raises:
             IntegrityError: the bytes are no metadata.
         """
-        return _decode(encoded)
+        try:
+            return from_map(Metadata, unpack_header(encoded))
+        except InvalidRequestError:
+            raise IntegrityError(
+                "the metadata of a secret is damaged; restore a backup of the store"
+            ) from None
 
-    @staticmethod
-    def forget() -> None:
-        """Drop what ``decode`` remembers; locking does."""
-        _decode.cache_clear()
+
+@functools.lru_cache(maxsize=2048)
+def get_result(version: int, encoded: bytes) -> GetResult:
+    """What a fetch of a version says beside the value.
+
+    Remembered, for decoding costs as much as decrypting, and many secrets share it; small, and not secret.
+
+    Raises:
+        IntegrityError: the bytes are no metadata.
+    """
+    metadata = Metadata.decode(encoded)
+    return GetResult(
+        version=version, created=metadata.created, expires=metadata.expires, labels=metadata.labels
+    )
 
 
-@functools.lru_cache(maxsize=1024)
-def _decode(encoded: bytes) -> Metadata:
-    # Remembered because decoding costs as much as decrypting; it is not secret, and small.
-    try:
-        return from_map(Metadata, unpack_header(encoded))
-    except InvalidRequestError:
-        raise IntegrityError("the metadata of a secret is damaged; restore a backup of the store") from None
+def forget_results() -> None:
+    """Drop what ``get_result`` remembers; locking does."""
+    get_result.cache_clear()

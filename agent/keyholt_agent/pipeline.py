@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final
 
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.transport.peer import PeerIdentity
@@ -21,6 +21,7 @@ from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     InternalError,
     InvalidRequestError,
+    KeyholtError,
     TooLargeError,
     UninitialisedError,
     UnsupportedError,
@@ -104,7 +105,8 @@ class Pipeline:
                 f"there is no operation {event.op[:64]!r}; the agent may be older than the client"
             )
         request = from_map(operation.request, event.args)
-        _check_payload_size(operation, event.payload_size)
+        if event.payload_size > operation.max_payload:
+            raise _payload_error(operation, event.payload_size)
         self._check_state(operation)
         self._authorise(peer, operation)
         return Call(operation=operation, request=request, peer=peer)
@@ -115,22 +117,15 @@ class Pipeline:
 
     def _check_state(self, operation: Operation[Any, Any]) -> None:
         needs, services = operation.needs, self._services
-        if needs is Needs.NOTHING:
-            return
-        if not services.initialised:
+        if needs is not Needs.NOTHING and not services.initialised:
             raise UninitialisedError
-        if needs is Needs.STORE:
-            return
         if needs is Needs.UNLOCKED:
             services.require_unlocked()
-            return
-        assert_never(needs)
 
 
-def _check_payload_size(operation: Operation[Any, Any], size: int) -> None:
-    if size and operation.payload is None:
-        raise InvalidRequestError(f"{operation.name} takes no payload; send the header alone")
-    if size > operation.max_payload:
-        raise TooLargeError(
-            f"the payload of {operation.name} is {size} bytes; at most {operation.max_payload} are allowed"
-        )
+def _payload_error(operation: Operation[Any, Any], size: int) -> KeyholtError:
+    if operation.payload is None:
+        return InvalidRequestError(f"{operation.name} takes no payload; send the header alone")
+    return TooLargeError(
+        f"the payload of {operation.name} is {size} bytes; at most {operation.max_payload} are allowed"
+    )

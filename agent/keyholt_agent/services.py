@@ -20,7 +20,7 @@ from keyholt_agent.keys.autolock import AutoLock, boottime
 from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.throttle import UnlockThrottle
 from keyholt_agent.memory import Arena
-from keyholt_agent.metadata import Metadata
+from keyholt_agent.metadata import forget_results
 from keyholt_agent.store import Store
 from keyholt_agent.transport.limits import ConnectionLimits
 from keyholt_protocol.errors import LockedError, RateLimitedError
@@ -116,7 +116,7 @@ class Services:
         self.locks_so_far += 1
         self.keyring.lock()
         self.store.drop_cache()
-        Metadata.forget()
+        forget_results()
         self.autolock.locked()
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Final, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 import msgpack
 
@@ -92,17 +92,18 @@ def from_map(cls: type[Message], fields: Mapping[str, object]) -> Message:
 def to_map(message: object) -> dict[str, object]:
     """The map of a dataclass's fields, those that equal their default left out."""
     result: dict[str, object] = {}
-    for name, field in _fields_of(type(message)).items():
+    for name, (_, plain, required, default) in _fields_of(type(message)).items():
         value = getattr(message, name)
-        if field.required or value != field.default:
-            result[name] = field.plain(value)
+        if required or (value is not default and value != default):
+            result[name] = value if plain is None else plain(value)
     return result
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
+    """How a field is checked, how it is written (``None``: as it is), and what it is when absent."""
+
     check: _Check
-    plain: Callable[[Any], object]
+    plain: Callable[[Any], object] | None
     required: bool
     default: object
 
@@ -150,19 +151,13 @@ def _check_for(hint: object) -> _Check:
     raise TypeError(f"messages may not have fields of type {hint}")
 
 
-def _plain_for(hint: object) -> Callable[[Any], object]:
+def _plain_for(hint: object) -> Callable[[Any], object] | None:
     if get_origin(hint) is tuple:
         inner = _plain_for(get_args(hint)[0])
-        return lambda items: [inner(item) for item in items]
+        return list if inner is None else lambda items: [inner(item) for item in items]
     if get_origin(hint) is Mapping:
         return dict
-    if dataclasses.is_dataclass(hint):
-        return to_map
-    return _as_it_is
-
-
-def _as_it_is(value: object) -> object:
-    return value
+    return to_map if dataclasses.is_dataclass(hint) else None
 
 
 def _check_exact(expected: type, value: object, name: str) -> object:
@@ -206,9 +201,8 @@ def _map_without_duplicates(pairs: list[tuple[object, object]]) -> dict[object, 
     result = dict(pairs)
     if len(result) != len(pairs):
         raise InvalidRequestError("a map has the same key twice")
-    for key in result:
-        if type(key) is not str:
-            raise InvalidRequestError("a map has a key that is not text")
+    if b"" in result:  # msgpack lets through text and binary keys only, and binary of no length only
+        raise InvalidRequestError("a map has a key that is not text")
     return result
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from keyholt_agent.metadata import Metadata
+from keyholt_agent.metadata import Metadata, get_result
 from keyholt_agent.pipeline import Call, Reply
 from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary, SecretVersion, VersionSummary
 from keyholt_agent.wrapping import ensure_wrap
@@ -21,7 +21,6 @@ from keyholt_protocol.messages import (
     DeleteResult,
     DestroyResult,
     GetRequest,
-    GetResult,
     HistoryResult,
     ListResult,
     PutRequest,
@@ -65,8 +64,8 @@ def _opened(services: Services, request: GetRequest, record: SecretVersion) -> R
         request.path, record.version, record.metadata, record.wrapped_key, record.value
     )
     try:
-        metadata = Metadata.decode(record.metadata)  # authentic, now that the value has opened with it
-        if request.version is None and metadata.expired(services.now()):
+        result = get_result(record.version, record.metadata)  # authentic: the value has opened with it
+        if request.version is None and result.expires is not None and result.expires <= services.now():
             raise NotFoundError(
                 f"version {record.version} of {request.path!r} has expired; put a new one, or ask for it by "
                 "number"
@@ -74,9 +73,6 @@ def _opened(services: Services, request: GetRequest, record: SecretVersion) -> R
     except BaseException:
         value.release()
         raise
-    result = GetResult(
-        version=record.version, created=metadata.created, expires=metadata.expires, labels=metadata.labels
-    )
     return Reply(result=result, payload=value)
 
 

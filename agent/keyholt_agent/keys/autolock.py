@@ -1,6 +1,5 @@
 """When an unlocked agent locks itself: after a time without use, and after a time in any case.
 
-- The decision is pure: ``deadline`` from two instants and two durations.
 - Time is CLOCK_BOOTTIME, which goes on while a laptop sleeps: it wakes up locked. trio's own clock stands
   still meanwhile, so the loop sleeps in short stretches and looks again.
 - A request asks ``use`` first, so that no key is used in the moments between deadline and loop.
@@ -19,7 +18,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AutoLock", "boottime", "deadline"]
+__all__ = ["AutoLock", "boottime"]
 
 STRETCH: Final = 5.0
 """Seconds. How long past its deadline an agent that slept may stay unlocked without a request."""
@@ -28,13 +27,6 @@ STRETCH: Final = 5.0
 def boottime() -> float:
     """Seconds since boot, time asleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def deadline(unlocked_at: float, last_used: float, idle_timeout: float, max_lifetime: float) -> float:
-    """The instant at which to lock; infinity for never. A duration of 0 means no limit of that kind."""
-    idle = last_used + idle_timeout if idle_timeout else math.inf
-    life = unlocked_at + max_lifetime if max_lifetime else math.inf
-    return min(idle, life)
 
 
 class AutoLock:
@@ -49,33 +41,34 @@ class AutoLock:
     def __init__(
         self, idle_timeout: float, max_lifetime: float, clock: Callable[[], float] = boottime
     ) -> None:
-        self._idle_timeout = idle_timeout
-        self._max_lifetime = max_lifetime
+        self._idle_timeout = idle_timeout or math.inf
+        self._max_lifetime = max_lifetime or math.inf
         self._clock = clock
-        self._unlocked_at: float | None = None
-        self._last_used = -math.inf
+        self._locked = True
+        self._last_used = 0.0
+        self._end_of_life = math.inf
         self._armed = trio.Event()
 
     @property
     def deadline(self) -> float:
         """The instant at which the agent locks; infinity while it is locked, or for never."""
-        if self._unlocked_at is None:
-            return math.inf
-        return deadline(self._unlocked_at, self._last_used, self._idle_timeout, self._max_lifetime)
+        return math.inf if self._locked else min(self._last_used + self._idle_timeout, self._end_of_life)
 
     def unlocked(self) -> None:
         """The agent was unlocked: both durations begin now."""
-        self._unlocked_at = self._last_used = self._clock()
+        self._last_used = self._clock()
+        self._end_of_life = self._last_used + self._max_lifetime
+        self._locked = False
         self._armed.set()
 
     def locked(self) -> None:
         """The agent was locked, by whomever."""
-        self._unlocked_at = None
+        self._locked = True
 
     def use(self) -> bool:
         """A key is to be used: the idle time begins anew. False if the deadline has passed: lock instead."""
         now = self._clock()
-        if now >= self.deadline:
+        if now - self._last_used >= self._idle_timeout or now >= self._end_of_life:
             return False
         self._last_used = now
         return True
@@ -87,7 +80,7 @@ class AutoLock:
     async def run(self, lock: Callable[[], object]) -> None:
         """Call ``lock`` whenever the deadline has passed, for ever."""
         while True:
-            if self._unlocked_at is None:
+            if self._locked:
                 self._armed = trio.Event()
                 await self._armed.wait()
             elif self.expired():

@@ -58,13 +58,16 @@ __all__ = [
     "Context",
     "Header",
     "HeaderFields",
+    "KeyReference",
     "RecordType",
     "bind",
+    "header_under",
     "key_reference",
     "make_header",
     "open_into",
     "plaintext_size",
     "read_header",
+    "referenced_key",
     "seal",
 ]
 
@@ -91,6 +94,12 @@ OVERHEAD: Final = _BODY + _TAG_SIZE
 
 _SHORT: Final = 4096
 """Bytes of a record up to which slicing copies rather than refers."""
+
+_REFERENCE_SIZE: Final = _HEADER_SIZE - 4
+"""Bytes of a header before the record version."""
+
+KeyReference = NewType("KeyReference", bytes)
+"""The beginning of a header up to the key version: what is sealed, and by which key."""
 
 Header = NewType("Header", bytes)
 """The 30 bytes that a record begins with; made by ``make_header``."""
@@ -191,15 +200,19 @@ def read_header(record: bytes) -> HeaderFields:
         raise IntegrityError(f"a sealed record names type {kind}, unknown to this agent") from None
 
 
-def key_reference(record: bytes) -> tuple[bytes, int]:
-    """The id and version of the key that a record names. ``open_into`` checks the rest of the header.
+def key_reference(kind: RecordType, key_id: bytes, key_version: int) -> KeyReference:
+    """What every record of a kind begins with that this version of a key seals."""
+    return KeyReference(make_header(kind, key_id, key_version, 0)[:_REFERENCE_SIZE])
 
-    Raises:
-        IntegrityError: the record is too short to be one.
-    """
-    plaintext_size(record)
-    _, _, _, key_id, key_version, _ = _HEADER.unpack_from(record)
-    return key_id, key_version
+
+def referenced_key(record: bytes) -> KeyReference:
+    """The key that a record names, with the kind of the record; not yet authenticated."""
+    return KeyReference(record[:_REFERENCE_SIZE])
+
+
+def header_under(reference: KeyReference, record_version: int) -> Header:
+    """The header of a record under a key; the same as of ``make_header``, at a third of its time."""
+    return Header(reference + record_version.to_bytes(4, "big"))
 
 
 def _mismatch(record: bytes, expected: Header) -> IntegrityError:

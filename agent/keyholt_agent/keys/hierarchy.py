@@ -28,8 +28,10 @@ from keyholt_agent.keys.envelope import (
     KEY_SIZE,
     Context,
     Header,
+    KeyReference,
     RecordType,
     bind,
+    key_reference,
     make_header,
     open_into,
     seal,
@@ -158,18 +160,20 @@ class MasterKeys(Guarded):
     Attributes:
         active_id: id of the default master key.
         active_version: its version that wraps.
+        active: both, as the header of a data key that it wraps begins.
     """
 
-    __slots__ = ("_arena", "_buffers", "_keys", "_left", "_reserved", "active_id", "active_version")
+    __slots__ = ("_arena", "_buffers", "_keys", "_left", "_reserved", "active", "active_id", "active_version")
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._buffers: list[LockedBuffer] = []
-        self._keys: dict[tuple[bytes, int], memoryview] = {}
+        self._keys: dict[KeyReference, memoryview] = {}
         self._reserved = 0
         self._left = 0
         self.active_id = b""
         self.active_version = 0
+        self.active = KeyReference(b"")
 
     @classmethod
     def load(
@@ -196,18 +200,18 @@ class MasterKeys(Guarded):
         self.active_version = 0
         self._load(wrap, store_id, key)
 
-    def key(self, key_id: bytes, version: int) -> memoryview:
-        """The key that a record's header names.
+    def key(self, reference: KeyReference) -> memoryview:
+        """The key that a wrapped data key's header names.
 
         Raises:
-            IntegrityError: there is no such key in this store.
+            IntegrityError: there is no such key in this store, or the record is no wrapped data key.
         """
         try:
-            return self._keys[key_id, version]
+            return self._keys[reference]
         except KeyError:
             raise IntegrityError(
-                f"a record is sealed by version {version} of a master key that this store does not have; "
-                f"restore a backup"
+                "a data key is wrapped by a master key that this store does not have, or damaged; "
+                "restore a backup"
             ) from None
 
     def take_wrap(self) -> memoryview:
@@ -215,7 +219,7 @@ class MasterKeys(Guarded):
         if self._left <= 0:
             raise InternalError("a wrap was asked for that was not reserved in the store")
         self._left -= 1
-        return self._keys[self.active_id, self.active_version]
+        return self._keys[self.active]
 
     def wrap_need(self) -> ReserveWraps | RotateMaster | None:
         """What has to be committed before the next wrap; None when it can be done now."""
@@ -247,11 +251,13 @@ class MasterKeys(Guarded):
             return
         key = _unwrap(self._arena, wrap, store_id, stored)
         self._buffers.append(key)
-        self._keys[stored.key_id, stored.version] = key.view
+        reference = key_reference(RecordType.DATA_KEY, stored.key_id, stored.version)
+        self._keys[reference] = key.view
         if stored.name == DEFAULT_MASTER and stored.state == KeyState.ACTIVE:
             if self.active_version:
                 raise IntegrityError("the store has two active master keys; restore a backup")
             self.active_id, self.active_version = stored.key_id, stored.version
+            self.active = reference
             self._reserved, self._left = stored.wraps_reserved, 0
 
 

@@ -21,10 +21,11 @@ from keyholt_agent.keys.envelope import (
     Header,
     RecordType,
     bind,
+    header_under,
     key_reference,
-    make_header,
     open_into,
     plaintext_size,
+    referenced_key,
     seal,
 )
 from keyholt_agent.keys.hierarchy import (
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["Founding", "Keyring", "SealedSecret"]
 
 _ZEROES: Final = bytes(KEY_SIZE)
+
+_DATA_KEY_BESIDE: Final = key_reference(RecordType.SECRET_VALUE, ANONYMOUS_KEY, 0)
+"""How a value names its key: the data key in the same row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,7 @@ class Keyring(Guarded):
         data_key = opened.data_key.view
         try:
             fill_random(opened.data_key.address, KEY_SIZE)
-            header = make_header(RecordType.DATA_KEY, masters.active_id, masters.active_version, version)
+            header = header_under(masters.active, version)
             return SealedSecret(
                 wrapped_key=seal(masters.take_wrap(), header, context, data_key),
                 value=seal(data_key, _value_header(version), context, plaintext),
@@ -255,13 +259,13 @@ class _OpenStore(Guarded):
 
 
 def _value_header(version: int) -> Header:
-    return make_header(RecordType.SECRET_VALUE, ANONYMOUS_KEY, 0, version)
+    return header_under(_DATA_KEY_BESIDE, version)
 
 
 def _unwrap_data_key(
     masters: MasterKeys, wrapped_key: bytes, context: Context, version: int, data_key: memoryview
 ) -> None:
     """Open a data key with the master key that its own header names."""
-    key_id, key_version = key_reference(wrapped_key)
-    expected = make_header(RecordType.DATA_KEY, key_id, key_version, version)
-    open_into(masters.key(key_id, key_version), wrapped_key, context, expected, data_key)
+    reference = referenced_key(wrapped_key)
+    key = masters.key(reference)
+    open_into(key, wrapped_key, context, header_under(reference, version), data_key)

@@ -43,11 +43,8 @@ class Outbox:
             PeerGoneError: the peer has left.
         """
         frame = _Frame(head, payload)
-        if self._frames:
-            self._frames.append(frame)
-            return
         try:
-            if not frame.send_some(self._stream):
+            if self._frames or not frame.send_some(self._stream):
                 self._frames.append(frame)
         except PeerGoneError:
             frame.release()

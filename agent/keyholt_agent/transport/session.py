@@ -4,9 +4,9 @@
   before the buffer is used again; nothing waits while bytes are in that buffer.
 - A request that need not wait is answered before the next one is read. One that must wait runs in a task of
   the session, and its reply may overtake others.
-- A reply that the peer does not take stops the reading, and the next value is fetched only once the one before
-  was taken: a peer that never reads holds little of the locked memory, and for a limited time; one that asks
-  for much at once gets all of it.
+- A reply that the peer does not take stops the reading, and the next value is fetched only once the one
+  before was taken: a peer that never reads holds little of the locked memory, and for a limited time; one
+  that asks for much at once gets all of it.
 - A peer can end its own session, by misuse or by leaving, and nothing else. ``serve`` raises for nothing
   that a peer or a handler does.
 """
@@ -192,7 +192,7 @@ class Session:
         fetches = call.operation.result_payload is not None
         try:
             if fetches and (self._fetching or self._outbox):
-                outcome = self._invoke_in_turn(call)
+                outcome: Reply | Awaitable[Reply] = self._invoke_in_turn(call)
             else:
                 outcome = self._pipeline.invoke(call)
         except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from keyholt_agent.keys.autolock import STRETCH, AutoLock, boottime, deadline
+from keyholt_agent.keys.autolock import STRETCH, AutoLock, boottime
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     [(10.0, 100.0, 60.0), (100.0, 30.0, 40.0), (0.0, 30.0, 40.0), (10.0, 0.0, 60.0), (0.0, 0.0, math.inf)],
 )
 def test_deadline(idle: float, life: float, expected: float) -> None:
-    """Unlocked at 10, used at 50: the earlier of both, and 0 is no limit."""
-    assert deadline(10.0, 50.0, idle, life) == expected
+    """Unlocked at 10, in use until 50: the earlier of both limits, 0 is none; use past it is refused."""
+    now = 10.0
+    auto = AutoLock(idle, life, clock=lambda: now)
+    assert auto.deadline == math.inf
+    auto.unlocked()
+    for now in (15.0, 24.0, 33.0, 42.0, 50.0):
+        assert auto.use() == (now < auto.deadline)
+    assert auto.deadline == expected
 
 
 def test_clock_is_boot_time() -> None:

@@ -15,11 +15,13 @@ from keyholt_agent.keys.envelope import (
     Context,
     RecordType,
     bind,
+    header_under,
     key_reference,
     make_header,
     open_into,
     plaintext_size,
     read_header,
+    referenced_key,
     seal,
 )
 from keyholt_protocol.errors import IntegrityError
@@ -73,7 +75,9 @@ def test_fields_lie_where_the_table_says() -> None:
     record = seal(KEY, header, CONTEXT, memoryview(PLAINTEXT))
     assert record[:30] == b"KHLT\x01\x02" + b"i" * 16 + bytes([1, 2, 3, 4, 5, 6, 7, 8])
     assert read_header(record) == (RecordType.DATA_KEY, b"i" * 16, 0x01020304, 0x05060708)
-    assert key_reference(record) == (b"i" * 16, 0x01020304)
+    reference = key_reference(RecordType.DATA_KEY, b"i" * 16, 0x01020304)
+    assert referenced_key(record) == reference == record[:26]
+    assert header_under(reference, 0x05060708) == header
     assert STORE + struct.pack(">I", 7) + b"prod/db" + struct.pack(">I", 4) + b"meta" == CONTEXT
 
 

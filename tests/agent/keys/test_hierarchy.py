@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyholt_agent.keys.envelope import KeyReference, RecordType, key_reference
 from keyholt_agent.keys.hierarchy import (
     DEFAULT_MASTER,
     WRAP_RESERVATION,
@@ -43,6 +44,11 @@ def altered(key: SealedMasterKey, field: str, value: object) -> SealedMasterKey:
     return replace(key, **changes)
 
 
+def reference(key_id: bytes, version: int) -> KeyReference:
+    """How a data key names the master key that wraps it."""
+    return key_reference(RecordType.DATA_KEY, key_id, version)
+
+
 def test_versions_are_found_by_id_and_number(arena: Arena) -> None:
     """All usable versions load, each with a key of its own; the active one wraps."""
     stored = [
@@ -54,10 +60,10 @@ def test_versions_are_found_by_id_and_number(arena: Arena) -> None:
     ]
     masters = MasterKeys.load(arena, WRAP, STORE, stored)
     assert (masters.active_id, masters.active_version) == (b"k" * 16, 3)
-    assert len({bytes(masters.key(b"k" * 16, version)) for version in (1, 2, 3)}) == 3
+    assert len({bytes(masters.key(reference(b"k" * 16, version))) for version in (1, 2, 3)}) == 3
     for key_id, version in ((b"k" * 16, 4), (b"k" * 16, 5), (b"x" * 16, 3)):
         with pytest.raises(IntegrityError, match="does not have"):
-            masters.key(key_id, version)
+            masters.key(reference(key_id, version))
     assert repr(masters) == "<MasterKeys 3 versions>"
     masters.release()
     masters.release()
@@ -145,5 +151,5 @@ def test_used_up_version_asks_for_rotation(arena: Arena) -> None:
     masters.granted(need)
     with pytest.raises(InternalError):
         masters.take_wrap()  # A reservation of the old version is worth nothing for the new one.
-    masters.key(b"k" * 16, 1)
+    masters.key(reference(b"k" * 16, 1))
     masters.release()

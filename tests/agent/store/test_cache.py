@@ -68,7 +68,7 @@ def deliver(cache: SecretCache, done: list[tuple[AnyCommand, object]]) -> None:
 
 
 def test_effects_in_the_store_s_order_leave_the_newest() -> None:
-    """A read of version 1 that ran before a put of version 2 does not cover it; nor does one cover a deletion."""
+    """A read of version 1 that ran before a put of version 2 does not cover it, nor a deletion."""
     new = version(2)
     written = SecretVersion(version=2, metadata=new.metadata, wrapped_key=new.wrapped_key, value=new.value)
     read = (ReadSecret(path="a", version=None), record(1))
@@ -103,7 +103,7 @@ class HeldToken:
 
 
 async def race(store: Store, read: Callable[[], Awaitable[None]]) -> SecretVersion | None:
-    """Have version 1 read while version 2 is written, both answered before a task wakes; what is cached then."""
+    """Read version 1 while 2 is written, both answered before a task wakes; what is cached then."""
     await store.put_secret("a", version(1))
     store.drop_cache()
     thread = store._thread

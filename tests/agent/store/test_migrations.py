@@ -45,7 +45,7 @@ def test_the_migrations_build_the_schema(state: Path) -> None:
 
 
 def test_opening_a_store_imports_no_alembic(state: Path) -> None:
-    """alembic costs memory and start-up time: only creating and migrating import it."""
+    """Importing it costs memory and start-up time: only creating and migrating import it."""
     program = (
         "import sys, trio, pathlib\n"
         "from keyholt_agent.store import open_store\n"

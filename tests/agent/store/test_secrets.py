@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from keyholt_agent.store import Head, HeadMovedError, SecretSummary, SecretVersion, Store
@@ -129,7 +131,7 @@ async def test_the_latest_version_destroyed_is_not_cached(store: Store) -> None:
     assert store.cached_secret("a", None) is None
 
 
-@pytest.mark.parametrize(("path", "number"), [("a", 2), ("b", 1)])
+@pytest.mark.parametrize("path, number", [("a", 2), ("b", 1)])
 async def test_destroying_what_is_not_there(store: Store, path: str, number: int) -> None:
     """An unknown path or version is not found."""
     await store.put_secret("a", version(1))
@@ -193,7 +195,7 @@ async def test_statistics_count_what_there_is(store: Store) -> None:
 async def test_an_unknown_master_key_is_refused_and_nothing_is_written(store: Store) -> None:
     """A version must name a master key that the store has."""
     new = version(1)
-    other = type(new)(**{name: getattr(new, name) for name in new.__slots__} | {"master_key_version": 9})
+    other = replace(new, master_key_version=9)
     with pytest.raises(NotFoundError, match="master key"):
         await store.put_secret("a", other)
     assert await store.read_head("a") == Head(latest=0, deleted_at=None)

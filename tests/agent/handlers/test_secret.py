@@ -1,0 +1,154 @@
+"""``secret``: what is written is what is read, whoever else writes at the same time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from keyholt_agent.handlers import secret
+from keyholt_agent.store import Head, HeadMovedError
+
+if TYPE_CHECKING:
+    from tests.support.inside import Inside
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_put_only_where_nothing_is(inside: Inside, *, cached: bool) -> None:
+    """``if_version`` 0: no live secret may be there, whether the cache knows of it or not."""
+    client = await inside.connect()
+    assert (await client.call("secret.put", b"one", path="a", if_version=0)).expect().result["version"] == 1
+    if not cached:
+        inside.services.store.drop_cache()
+    assert (await client.call("secret.put", b"two", path="a", if_version=0)).code == "conflict"
+    assert (await client.call("secret.get", path="a")).payload == b"one"
+    (await client.call("secret.delete", path="a")).expect()
+    assert (await client.call("secret.put", b"two", path="a", if_version=0)).expect().result["version"] == 2
+
+
+async def test_put_builds_on_the_version_named(inside: Inside) -> None:
+    """One behind, one ahead, or where nothing is: a conflict that says how things are."""
+    client = await inside.connect()
+    assert (await client.call("secret.put", b"x", path="a", if_version=1)).code == "conflict"
+    for version in (1, 2, 3):
+        assert (await client.call("secret.put", b"%d" % version, path="a")).result["version"] == version
+    for wrong in (1, 2, 4, 2**31 - 2):
+        refused = await client.call("secret.put", b"x", path="a", if_version=wrong)
+        assert refused.code == "conflict"
+        assert "version 3" in refused.message
+    assert (await client.call("secret.put", b"4", path="a", if_version=3)).result["version"] == 4
+
+
+@pytest.mark.parametrize("cold", [True, False])
+async def test_put_on_a_head_that_moved(inside: Inside, *, cold: bool) -> None:
+    """A write sealed for a version that somebody else took is sealed anew for the next one; none is lost."""
+    clients = [await inside.connect() for _ in range(8)]
+    versions: list[int] = []
+
+    async def write(number: int) -> None:
+        for turn in range(10):
+            if cold:
+                inside.services.store.drop_cache()
+            value = f"{number}/{turn}".encode()
+            reply = (await clients[number].call("secret.put", value, path="contended")).expect()
+            versions.append(reply.result["version"])
+            read = (await clients[number].call("secret.get", path="contended", version=versions[-1])).expect()
+            assert read.payload == value
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(write, number)
+    assert sorted(versions) == list(range(1, 81))
+
+
+async def test_put_gives_up_on_a_head_that_never_rests(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that moves each time ends in a conflict, not in a loop."""
+    tries: list[str] = []
+
+    async def moved(path: str, new: object) -> None:
+        tries.append(path)
+        await trio.lowlevel.checkpoint()
+        raise HeadMovedError(path, Head(latest=len(tries), deleted_at=None))
+
+    monkeypatch.setattr(inside.services.store, "put_secret", moved)
+    client = await inside.connect()
+    assert (await client.call("secret.put", b"x", path="a")).code == "conflict"
+    assert len(tries) == secret.MAX_RETRIES
+
+
+async def test_last_version_of_all(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last version that there can be the path is used up, and says so."""
+    monkeypatch.setattr(secret, "MAX_VERSION", 2)
+    client = await inside.connect()
+    for _ in range(2):
+        (await client.call("secret.put", b"x", path="a")).expect()
+    assert (await client.call("secret.put", b"x", path="a")).code == "too_large"
+
+
+async def test_expiry(inside: Inside) -> None:
+    """Expired, a version is given out by number only; a new one makes the secret whole again."""
+    client = await inside.connect()
+    now = inside.services.now()
+    (await client.call("secret.put", b"old", path="a", expires=now - 1)).expect()
+    refused = await client.call("secret.get", path="a")
+    assert (refused.code, "expired" in refused.message) == ("not_found", True)
+    assert (await client.call("secret.get", path="a", version=1)).payload == b"old"
+    (await client.call("secret.put", b"new", path="a", expires=now + 1000)).expect()
+    assert (await client.call("secret.get", path="a")).expect().result["expires"] == now + 1000
+    assert inside.held == 0
+
+
+async def test_delete_undelete_destroy(inside: Inside) -> None:
+    """A tombstone hides all versions and is taken away whole; a destroyed version is gone for good."""
+    client = await inside.connect()
+    for value in (b"one", b"two"):
+        (await client.call("secret.put", value, path="a", labels={"v": value.decode()})).expect()
+    assert (await client.call("secret.undelete", path="a")).code == "already_exists"
+    assert (await client.call("secret.delete", path="a")).result == {"version": 2}
+    for op in ("secret.get", "secret.delete"):
+        assert (await client.call(op, path="a")).code == "not_found"
+    assert (await client.call("secret.list")).result["secrets"] == []
+    assert (await client.call("secret.history", path="a")).result["deleted"] > 0
+    assert (await client.call("secret.undelete", path="a")).result == {"version": 2}
+    assert (await client.call("secret.get", path="a")).payload == b"two"
+    for _ in range(2):
+        assert (await client.call("secret.destroy", path="a", version=2)).result == {"version": 2}
+    for version in ({}, {"version": 2}):
+        refused = await client.call("secret.get", path="a", **version)
+        assert (refused.code, "destroyed" in refused.message) == ("not_found", True)
+    assert (await client.call("secret.get", path="a", version=1)).payload == b"one"
+    assert (await client.call("secret.put", b"3", path="a")).result["version"] == 3
+    for op in ("secret.delete", "secret.undelete", "secret.history", "secret.get"):
+        assert (await client.call(op, path="never")).code == "not_found"
+    assert (await client.call("secret.destroy", path="never", version=1)).code == "not_found"
+    assert (await client.call("secret.destroy", path="a", version=9)).code == "not_found"
+
+
+async def test_pages_hold_what_a_header_holds(inside: Inside) -> None:
+    """Entries with the largest labels that there can be: pages end early, and together they hold each once."""
+    client = await inside.connect()
+    labels = {f"k{number:02}" + "é" * 30: "ü" * 128 for number in range(16)}
+    paths = [f"{'p' * 500}/{number:02}" for number in range(30)]
+    for path in paths:
+        (await client.call("secret.put", b"", path=path, labels=labels)).expect()
+    found: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        page = (await client.call("secret.list", **after)).expect().result
+        found += [entry["path"] for entry in page["secrets"]]
+        if "next" not in page:
+            break
+        after = {"after": page["next"]}
+    assert found == paths
+    for _ in range(20):
+        (await client.call("secret.put", b"", path=paths[0], labels=labels)).expect()
+    versions: list[int] = []
+    before: dict[str, int] = {}
+    while True:
+        page = (await client.call("secret.history", path=paths[0], **before)).expect().result
+        versions += [entry["version"] for entry in page["versions"]]
+        if "next" not in page:
+            break
+        before = {"before": page["next"]}
+    assert versions == list(range(21, 0, -1))

@@ -1,0 +1,127 @@
+"""What is destroyed is in no file any more: the wrapped key that alone could open it, above all."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from typing import TYPE_CHECKING
+
+from keyholt_agent.store import SlotRow, Store, open_store
+from keyholt_agent.store.commands import DestroyVersion, PutSecret
+from keyholt_agent.store.core import StoreCore
+from tests.agent.store.builders import slot, version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def on_disk(state: Path) -> bytes:
+    """Every byte of every file of the store."""
+    return b"".join(path.read_bytes() for path in sorted(state.iterdir()))
+
+
+async def test_a_destroyed_version_is_gone_from_the_files_when_the_call_returns(
+    store: Store, state: Path
+) -> None:
+    """Key and value of that version, and of no other; the key was there before (the control)."""
+    news = {number: version(number, value=os.urandom(10_000)) for number in (1, 2, 3)}
+    for new in news.values():
+        await store.put_secret("a", new)
+    before = on_disk(state)
+    assert all(new.wrapped_key in before for new in news.values())
+    await store.destroy_version("a", 2)
+    after = on_disk(state)
+    assert news[2].wrapped_key not in after
+    assert all(news[2].value[at : at + 32] not in after for at in range(0, 10_000, 32))
+    assert news[1].wrapped_key in after
+    assert news[3].wrapped_key in after
+
+
+def test_no_destroyed_key_is_left_in_the_slack_of_a_page(state: Path) -> None:
+    """However the store has grown and shrunk before: 1,500 versions, two in five of them destroyed."""
+    chance = random.Random(1)
+    live: dict[tuple[str, int], bytes] = {}
+    dead: list[bytes] = []
+    latest: dict[str, int] = {}
+    core = StoreCore(state)
+    core.start()
+    assert core._database is not None
+    core._database.pragma("synchronous=OFF")  # for speed: what is written where does not depend on it
+    try:
+        for _ in range(1_500):
+            path = f"path/{chance.randrange(300)}"
+            latest[path] = number = latest.get(path, 0) + 1
+            live[path, number] = key = chance.randbytes(60)
+            value = chance.randbytes(chance.choice([50, 300, 2000, 9000]))
+            core.run([PutSecret(path=path, new=version(number, value=value, key=key))])[0].unwrap()
+            if chance.random() < 0.4:
+                victim = chance.choice(list(live))
+                dead.append(live.pop(victim))
+                core.run([DestroyVersion(path=victim[0], version=victim[1])])[0].unwrap()
+    finally:
+        core.stop()
+    disk = on_disk(state)
+    assert [key for key in live.values() if key not in disk] == []
+    assert [key for key in dead if key in disk] == []
+
+
+def test_a_layout_with_the_key_beside_the_value_would_leave_keys_behind(tmp_path: Path) -> None:
+    """The positive control, and why ``data_key`` is a table of its own: NULL in place is not enough."""
+    chance = random.Random(1)
+    connection = sqlite3.connect(tmp_path / "clustered.db", isolation_level=None)
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=MEMORY")
+    connection.execute(
+        "CREATE TABLE t (s INT, v INT, key BLOB, value BLOB, PRIMARY KEY (s, v)) WITHOUT ROWID"
+    )
+    live: dict[tuple[int, int], bytes] = {}
+    dead: list[bytes] = []
+    for number in range(3_000):
+        at = (chance.randrange(300), number)
+        live[at] = key = chance.randbytes(60)
+        value = chance.randbytes(chance.choice([50, 300, 2000, 9000]))
+        connection.execute("INSERT INTO t VALUES (?, ?, ?, ?)", (*at, key, value))
+        if chance.random() < 0.4:
+            victim = chance.choice(list(live))
+            dead.append(live.pop(victim))
+            connection.execute("UPDATE t SET key = NULL, value = NULL WHERE s = ? AND v = ?", victim)
+    connection.close()
+    disk = on_disk(tmp_path)
+    assert [key for key in dead if key in disk] != []
+
+
+async def test_a_removed_keyslot_is_gone_from_the_files_when_the_call_returns(
+    store: Store, state: Path
+) -> None:
+    """Its wrapped root key, however many slots there were, and those of the slots that stay are there."""
+    mac = (await store.slot_table()).mac
+    slots = [
+        SlotRow(
+            name=f"slot {n}",
+            kind="passphrase",
+            header=os.urandom(300 + 90 * n),
+            wrapped_root=os.urandom(60),
+            created=n,
+        )
+        for n in range(40)
+    ]
+    await store.replace_slot_table(slots, b"0", expected_mac=mac)
+    for turn in range(1, 11):
+        removed = slots.pop(turn * 2)
+        slots.insert(turn, slot(f"new {turn}"))
+        await store.replace_slot_table(slots, b"%d" % turn, expected_mac=b"%d" % (turn - 1))
+        disk = on_disk(state)
+        assert removed.wrapped_root not in disk
+        assert all(entry.wrapped_root in disk for entry in slots)
+
+
+async def test_nothing_destroyed_comes_back_after_a_restart(state: Path) -> None:
+    """Closing and opening brings no old page back."""
+    async with open_store(state) as store:
+        await store.put_secret("a", new := version(1))
+        await store.destroy_version("a", 1)
+    async with open_store(state) as store:
+        assert (await store.read_secret("a", 1)).destroyed
+        assert new.wrapped_key not in on_disk(state)

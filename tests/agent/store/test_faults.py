@@ -1,0 +1,261 @@
+"""Faults at every write, fsync and rename: a crash, a failing disk, a full one.
+
+The disk is "full" through an injected ENOSPC, the very answer of a full file system, which root and an
+ordinary user can both arrange; a real limit of the system (RLIMIT_FSIZE) stands beside it.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keyholt_agent.store.commands import CreateStore, PutSecret, ReadSecret
+from keyholt_agent.store.core import StoreCore
+from keyholt_protocol.errors import NotFoundError
+from tests.agent.store.builders import seed, version
+from tests.agent.store.faults import FaultyProcess, everywhere
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+CREATE = [("create",)]
+PUT = [("put", "b"), ("read", "a"), ("put", "c")]
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Generator[FaultyProcess, None, None]:
+    """The process that the faults strike."""
+    with FaultyProcess(tmp_path_factory.mktemp("faults")) as started:
+        yield started
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Path]:
+    """State directories without a store."""
+    return (tmp_path / str(index) for index in count())
+
+
+@pytest.fixture
+def stores(pristine: Path, tmp_path: Path) -> Iterator[Path]:
+    """State directories with a store in which ``a`` was written and acknowledged."""
+    core = StoreCore(tmp_path / "first")
+    shutil.copytree(pristine, tmp_path / "first")
+    core.start()
+    core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    core.stop()
+    return (shutil.copytree(tmp_path / "first", tmp_path / str(index)) for index in count())
+
+
+def paths(directory: Path) -> set[str]:
+    """Which of the paths of these tests the store holds, found whole when it is opened anew."""
+    core = StoreCore(directory)
+    core.start()
+    try:
+        return {path for path in "abc" if holds(core, path)}
+    finally:
+        core.stop()
+
+
+def holds(core: StoreCore, path: str) -> bool:
+    """Whether ``path`` can be read."""
+    try:
+        core.run([ReadSecret(path=path, version=None)])[0].unwrap()
+    except NotFoundError:
+        return False
+    return True
+
+
+def is_whole_or_absent(directory: Path) -> bool:
+    """Whether there is a store; whatever is there lets one be made, or is one."""
+    core = StoreCore(directory)
+    core.start()
+    try:
+        present = core.initialised
+        if not present:
+            core.run([CreateStore(seed=seed())])[0].unwrap()
+        core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    finally:
+        core.stop()
+    left = {path.name for path in directory.iterdir()}
+    assert left == {"store.db", "store.lock"}
+    return present
+
+
+def test_a_creation_killed_anywhere_leaves_no_store_or_a_whole_one(
+    process: FaultyProcess, empty: Iterator[Path]
+) -> None:
+    """SIGKILL at every call that changes the disk."""
+    struck: dict[str, int] = {}
+    outcomes: set[bool] = set()
+    for call in ("openat", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "unlink"):
+        for directory, run in everywhere(process, empty, CREATE, f"{call}:signal=KILL"):
+            assert run.status == signal.SIGKILL
+            outcomes.add(is_whole_or_absent(directory))
+            struck[call] = struck.get(call, 0) + 1
+    # Were a call missing here, the faults would not have struck where they should.
+    assert {"openat", "pwrite64", "fsync", "rename"} <= struck.keys()
+    assert struck["pwrite64"] > 10
+    assert outcomes == {False, True}
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_a_creation_that_fails_anywhere_leaves_nothing(
+    process: FaultyProcess, empty: Iterator[Path], error: str
+) -> None:
+    """A disk that fails once, or is full: the caller is told, and can simply try again."""
+    for call in ("pwrite64", "fsync", "rename"):
+        struck = 0
+        for directory, run in everywhere(process, empty, CREATE, f"{call}:error={error}"):
+            assert "StoreUnavailableError" in run.steps[0]
+            assert ("no room" in run.steps[0]) == (error == "ENOSPC" and "SQLITE_IOERR" not in run.steps[0])
+            assert {path.name for path in directory.iterdir()} == {"store.lock"}
+            assert not is_whole_or_absent(directory)
+            struck += 1
+        assert struck
+
+
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
+def test_a_put_that_fails_anywhere_is_not_acknowledged(
+    process: FaultyProcess, stores: Iterator[Path], call: str
+) -> None:
+    """After a failed write or fsync the store is reopened, whole, and serves on."""
+    struck = 0
+    for directory, run in everywhere(process, stores, PUT, f"{call}:error=EIO"):
+        put, read, later = run.steps
+        if put == "None":
+            continue  # struck a later put, or closing
+        assert "StoreUnavailableError" in put
+        assert "SQLITE_IOERR" in put
+        assert (read, later) == ("None", "None")
+        assert run.faulty == [False, False, False]
+        assert {"a", "c"} <= paths(directory)
+        struck += 1
+    assert struck
+
+
+def test_a_put_into_a_full_disk_is_not_acknowledged(process: FaultyProcess, stores: Iterator[Path]) -> None:
+    """The sentence says what is wrong; reading goes on, and so does writing once there is room."""
+    struck = 0
+    for directory, run in everywhere(process, stores, PUT, "pwrite64:error=ENOSPC"):
+        put, read, later = run.steps
+        if put == "None":
+            continue
+        assert "no room to write" in put
+        assert (read, later) == ("None", "None")
+        assert paths(directory) == {"a", "c"}
+        struck += 1
+    assert struck > 2
+
+
+def test_a_disk_that_stays_full_lets_reads_pass(process: FaultyProcess, stores: Iterator[Path]) -> None:
+    """Every put fails, every read succeeds, until there is room."""
+    steps = [("put", "b"), ("read", "a"), ("put", "b"), ("read", "a"), ("wait",), ("put", "b")]
+    directory = next(stores)
+    run = process.run(directory, steps, "pwrite64:error=ENOSPC:when=1+")
+    refused = ["no room" in step for step in run.steps]
+    assert refused == [True, False, True, False, False]
+    assert run.steps[-1] == "None"
+    assert paths(directory) == {"a", "b"}
+
+
+def test_a_disk_that_stays_broken_is_waited_for(process: FaultyProcess, stores: Iterator[Path]) -> None:
+    """While fsync fails nothing is acknowledged, nor read; when it works again the store recovers."""
+    steps = [("put", "b"), ("put", "c"), ("wait",), ("read", "a"), ("put", "c")]
+    directory = next(stores)
+    run = process.run(directory, steps, "fdatasync:error=EIO:when=1+")
+    assert ["StoreUnavailableError" in step for step in run.steps] == [True, True, False, False]
+    assert run.steps[2:] == ["None", "None"]
+    assert {"a", "c"} <= paths(directory)
+
+
+def test_a_put_killed_anywhere_loses_nothing_acknowledged(
+    process: FaultyProcess, stores: Iterator[Path]
+) -> None:
+    """SIGKILL at every write and fsync of a put, and of what follows it; what was reported is there."""
+    for call in ("pwrite64", "fdatasync", "ftruncate"):
+        struck = 0
+        for directory, run in everywhere(process, stores, PUT, f"{call}:signal=KILL"):
+            acknowledged = {"a"} | {
+                path for path, step in zip("bac", run.steps, strict=False) if step == "None"
+            }
+            assert acknowledged <= paths(directory)
+            struck += 1
+        assert struck
+
+
+def test_a_destruction_killed_or_failing_anywhere_can_be_repeated(
+    process: FaultyProcess, stores: Iterator[Path]
+) -> None:
+    """Unacknowledged it may have happened or not; the store is whole, and again is no error."""
+    for fault in ("pwrite64:signal=KILL", "fdatasync:error=EIO", "ftruncate:error=EIO"):
+        struck = 0
+        for directory, run in everywhere(process, stores, [("destroy", "a")], fault):
+            again = process.run(directory, [("destroy", "a"), ("read", "a")], "swapon:error=EIO")
+            assert again.steps == ["None", "None"]
+            struck += run.injected
+        assert struck
+
+
+def test_every_commit_waits_for_the_disk_once(process: FaultyProcess, stores: Iterator[Path]) -> None:
+    """A put costs one fdatasync; 64 together cost one; with a planted bug, which this notices, none."""
+
+    def calls(*steps: tuple[str, ...]) -> int:
+        return process.run(next(stores), steps, "fdatasync:error=EIO:when=65535").calls
+
+    alone = calls(("put", "b"))
+
+    def syncs(*steps: tuple[str, ...]) -> int:
+        return calls(("put", "b"), *steps) - alone
+
+    assert syncs(("put", "c")) == 1
+    assert syncs(("put", "c"), ("put", "d"), ("put", "e")) == 3
+    assert syncs(("puts", "64")) == 1
+    assert syncs(("careless",), ("put", "c")) < 1
+
+
+def test_a_store_that_acknowledged_early_would_be_caught(
+    process: FaultyProcess, stores: Iterator[Path]
+) -> None:
+    """The positive control of the crash tests: a planted bug loses a write that was reported."""
+    lost = 0
+    for directory, run in everywhere(process, stores, [("boast", "b")], "pwrite64:signal=KILL"):
+        assert run.steps == ["None"]
+        lost += "b" not in paths(directory)
+    assert lost
+
+
+def test_a_file_size_limit_is_a_full_disk_to_the_caller(state: Path) -> None:
+    """A real limit: the put that passes it is refused, what was written stays, and smaller ones pass."""
+    program = (
+        "import resource, sys, trio, pathlib\n"
+        "from keyholt_agent.store import open_store\n"
+        "from keyholt_protocol.errors import StoreUnavailableError\n"
+        "from tests.agent.store.builders import version\n"
+        "async def main():\n"
+        "    async with open_store(pathlib.Path(sys.argv[1])) as store:\n"
+        "        await store.put_secret('a', version(1))\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\n"
+        "        try:\n"
+        "            await store.put_secret('b', version(1, value=bytes(1_000_000)))\n"
+        "        except StoreUnavailableError as error:\n"
+        "            print(error)\n"
+        "        await store.put_secret('c', version(1))\n"
+        "        print((await store.read_secret('a', None)).version)\n"
+        "trio.run(main)\n"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    run = subprocess.run(
+        [sys.executable, "-c", program, state], capture_output=True, text=True, check=True, timeout=60
+    )
+    sentence, version_read = run.stdout.splitlines()
+    assert "failed" in sentence
+    assert version_read == "1"
+    assert paths(state) == {"a", "c"}

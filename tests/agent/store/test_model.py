@@ -1,0 +1,231 @@
+"""The store against a model of plain dictionaries, by a state machine of hypothesis."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretVersion, Store, open_store
+from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, NotFoundError
+from tests.agent.store.builders import CREATED, version
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+PATHS = st.sampled_from(["a", "a/b", "a/c", "b", "é", "z/\U0010ffff"])
+NUMBERS = st.integers(1, 4)
+PREFIXES = st.sampled_from(["", "a", "a/", "z/\U0010ffff", "nothing"])
+
+
+@dataclass
+class Model:
+    """What a path of the store should be."""
+
+    versions: list[NewVersion] = field(default_factory=list)
+    destroyed: set[int] = field(default_factory=set)
+    deleted: bool = False
+
+    @property
+    def head(self) -> Head:
+        return Head(latest=len(self.versions), deleted_at=CREATED if self.deleted else None)
+
+    def read(self, number: int | None) -> SecretVersion | None:
+        number = len(self.versions) if number is None else number
+        if self.deleted or not 1 <= number <= len(self.versions):
+            return None
+        new = self.versions[number - 1]
+        gone = number in self.destroyed
+        return SecretVersion(
+            version=number,
+            metadata=new.metadata,
+            wrapped_key=None if gone else new.wrapped_key,
+            value=None if gone else new.value,
+        )
+
+
+class Agent:
+    """An open store in a trio of its own thread, so that a synchronous machine can drive it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+        self._thread.start()
+        self._ready.wait()
+
+    async def _main(self) -> None:
+        # So small a cache that records are evicted all the time.
+        async with open_store(self._directory, cache_bytes=8_000) as self.store:
+            self._token = trio.lowlevel.current_trio_token()
+            self._end = trio.Event()
+            self._ready.set()
+            await self._end.wait()
+
+    def call(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        return trio.from_thread.run(method, *args, trio_token=self._token)
+
+    def close(self) -> None:
+        trio.from_thread.run_sync(self._end.set, trio_token=self._token)
+        self._thread.join()
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Everything that a user can do to secrets, and restarts in between."""
+
+    pristine: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scratch = tempfile.TemporaryDirectory()
+        self.directory = Path(self.scratch.name) / "state"
+        shutil.copytree(self.pristine, self.directory)
+        self.agent = Agent(self.directory)
+        self.paths: dict[str, Model] = {}
+
+    @property
+    def store(self) -> Store:
+        return self.agent.store
+
+    def teardown(self) -> None:
+        self.agent.close()
+        self.scratch.cleanup()
+
+    def error_of(self, method: Callable[..., Awaitable[Any]], *args: Any) -> type[KeyholtError] | None:
+        try:
+            self.agent.call(method, *args)
+        except KeyholtError as error:
+            return type(error)
+        return None
+
+    @rule(path=PATHS, number=NUMBERS, next_one=st.booleans())
+    def put(self, path: str, number: int, next_one: bool) -> None:
+        model = self.paths.get(path, Model())
+        new = version(len(model.versions) + 1 if next_one else number)
+        error = self.error_of(self.store.put_secret, path, new)
+        if new.version == len(model.versions) + 1:
+            assert error is None
+            model.versions.append(new)
+            model.deleted = False
+            self.paths[path] = model
+        else:
+            assert error is HeadMovedError
+
+    @rule(path=PATHS)
+    def delete(self, path: str) -> None:
+        model = self.paths.get(path)
+        error = self.error_of(self.store.delete_secret, path, CREATED)
+        if model is None or model.deleted:
+            assert error is NotFoundError
+        else:
+            assert error is None
+            model.deleted = True
+
+    @rule(path=PATHS)
+    def undelete(self, path: str) -> None:
+        model = self.paths.get(path)
+        error = self.error_of(self.store.undelete_secret, path)
+        if model is None:
+            assert error is NotFoundError
+        else:
+            assert error is (None if model.deleted else AlreadyExistsError)
+            model.deleted = False
+
+    @rule(path=PATHS, number=NUMBERS)
+    def destroy(self, path: str, number: int) -> None:
+        model = self.paths.get(path)
+        error = self.error_of(self.store.destroy_version, path, number)
+        if model is None or number > len(model.versions):
+            assert error is NotFoundError
+        else:
+            assert error is None
+            model.destroyed.add(number)
+
+    @rule(path=PATHS, number=st.none() | NUMBERS)
+    def read(self, path: str, number: int | None) -> None:
+        expected = self.paths.get(path, Model()).read(number)
+        if expected is None:
+            assert self.error_of(self.store.read_secret, path, number) is NotFoundError
+        else:
+            assert self.agent.call(self.store.read_secret, path, number) == expected
+
+    @rule(path=PATHS)
+    def history(self, path: str) -> None:
+        model = self.paths.get(path)
+        if model is None:
+            assert self.error_of(self.store.history, path, None, 100) is NotFoundError
+            return
+        head, versions = self.agent.call(self.store.history, path, None, 100)
+        assert head == model.head
+        assert [(entry.version, entry.destroyed) for entry in versions] == [
+            (number, number in model.destroyed) for number in range(len(model.versions), 0, -1)
+        ]
+
+    @rule(prefix=PREFIXES, after=st.none() | PATHS, limit=st.integers(1, 4))
+    def listing(self, prefix: str, after: str | None, limit: int) -> None:
+        found = self.agent.call(self.store.list_secrets, prefix, after, limit)
+        live = [
+            (path, len(model.versions), model.versions[-1].metadata)
+            for path, model in sorted(self.paths.items())
+            if not model.deleted and path.startswith(prefix) and (after is None or path > after)
+        ]
+        assert [(entry.path, entry.latest, entry.metadata) for entry in found] == live[:limit]
+
+    @rule()
+    def restart(self) -> None:
+        self.agent.close()
+        self.agent = Agent(self.directory)
+
+    @rule()
+    def drop_cache(self) -> None:
+        trio.from_thread.run_sync(self.store.drop_cache, trio_token=self.agent._token)
+
+    @invariant()
+    def the_cache_tells_the_truth(self) -> None:
+        for path, model in self.paths.items():
+            cached = self.store.cached_secret(path, None)
+            assert cached is None or cached == model.read(None)
+
+    @invariant()
+    def heads_and_counts_agree(self) -> None:
+        counts = self.agent.call(self.store.statistics)
+        deleted = sum(model.deleted for model in self.paths.values())
+        assert (counts.secrets, counts.deleted) == (len(self.paths) - deleted, deleted)
+        assert counts.versions == sum(len(model.versions) for model in self.paths.values())
+        for path, model in self.paths.items():
+            assert self.agent.call(self.store.read_head, path) == model.head
+
+
+def test_the_store_behaves_like_dictionaries(pristine: Path) -> None:
+    """Any sequence of operations and restarts has the effect that it has on plain dictionaries."""
+    machine = type("StoreMachine", (StoreMachine,), {"pristine": pristine})
+    run_state_machine_as_test(machine, settings=settings(max_examples=30, stateful_step_count=25))
+
+
+class ForgetfulMachine(StoreMachine):
+    """A planted bug: deletions do not reach the cache."""
+
+    @rule(path=PATHS)
+    def delete(self, path: str) -> None:
+        cached = self.store.cached_secret(path, None)
+        super().delete(path)
+        if cached is not None:
+            self.store._cache.keep(path, cached)
+
+
+def test_the_machine_finds_a_planted_bug(pristine: Path) -> None:
+    """The positive control of the test above."""
+    machine = type("ForgetfulMachine", (ForgetfulMachine,), {"pristine": pristine})
+    # Found is enough: it need not be made small.
+    search = settings(max_examples=200, stateful_step_count=25, print_blob=False, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=search)
