@@ -4,14 +4,17 @@
   often a key may be used with random nonces).
 - A version that is used up is replaced at once, by whoever notices; nobody else needs to wait for an
   operator.
+- The store may be ahead of the keyring: a change whose answer was lost, to a failure or to a peer that left, was
+  committed all the same. It is caught up with.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyholt_agent.keys.hierarchy import ReserveWraps, RotateMaster
+from keyholt_agent.keys.hierarchy import DEFAULT_MASTER, ReserveWraps, RotateMaster
 from keyholt_agent.store import Custody, KeyState, MasterKeyRow
+from keyholt_protocol.errors import ConflictError, IntegrityError
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -29,11 +32,27 @@ async def ensure_wrap(services: Services) -> None:
     while services.keyring.wrap_need() is not None:
         async with services.reserving:
             need = services.keyring.wrap_need()  # another task may have met it while this one waited
-            if isinstance(need, ReserveWraps):
-                await services.store.reserve_wraps(need.key_id, need.version, need.count, need.limit)
-                services.keyring.wraps_granted(need)
-            elif isinstance(need, RotateMaster):
-                await _rotate(services, need)
+            try:
+                if isinstance(need, ReserveWraps):
+                    await _reserve(services, need)
+                elif isinstance(need, RotateMaster):
+                    await _rotate(services, need)
+            except ConflictError:
+                await _catch_up(services)
+
+
+async def _reserve(services: Services, need: ReserveWraps) -> None:
+    await services.store.reserve_wraps(need.key_id, need.version, need.count, need.limit)
+    services.keyring.wraps_granted(need)
+
+
+async def _catch_up(services: Services) -> None:
+    """Take over what the store says of the active master key: its version, and what is reserved of it."""
+    rows = await services.store.master_keys()
+    active = [row for row in rows if row.name == DEFAULT_MASTER and row.state is KeyState.ACTIVE]
+    if len(active) != 1:
+        raise IntegrityError("the store does not have exactly one active master key; restore a backup")
+    services.keyring.add_master(active[0])
 
 
 async def _rotate(services: Services, need: RotateMaster) -> None:

@@ -98,7 +98,8 @@ class FrameDecoder:
             return self._header_from_pieces()
         data = self._data
         if len(data) < PREFIX_SIZE:
-            self._keep(len(data))
+            if data:
+                self._keep(len(data))
             return None
         header_size, payload_size = self._checked_sizes(data)
         end = PREFIX_SIZE + header_size

@@ -103,7 +103,7 @@ INIT: Final = Operation(
     repeatable=False,
     payload="the passphrase of the first keyslot",
     max_payload=MAX_PASSPHRASE,
-    errors=frozenset({E.ALREADY_EXISTS, E.STORE_UNAVAILABLE}),
+    errors=frozenset({E.ALREADY_EXISTS, E.RATE_LIMITED, E.STORE_UNAVAILABLE}),
 )
 STATUS: Final = Operation(
     name="agent.status",

@@ -5,7 +5,8 @@ What must hold (``tests/agent/memory/test_arena_machine.py`` proves it against a
 - Slots never overlap, and lie within the arena.
 - A slot is all zeroes when it is handed out, and zeroed when it comes back, however it comes back.
 - Free runs that touch are joined, so all space returns when all slots have.
-- The lowest run that fits is taken: pages that were never needed are never touched, and cost nothing.
+- The lowest run that fits is taken, and for the smallest slots one that came back lately: pages that were
+  never needed are never touched, and cost nothing.
 - Any thread may allocate and release. A slot that is dropped without ``release`` is zeroed, comes back
   and warns ``ResourceWarning``: it is a bug, not a leak.
 
@@ -52,6 +53,9 @@ LIMIT_MARGIN: Final = 64 * 1024
 _GRANULE_BITS: Final = 6
 _GRANULE: Final = 1 << _GRANULE_BITS
 """Bytes. What slots are rounded up to: a cache line, so that no two slots share one."""
+
+_SPARE: Final = 64
+"""Slots of one granule kept apart from the free runs, for the next that need one."""
 
 _SMALL: Final = 4096
 """Bytes up to which zeroing from a fresh ``bytes`` is faster than ``wipe``."""
@@ -159,6 +163,8 @@ class Arena(Guarded):
         # Free runs by rising start, and the length of each; both counted in granules. Two runs never touch.
         self._starts: Final = [0]
         self._lengths: Final = [self._total]
+        # Starts of slots of one granule that came back; taking one from here costs half. Counted as used.
+        self._spare: Final[list[int]] = []
         self._used = 0
         self._peak = 0
         self._slots = 0
@@ -192,9 +198,9 @@ class Arena(Guarded):
             return ArenaUsage(
                 backend=self._backend,
                 size=self._total << _GRANULE_BITS,
-                used=self._used << _GRANULE_BITS,
+                used=(self._used - len(self._spare)) << _GRANULE_BITS,
                 peak=self._peak << _GRANULE_BITS,
-                slots=self._slots,
+                slots=self._slots - len(self._spare),
             )
 
     def allocate(self, size: int) -> LockedBuffer:
@@ -206,15 +212,19 @@ class Arena(Guarded):
         if size < 0:
             raise ValueError("a slot cannot have a negative size")
         granules = (size + _GRANULE - 1) >> _GRANULE_BITS or 1
+        if granules == 1 and self._spare:
+            try:
+                return self._slot(self._spare.pop(), 1, size)
+            except IndexError:  # another thread was faster
+                pass
         with self._lock:
             if self.abandoned:
                 self._reclaim()
             lengths = self._lengths
-            for index, length in enumerate(lengths):  # noqa: B007
-                if length >= granules:
-                    break
-            else:
+            index = self._first_fit(granules)
+            if index is None:
                 raise self._exhausted(size)
+            length = lengths[index]
             start = self._starts[index]
             if length == granules:
                 del self._starts[index], lengths[index]
@@ -225,8 +235,7 @@ class Arena(Guarded):
             used = self._used = self._used + granules
             if used > self._peak:  # noqa: PLR1730 (a call of max() costs more than the rest of this line)
                 self._peak = used
-        offset = start << _GRANULE_BITS
-        return LockedBuffer(self, start, granules, self._view[offset : offset + size])
+        return self._slot(start, granules, size)
 
     def allocate_random(self, size: int) -> LockedBuffer:
         """A slot of ``size`` random bytes, written by the kernel straight into it."""
@@ -236,6 +245,9 @@ class Arena(Guarded):
 
     def take_back(self, start: int, granules: int) -> None:
         """Return a zeroed run to the free ones; ``LockedBuffer.release`` calls this, nobody else."""
+        if granules == 1 and len(self._spare) < _SPARE:
+            self._spare.append(start)
+            return
         with self._lock:
             self._join(start, granules)
 
@@ -248,6 +260,21 @@ class Arena(Guarded):
 
     def __repr__(self) -> str:
         return f"<Arena {self._backend} {self._total << _GRANULE_BITS} bytes>"
+
+    def _slot(self, start: int, granules: int, size: int) -> LockedBuffer:
+        offset = start << _GRANULE_BITS
+        return LockedBuffer(self, start, granules, self._view[offset : offset + size])
+
+    def _first_fit(self, granules: int) -> int | None:
+        """The index of the lowest free run that is long enough; spare slots are joined if there is none."""
+        for index, length in enumerate(self._lengths):
+            if length >= granules:
+                return index
+        if not self._spare:
+            return None
+        while self._spare:
+            self._join(self._spare.pop(), 1)
+        return self._first_fit(granules)
 
     def _join(self, start: int, granules: int) -> None:
         starts, lengths = self._starts, self._lengths

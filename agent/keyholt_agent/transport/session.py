@@ -72,6 +72,7 @@ class Session:
         self._turn = trio.Lock()  # held by the one of them that may fetch
         self._outbox = Outbox(stream, FRAME_DEADLINE)
         self._frames = 0  # received whole
+        self._mid_frame = False  # another one has begun
         self._deadline = trio.current_time() + FRAME_DEADLINE  # to say hello, then for a frame begun
 
     async def serve(self) -> None:
@@ -111,13 +112,14 @@ class Session:
             # First the others' turn: by then the next request of a busy peer is there, and trying costs less
             # than waiting (a third of the transport's time, measured with 64 connections).
             await trio.lowlevel.checkpoint()
-            size = self._stream.receive_nowait(self._room())
+            room = self._connection.payload_room()
+            size = self._stream.receive_nowait(self._buffer if room is None else room)
             if size is not None:
                 return size
             await self._wait_readable()
 
     async def _wait_readable(self) -> None:
-        if self._connection.greeted and not self._connection.mid_frame:
+        if self._connection.greeted and not self._mid_frame:
             await self._stream.wait_readable()
             return
         with trio.move_on_at(self._deadline):
@@ -125,15 +127,11 @@ class Session:
             return
         raise _TooSlowError
 
-    def _room(self) -> memoryview:
-        room = self._connection.payload_room()
-        return self._buffer if room is None else room
-
     def _process(self, size: int) -> None:
         """Act on ``size`` bytes just received; calls that have to wait are put into ``_waiting``."""
         connection = self._connection
-        began_mid_frame, frames = connection.mid_frame, self._frames
-        if connection.payload_room() is not None:
+        began_mid_frame, frames = self._mid_frame, self._frames
+        if began_mid_frame and connection.payload_room() is not None:
             connection.payload_received(size)
             self._act()
         else:
@@ -144,7 +142,8 @@ class Session:
             finally:
                 if secret:
                     wipe(self._buffer[:size])
-        if connection.mid_frame and (self._frames != frames or not began_mid_frame):
+        self._mid_frame = connection.mid_frame
+        if self._mid_frame and (self._frames != frames or not began_mid_frame):
             self._deadline = trio.current_time() + FRAME_DEADLINE  # another frame has begun
 
     def _act(self) -> bool:

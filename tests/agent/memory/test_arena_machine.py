@@ -64,16 +64,20 @@ class ArenaMachine(RuleBasedStateMachine):
         return self.allocated(size)
 
     def allocated(self, size: int) -> Any:
-        """A slot where the model says, or ``_NONE`` where it says there is no room."""
+        """A slot where the model has room for it, or ``_NONE`` where the model has none."""
         length = max(GRANULE, -(-size // GRANULE) * GRANULE)
-        place = next((start for start, free in self.gaps() if free >= length), None)
+        fitting = [(start, start + free) for start, free in self.gaps() if free >= length]
         try:
             buffer = self.arena.allocate(size)
         except ResourceExhaustedError:
-            assert place is None
+            assert not fitting
             return _NONE
         try:
-            assert buffer.address - self.base == place
+            place = buffer.address - self.base
+            assert place % GRANULE == 0
+            assert any(begin <= place and place + length <= end for begin, end in fitting)
+            # The lowest that fits, unless a spare slot lies in the way or is taken itself.
+            assert length == GRANULE or place <= fitting[0][0] + 64 * GRANULE
             assert buffer.view == bytes(size)
         except AssertionError:
             buffer.release()
