@@ -33,7 +33,6 @@ __all__ = ["main", "reference"]
 
 TEMPLATE: Final = ROOT / "docs/protocol.in.md"
 TARGET: Final = ROOT / "docs/protocol.md"
-SESSION: Final = ROOT / "agent/keyholt_agent/transport/session.py"
 _PLACEHOLDER: Final = re.compile(r"\{([A-Z_]+)\}")
 
 
@@ -62,7 +61,6 @@ def reference(template: str) -> str:
         KeyError: the template has a placeholder that nothing fills.
     """
     values = {name: str(value) for name, value, _ in _limits()}
-    values["FRAME_DEADLINE"] = f"{_frame_deadline():.0f}"
     values["ANY_ERRORS"] = _codes(ANY_OPERATION)
     values["OPERATIONS"] = "\n\n".join(map(_operation, OPERATIONS.values()))
     values["ERRORS"] = _errors()
@@ -167,13 +165,6 @@ def _limits() -> Iterator[tuple[str, int, str]]:
             if isinstance(value, int) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 words = " ".join(str(text.value.value).split()).replace("``", "`")
                 yield statement.target.id, value, words
-
-
-def _frame_deadline() -> float:
-    match = re.search(r"^FRAME_DEADLINE: Final = ([0-9.]+)$", SESSION.read_text("utf-8"), re.MULTILINE)
-    if match is None:
-        raise KeyError("FRAME_DEADLINE")
-    return float(match[1])
 
 
 def _errors() -> str:

@@ -30,7 +30,6 @@ __all__ = [
     "AgentSettings",
     "ConfigError",
     "ListenSettings",
-    "LogSettings",
     "Settings",
     "StoreSettings",
     "UnixListenSettings",
@@ -57,21 +56,20 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
-    """``level``: the least severe level that is logged: debug, info, warning or error."""
+class AgentSettings:
+    """The daemon itself.
 
+    Attributes:
+        state_dir: where the store lives.
+        level: the least severe level that is logged: debug, info, warning or error.
+    """
+
+    state_dir: str | None = None
     level: str = "info"
 
     def __post_init__(self) -> None:
         if self.level not in {"debug", "info", "warning", "error"}:
             raise ConfigError("agent.level must be debug, info, warning or error")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSettings(LogSettings):
-    """``state_dir``: where the store lives."""
-
-    state_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +151,7 @@ class Settings:
         Raises:
             ConfigError: no directory can be told from the environment.
         """
-        configured = self.agent.state_dir or environment.get("STATE_DIRECTORY")
+        configured = self.agent.state_dir or _first(environment, "STATE_DIRECTORY")
         return (
             Path(configured) / STORE_NAME if configured else _state_home(environment) / "keyholt" / STORE_NAME
         )
@@ -166,7 +164,7 @@ class Settings:
         """
         if self.listen.unix.path:
             return Path(self.listen.unix.path)
-        if directory := environment.get("RUNTIME_DIRECTORY"):
+        if directory := _first(environment, "RUNTIME_DIRECTORY"):
             return Path(directory) / SOCKET_NAME
         if directory := environment.get("XDG_RUNTIME_DIR"):
             return Path(directory) / "keyholt" / SOCKET_NAME
@@ -202,8 +200,13 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         raise ConfigError(f"in the configuration {found}: {error}") from None
 
 
+def _first(environment: Mapping[str, str], name: str) -> str | None:
+    """The first directory of one of systemd's variables, which may list several, separated by colons."""
+    return environment.get(name, "").split(":")[0] or None
+
+
 def _usual_file(environment: Mapping[str, str]) -> Path | None:
-    if directory := environment.get("CONFIGURATION_DIRECTORY"):
+    if directory := _first(environment, "CONFIGURATION_DIRECTORY"):
         file = Path(directory) / FILE_NAME
     else:
         base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"

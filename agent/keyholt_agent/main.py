@@ -21,16 +21,15 @@ from typing import Final
 import trio
 
 from keyholt_agent import __version__
-from keyholt_agent.config import ConfigError, Settings, UnixListenSettings, load_settings
+from keyholt_agent.config import MIN_CONNECTIONS, ConfigError, Settings, UnixListenSettings, load_settings
 from keyholt_agent.handlers import HANDLERS
 from keyholt_agent.hardening import HardeningError, harden
 from keyholt_agent.memory import Arena, LockedMemoryError
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
-from keyholt_agent.transport.limits import ConnectionLimits
+from keyholt_agent.transport.admission import OWN_UIDS, Admission, ConnectionLimits
 from keyholt_agent.transport.listener import ListenError, UnixListener, inherited_listeners, resolve_group
-from keyholt_agent.transport.peer import Admission
 from keyholt_agent.transport.server import Server
 from keyholt_protocol.errors import StoreUnavailableError
 
@@ -60,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    """Serve until a signal says stop; then end the sessions, finish the store's work, and zero every key."""
+    """Serve until a signal says stop; then end the sessions, zero every key, and finish the store's work."""
     store_path = settings.store_path(os.environ)
-    limits = ConnectionLimits(_connection_limit(settings.listen.unix), frozenset({0, os.geteuid()}))
+    limits = ConnectionLimits(_connection_limit(settings.listen.unix), OWN_UIDS)
     async with AsyncExitStack() as stack:
         arena = stack.enter_context(closing(Arena.open(settings.memory)))
         store = await stack.enter_async_context(
@@ -104,8 +103,7 @@ async def _wait_for_signal() -> None:
 
 
 def _admission(settings: UnixListenSettings) -> Admission:
-    own = {0, os.geteuid()}
-    return Admission(uids=frozenset(own.union(settings.allow_uids)), group=resolve_group(settings.group))
+    return Admission(uids=OWN_UIDS.union(settings.allow_uids), group=resolve_group(settings.group))
 
 
 def _connection_limit(settings: UnixListenSettings) -> int:
@@ -113,7 +111,7 @@ def _connection_limit(settings: UnixListenSettings) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     possible = settings.max_connections if hard == resource.RLIM_INFINITY else hard - RESERVED_DESCRIPTORS
-    return max(2, min(settings.max_connections, possible))
+    return max(MIN_CONNECTIONS, min(settings.max_connections, possible))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

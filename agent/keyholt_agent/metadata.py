@@ -43,11 +43,12 @@ class Metadata:
             ) from None
 
 
-@functools.lru_cache(maxsize=2048)
+@functools.lru_cache(maxsize=512)
 def get_result(version: int, encoded: bytes) -> GetResult:
     """What a fetch of a version says beside the value.
 
-    Remembered, for decoding costs as much as decrypting, and many secrets share it; small, and not secret.
+    Remembered, for decoding costs as much as decrypting, and secrets written together share it. It is not
+    secret, and at most 3 MB, were every one of them full of labels.
 
     Raises:
         IntegrityError: the bytes are no metadata.

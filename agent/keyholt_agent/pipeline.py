@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.memory import LockedBuffer
-from keyholt_agent.transport.peer import PeerIdentity
 from keyholt_protocol.codec import from_map
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (

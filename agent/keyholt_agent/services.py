@@ -22,7 +22,7 @@ from keyholt_agent.keys.throttle import UnlockThrottle
 from keyholt_agent.memory import Arena
 from keyholt_agent.metadata import forget_results
 from keyholt_agent.store import Store
-from keyholt_agent.transport.limits import ConnectionLimits
+from keyholt_agent.transport.admission import ConnectionLimits
 from keyholt_protocol.errors import LockedError, RateLimitedError
 
 __all__ = ["Services"]

@@ -1,8 +1,7 @@
 """Getting at the root key with a passphrase: which keyslots are tried, how often, and on which thread.
 
 - Argon2 runs in a thread of its own limiter, one at a time (the caller holds ``Services.key_change``): the
-  agent serves on meanwhile, and its memory stays bounded. What it reads and writes is locked memory that was
-  allocated before, here, for the arena belongs to the agent's thread.
+  agent serves on meanwhile, and its memory stays bounded. What it reads and writes is locked memory.
 - An attempt is admitted and charged before anything is derived.
 - A damaged keyslot does not keep the others from opening.
 """
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.envelope import KEY_SIZE
-from keyholt_agent.keys.slots import Keyslot, PassphraseSource, SealedKeyslot, SlotKind, open_slot
+from keyholt_agent.keys.slots import Keyslot, PassphraseSource, SealedKeyslot, derive_slot_key, open_slot
 from keyholt_agent.memory import LockedBuffer
-from keyholt_agent.transport.peer import PeerIdentity
 from keyholt_protocol.errors import (
     IntegrityError,
     InvalidRequestError,
@@ -40,7 +38,6 @@ __all__ = [
     "check_passphrase",
     "derive_in_thread",
     "find_slot",
-    "sealed_slots",
     "unseal",
 ]
 
@@ -72,11 +69,6 @@ def find_slot(table: SlotTable, name: str) -> SlotRow:
     raise NotFoundError(f"there is no keyslot {name!r}; `keyholt slot list` shows them")
 
 
-def sealed_slots(rows: Iterable[SlotRow]) -> list[SealedKeyslot]:
-    """The rows as the keyring takes them."""
-    return [SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root) for row in rows]
-
-
 async def unseal(
     services: Services,
     peer: PeerIdentity,
@@ -96,34 +88,25 @@ async def unseal(
     damage: IntegrityError | None = None
     for row in candidates:
         try:
-            root = await _open(services, passphrase, table.store_id, row)
+            name, root = await _open(services, passphrase, table.store_id, row)
         except UnlockFailedError:
             continue
         except IntegrityError as error:
             damage = error
             continue
         services.throttle.succeeded(peer.uid)
-        return row.name, root
+        return name, root
     services.throttle.failed(peer.uid, trio.current_time())
     _log.warning("a passphrase from uid %d, pid %d opened no keyslot", peer.uid, peer.pid)
     raise damage or UnlockFailedError
 
 
 async def derive_in_thread(services: Services, slot: Keyslot, passphrase: memoryview) -> LockedBuffer:
-    """The key of a keyslot, the caller's to release.
-
-    Raises:
-        IntegrityError: the keyslot's parameters are damaged or out of bounds.
-        ResourceExhaustedError: no memory for the derivation.
-    """
+    """The key of a keyslot, the caller's to release; errors as of ``derive_slot_key``."""
     source = PassphraseSource(passphrase)
-    key = services.arena.allocate(KEY_SIZE)
-    try:
-        await trio.to_thread.run_sync(source.derive, slot.parameters, key.view, limiter=services.derivations)
-    except BaseException:
-        key.release()
-        raise
-    return key
+    return await trio.to_thread.run_sync(
+        derive_slot_key, services.arena, slot, source, limiter=services.derivations
+    )
 
 
 async def calibrated_parameters(services: Services) -> kdf.Argon2Parameters:
@@ -135,10 +118,11 @@ async def calibrated_parameters(services: Services) -> kdf.Argon2Parameters:
     )
 
 
-async def _open(services: Services, passphrase: memoryview, store_id: bytes, row: SlotRow) -> LockedBuffer:
+async def _open(
+    services: Services, passphrase: memoryview, store_id: bytes, row: SlotRow
+) -> tuple[str, LockedBuffer]:
+    """The name in the slot's header, authentic now that it has opened, and the root key."""
     slot = Keyslot.decode(row.header)
-    if slot.kind is not SlotKind.PASSPHRASE:
-        raise UnlockFailedError(f"the keyslot {row.name!r} is not opened by a passphrase")
     with await derive_in_thread(services, slot, passphrase) as key:
         sealed = SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root)
-        return open_slot(services.arena, sealed, key.view, store_id)
+        return slot.name, open_slot(services.arena, sealed, key.view, store_id)

@@ -4,8 +4,8 @@
   often a key may be used with random nonces).
 - A version that is used up is replaced at once, by whoever notices; nobody else needs to wait for an
   operator.
-- The store may be ahead of the keyring: a change whose answer was lost, to a failure or to a peer that left, was
-  committed all the same. It is caught up with.
+- The store may be ahead of the keyring: a change whose answer was lost, to a failure or to a peer that left,
+  was committed all the same. It is caught up with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyholt_agent.keys.hierarchy import DEFAULT_MASTER, ReserveWraps, RotateMaster
-from keyholt_agent.store import Custody, KeyState, MasterKeyRow
+from keyholt_agent.keys.states import KeyState
+from keyholt_agent.rows import master_key_row
 from keyholt_protocol.errors import ConflictError, IntegrityError
 
 if TYPE_CHECKING:
@@ -57,15 +58,6 @@ async def _catch_up(services: Services) -> None:
 
 async def _rotate(services: Services, need: RotateMaster) -> None:
     master = services.keyring.next_master(need)
-    row = MasterKeyRow(
-        key_id=master.key_id,
-        name=master.name,
-        version=master.version,
-        state=KeyState.ACTIVE,
-        custody=Custody.SOFTWARE,
-        wrapped=master.wrapped,
-        wraps_reserved=0,
-        created=services.now(),
-    )
+    row = master_key_row(master, services.now())
     await services.store.add_master_version(row, retire=(need.key_id, need.version))
     services.keyring.add_master(master)

@@ -28,6 +28,9 @@ MAX_REQUEST_ID: Final = 2**53 - 1
 MAX_IN_FLIGHT: Final = 64
 """Requests a peer may have open on one connection; one more is answered with ``resource_exhausted``."""
 
+FRAME_DEADLINE: Final = 30
+"""Seconds for a peer to say hello, to send the rest of a frame that it began, or to take one sent to it."""
+
 MAX_PATH: Final = 512
 """Bytes of UTF-8 of a secret's path."""
 

@@ -59,10 +59,10 @@ class Operation(Generic[Request, Result]):
     summary: str
     request: type[Request]
     result: type[Result]
-    needs: Needs = Needs.NOTHING
+    needs: Needs
     permission: Permission
-    mutates: bool = False
-    repeatable: bool = True
+    mutates: bool
+    repeatable: bool
     payload: str | None = None
     max_payload: int = 0
     result_payload: str | None = None
@@ -91,13 +91,17 @@ HELLO: Final = Operation(
     summary="Opens a connection: the first request of each, and never a later one.",
     request=m.HelloRequest,
     result=m.HelloResult,
+    needs=Needs.NOTHING,
     permission=Permission.CONNECT,
+    mutates=False,
+    repeatable=True,
 )
 INIT: Final = Operation(
     name="store.init",
     summary="Creates the store with its first keyslot, and leaves the agent unlocked.",
     request=m.InitRequest,
     result=m.InitResult,
+    needs=Needs.NOTHING,
     permission=Permission.ADMINISTER,
     mutates=True,
     repeatable=False,
@@ -110,7 +114,10 @@ STATUS: Final = Operation(
     summary="Tells the agent's state and the health of its parts.",
     request=m.StatusRequest,
     result=m.StatusResult,
+    needs=Needs.NOTHING,
     permission=Permission.CONNECT,
+    mutates=False,
+    repeatable=True,
 )
 UNLOCK: Final = Operation(
     name="agent.unlock",
@@ -133,6 +140,7 @@ LOCK: Final = Operation(
     needs=Needs.STORE,
     permission=Permission.ADMINISTER,
     mutates=True,
+    repeatable=True,
     errors=_STORE,
 )
 SLOT_LIST: Final = Operation(
@@ -142,6 +150,8 @@ SLOT_LIST: Final = Operation(
     result=m.SlotListResult,
     needs=Needs.STORE,
     permission=Permission.ADMINISTER,
+    mutates=False,
+    repeatable=True,
     errors=_STORE | {E.INTEGRITY},
 )
 SLOT_ADD: Final = Operation(
@@ -190,6 +200,8 @@ GET: Final = Operation(
     result=m.GetResult,
     needs=Needs.UNLOCKED,
     permission=Permission.READ,
+    mutates=False,
+    repeatable=True,
     result_payload="the value",
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
@@ -200,6 +212,8 @@ LIST: Final = Operation(
     result=m.ListResult,
     needs=Needs.UNLOCKED,
     permission=Permission.LIST,
+    mutates=False,
+    repeatable=True,
     errors=_UNLOCKED,
 )
 HISTORY: Final = Operation(
@@ -209,6 +223,8 @@ HISTORY: Final = Operation(
     result=m.HistoryResult,
     needs=Needs.UNLOCKED,
     permission=Permission.LIST,
+    mutates=False,
+    repeatable=True,
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
 DELETE: Final = Operation(
@@ -241,6 +257,7 @@ DESTROY: Final = Operation(
     needs=Needs.UNLOCKED,
     permission=Permission.WRITE,
     mutates=True,
+    repeatable=True,
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
 

@@ -11,7 +11,7 @@ from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
-from keyholt_agent.transport.limits import ConnectionLimits
+from keyholt_agent.transport.admission import ConnectionLimits
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import Inside, found, serving
 

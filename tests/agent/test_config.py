@@ -17,6 +17,7 @@ NOWHERE = {"HOME": "/nonexistent"}
 
 
 def load(tmp_path: Path, text: str) -> Settings:
+    """The settings that a file of this text gives."""
     file = tmp_path / "agent.toml"
     file.write_text(text, encoding="utf-8")
     return load_settings(file, NOWHERE)
@@ -117,7 +118,7 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_usual_places_of_the_file(tmp_path: Path) -> None:
-    """systemd's directory goes before XDG's; one that is not there is no error."""
+    """Systemd's directory goes before XDG's; one that is not there is no error."""
     for name in ("systemd", "xdg/keyholt"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "systemd" / "agent.toml").write_text("[store]\ncache = 1")
@@ -130,7 +131,13 @@ def test_usual_places_of_the_file(tmp_path: Path) -> None:
 
 def test_places_of_store_and_socket() -> None:
     """Configured, else systemd's, else XDG's; without any the error says what to give."""
-    everything = {"STATE_DIRECTORY": "/s", "RUNTIME_DIRECTORY": "/r", "XDG_STATE_HOME": "/xs", "XDG_RUNTIME_DIR": "/xr", "HOME": "/h"}
+    everything = {
+        "STATE_DIRECTORY": "/s:/second",
+        "RUNTIME_DIRECTORY": "/r",
+        "XDG_STATE_HOME": "/xs",
+        "XDG_RUNTIME_DIR": "/xr",
+        "HOME": "/h",
+    }
     settings = Settings()
 
     def without(*names: str) -> dict[str, str]:

@@ -22,11 +22,13 @@ from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, Needs, Operat
 from tests.support.inside import PEER, found
 
 if TYPE_CHECKING:
+    from keyholt_agent.identity import PeerIdentity
     from keyholt_agent.services import Services
-    from keyholt_agent.transport.peer import PeerIdentity
 
 ARGUMENTS: dict[str, dict[str, object]] = {
-    "session.hello": {"version": 1}, "slot.add": {"name": "n", "existing_size": 1}, "slot.remove": {"name": "n"},
+    "session.hello": {"version": 1},
+    "slot.add": {"name": "n", "existing_size": 1},
+    "slot.remove": {"name": "n"},
     "secret.destroy": {"path": "a", "version": 1},
     **{f"secret.{verb}": {"path": "a"} for verb in ("put", "get", "history", "delete", "undelete")},
 }  # fmt: skip
@@ -88,7 +90,7 @@ async def test_state_is_held_against_the_operation(services: Services, name: str
 async def test_unknown_operation_and_fields(services: Services) -> None:
     """Named in the refusal, and cut off where long."""
     pipeline = Pipeline(services, HANDLERS)
-    with pytest.raises(UnsupportedError, match="'secret.steal'"):
+    with pytest.raises(UnsupportedError, match=r"'secret\.steal'"):
         pipeline.admit(event("secret.steal"), PEER)
     with pytest.raises(UnsupportedError) as caught:
         pipeline.admit(event("x" * 60_000), PEER)
@@ -99,7 +101,7 @@ async def test_unknown_operation_and_fields(services: Services) -> None:
 
 
 async def test_authorisation_comes_before_the_handler(services: Services) -> None:
-    """A peer that may not is refused when the header is there; who and what is asked for is told to the rule."""
+    """A peer that may not is refused when the header is there; the rule is told who asks for what."""
     asked: list[tuple[PeerIdentity, str]] = []
 
     def deny(peer: PeerIdentity, operation: Operation[object, object]) -> None:

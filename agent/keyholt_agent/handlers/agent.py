@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from keyholt_agent import __version__
 from keyholt_agent.hardening import examine
 from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.rows import sealed_slots
 from keyholt_agent.store import StoreStatistics
-from keyholt_agent.unsealing import find_slot, sealed_slots, unseal
+from keyholt_agent.unsealing import find_slot, unseal
 from keyholt_protocol.errors import ConflictError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import LockResult, StatusResult, UnlockResult

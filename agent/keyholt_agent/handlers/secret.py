@@ -60,9 +60,15 @@ async def _get_from_store(services: Services, request: GetRequest) -> Reply:
 def _opened(services: Services, request: GetRequest, record: SecretVersion) -> Reply:
     if record.wrapped_key is None or record.value is None:
         raise NotFoundError(f"version {record.version} of {request.path!r} was destroyed; its value is gone")
-    value = services.keyring.open_secret(
-        request.path, record.version, record.metadata, record.wrapped_key, record.value
-    )
+    try:
+        value = services.keyring.open_secret(
+            request.path, record.version, record.metadata, record.wrapped_key, record.value
+        )
+    except IntegrityError:
+        raise IntegrityError(
+            f"version {record.version} of {request.path!r} fails authentication: what is stored was damaged "
+            "or replaced; restore a backup"
+        ) from None
     try:
         result = get_result(record.version, record.metadata)  # authentic: the value has opened with it
         if request.version is None and result.expires is not None and result.expires <= services.now():
@@ -118,13 +124,16 @@ def _actual_latest(request: PutRequest, head: Head) -> int:
     deleted = head.deleted_at is not None
     allowed = request.if_version is None or (request.if_version == 0 and deleted)
     if not allowed:
-        there = (
-            "is deleted" if deleted else f"is at version {head.latest}" if head.latest else "does not exist"
-        )
-        raise ConflictError(
-            f"{request.path!r} {there}, not at version {request.if_version}; read it and decide again"
-        )
+        raise ConflictError(f"{request.path!r} {_stands(head)}; version {request.if_version} was expected")
     return head.latest
+
+
+def _stands(head: Head) -> str:
+    if head.deleted_at is not None:
+        return "is deleted: undelete it, or expect version 0 to write it anew"
+    if not head.latest:
+        return "does not exist: expect version 0 to create it"
+    return f"is at version {head.latest}: read it and decide again"
 
 
 async def list_secrets(services: Services, call: Call) -> Reply:
@@ -177,30 +186,32 @@ def _page(entries: Sequence[Entry], limit: int) -> tuple[Entry, ...]:
 
 
 def _secret_info(summary: SecretSummary) -> SecretInfo:
-    metadata = _shown(summary.metadata)
+    metadata, damaged = _shown(summary.metadata)
     return SecretInfo(
         path=summary.path,
         version=summary.latest,
         created=metadata.created,
         expires=metadata.expires,
         labels=metadata.labels,
+        damaged=damaged,
     )
 
 
 def _version_info(summary: VersionSummary) -> VersionInfo:
-    metadata = _shown(summary.metadata)
+    metadata, damaged = _shown(summary.metadata)
     return VersionInfo(
         version=summary.version,
         created=metadata.created,
         destroyed=summary.destroyed,
         expires=metadata.expires,
         labels=metadata.labels,
+        damaged=damaged,
     )
 
 
-def _shown(encoded: bytes) -> Metadata:
-    """Metadata for a listing, which opens no value; damage there must not hide the other entries."""
+def _shown(encoded: bytes) -> tuple[Metadata, bool]:
+    """Metadata for a listing, and whether it is damaged, which must not hide the other entries."""
     try:
-        return Metadata.decode(encoded)
+        return Metadata.decode(encoded), False
     except IntegrityError:
-        return Metadata(created=0, labels={"keyholt": "this version's metadata is damaged"})
+        return Metadata(created=0), True

@@ -12,16 +12,15 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Final
 
-from keyholt_agent.keys.kdf import Argon2Parameters
-from keyholt_agent.keys.slots import Keyslot, SealedKeyslot, passphrase_slot
+from keyholt_agent.keys.slots import Keyslot, passphrase_slot
 from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.rows import sealed_slots, slot_row
 from keyholt_agent.store import SlotRow, SlotTable
 from keyholt_agent.unsealing import (
     calibrated_parameters,
     check_passphrase,
     derive_in_thread,
     find_slot,
-    sealed_slots,
     unseal,
 )
 from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidRequestError
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from keyholt_agent.services import Services
 
-__all__ = ["add", "describe_kdf", "list_slots", "passphrase_slot_row", "remove"]
+__all__ = ["add", "list_slots", "remove"]
 
 MAX_SLOTS: Final = 32
 """Keyslots of a store; every one may have to be tried, at about a second each."""
@@ -56,9 +55,9 @@ async def add(services: Services, call: Call) -> Reply:
         root.release()  # that it opened is what counts; the keyring holds the same one
         slot = passphrase_slot(request.name, services.now(), await calibrated_parameters(services))
         with await derive_in_thread(services, slot, new) as key:
-            row = passphrase_slot_row(slot, services.keyring.seal_slot(slot, key.view))
+            row = slot_row(slot, services.keyring.seal_slot(slot, key.view))
         await _replace_table(services, table, (*others, row))
-    return Reply(result=SlotAddResult(name=slot.name, kdf=describe_kdf(slot)))
+    return Reply(result=SlotAddResult(name=slot.name, kdf=slot.describe()))
 
 
 async def remove(services: Services, call: Call) -> Reply:
@@ -78,26 +77,9 @@ async def remove(services: Services, call: Call) -> Reply:
     return Reply(result=SlotRemoveResult(name=name))
 
 
-def passphrase_slot_row(slot: Keyslot, sealed: SealedKeyslot) -> SlotRow:
-    """A sealed passphrase keyslot as the store keeps it."""
-    return SlotRow(
-        name=slot.name,
-        kind="passphrase",
-        header=sealed.header,
-        wrapped_root=sealed.wrapped_root,
-        created=slot.created,
-    )
-
-
-def describe_kdf(slot: Keyslot) -> str:
-    """A passphrase keyslot's derivation and its cost, for people."""
-    costs, _ = Argon2Parameters.decode(slot.parameters)
-    return f"argon2id t={costs.time} m={costs.memory // 1024}MiB p={costs.parallelism}"
-
-
 def _info(row: SlotRow) -> SlotInfo:
     slot = Keyslot.decode(row.header)
-    return SlotInfo(name=row.name, kind=row.kind, created=row.created, kdf=describe_kdf(slot))
+    return SlotInfo(name=slot.name, kind=slot.kind.name.lower(), created=slot.created, kdf=slot.describe())
 
 
 async def _verified_table(services: Services) -> SlotTable:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from keyholt_agent.handlers.slot import describe_kdf, passphrase_slot_row
 from keyholt_agent.keys.envelope import ID_SIZE
 from keyholt_agent.keys.keyring import Founding
 from keyholt_agent.keys.slots import Keyslot, passphrase_slot
 from keyholt_agent.pipeline import Call, Reply
-from keyholt_agent.store import Custody, KeyState, MasterKeyRow, StoreSeed
+from keyholt_agent.rows import master_key_row, slot_row
+from keyholt_agent.store import StoreSeed
 from keyholt_agent.unsealing import calibrated_parameters, check_passphrase, derive_in_thread
 from keyholt_protocol.errors import AlreadyExistsError
 from keyholt_protocol.messages import InitResult
@@ -41,24 +41,14 @@ async def init(services: Services, call: Call) -> Reply:
             raise
         services.store_id = store_id.hex()
         services.unlocked()
-    return Reply(result=InitResult(store_id=store_id.hex(), slot=slot.name, kdf=describe_kdf(slot)))
+    return Reply(result=InitResult(store_id=store_id.hex(), slot=slot.name, kdf=slot.describe()))
 
 
 def _seed(store_id: bytes, slot: Keyslot, founding: Founding) -> StoreSeed:
-    master = founding.master
     return StoreSeed(
         store_id=store_id,
         created=slot.created,
-        slots=(passphrase_slot_row(slot, founding.slot),),
+        slots=(slot_row(slot, founding.slot),),
         slot_table_mac=founding.table_mac,
-        master_key=MasterKeyRow(
-            key_id=master.key_id,
-            name=master.name,
-            version=master.version,
-            state=KeyState.ACTIVE,
-            custody=Custody.SOFTWARE,
-            wrapped=master.wrapped,
-            wraps_reserved=master.wraps_reserved,
-            created=slot.created,
-        ),
+        master_key=master_key_row(founding.master, slot.created),
     )

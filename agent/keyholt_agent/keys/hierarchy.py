@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from keyholt_agent.keys.envelope import (
@@ -36,6 +35,7 @@ from keyholt_agent.keys.envelope import (
     open_into,
     seal,
 )
+from keyholt_agent.keys.states import Custody, KeyState
 from keyholt_agent.memory import Arena, Guarded, LockedBuffer
 from keyholt_protocol.errors import IntegrityError, InternalError
 
@@ -46,7 +46,6 @@ __all__ = [
     "DEFAULT_MASTER",
     "ROOT_WRAP_KEY",
     "WRAPS_PER_MASTER_KEY",
-    "KeyState",
     "MasterKeys",
     "ReserveWraps",
     "RotateMaster",
@@ -69,17 +68,7 @@ ROOT_WRAP_KEY: Final = b"keyholt.rootwrap"
 """The key id, in the records of master keys, of the root-derived key that seals them."""
 
 _ROOT_WRAP_VERSION: Final = 1
-_CUSTODY_SOFTWARE: Final = b"software"
-
-
-class KeyState(StrEnum):
-    """The states of a key version (NIST SP 800-57, part 1, section 7)."""
-
-    PENDING = "pending"
-    ACTIVE = "active"
-    DECRYPT_ONLY = "decrypt_only"
-    COMPROMISED = "compromised"
-    DESTROYED = "destroyed"
+_CUSTODY_SOFTWARE: Final = Custody.SOFTWARE.value.encode()
 
 
 _USABLE: Final = (KeyState.ACTIVE, KeyState.DECRYPT_ONLY, KeyState.COMPROMISED)

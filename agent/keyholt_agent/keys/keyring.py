@@ -187,6 +187,15 @@ class Keyring(Guarded):
         opened = self._unlocked()
         return table_mac(opened.root.slot_mac, opened.store_id, slots)
 
+    def verify_table(self, slots: Sequence[SealedKeyslot], mac: bytes) -> None:
+        """Check a slot table that was read while unlocked, before any slot of it is relied on.
+
+        Raises:
+            IntegrityError: it was changed outside of the agent.
+        """
+        opened = self._unlocked()
+        verify_table(opened.root.slot_mac, opened.store_id, slots, mac)
+
     def wrap_need(self) -> ReserveWraps | RotateMaster | None:
         """What has to be committed before the next ``seal_secret``; None when it can be done now."""
         return self._unlocked().masters.wrap_need()

@@ -125,6 +125,15 @@ class Keyslot:
             (head, _SHORT.pack(len(name)), name, _SHORT.pack(len(self.parameters)), self.parameters)
         )
 
+    def describe(self) -> str:
+        """Its key derivation and what that costs, for people.
+
+        Raises:
+            IntegrityError: the parameters are damaged or out of bounds.
+        """
+        costs, _ = kdf.Argon2Parameters.decode(self.parameters)
+        return f"argon2id t={costs.time} m={costs.memory // 1024}MiB p={costs.parallelism}"
+
     @classmethod
     def decode(cls, encoded: bytes) -> Keyslot:
         """The keyslot of a stored header, not yet authenticated.
@@ -176,10 +185,13 @@ class PassphraseSource(Guarded):
     """A passphrase in locked memory, which the caller keeps until the derivation has returned."""
 
     __slots__ = ("_passphrase",)
-    kind: Final = SlotKind.PASSPHRASE
 
     def __init__(self, passphrase: memoryview) -> None:
         self._passphrase = passphrase
+
+    @property
+    def kind(self) -> SlotKind:
+        return SlotKind.PASSPHRASE
 
     def derive(self, parameters: bytes, target: memoryview) -> None:
         """Argon2id with the slot's parameters."""

@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+
+from keyholt_agent.keys.states import Custody, KeyState
 
 __all__ = [
     "Custody",
@@ -25,24 +26,6 @@ __all__ = [
     "StoreStatistics",
     "VersionSummary",
 ]
-
-
-class KeyState(StrEnum):
-    """The states of a key version (NIST SP 800-57 part 1, section 7)."""
-
-    PENDING = "pending"
-    ACTIVE = "active"
-    DECRYPT_ONLY = "decrypt_only"
-    COMPROMISED = "compromised"
-    DESTROYED = "destroyed"
-
-
-class Custody(StrEnum):
-    """Where a master key lives."""
-
-    SOFTWARE = "software"
-    TOKEN_WRAPPED = "token-wrapped"
-    TOKEN_RESIDENT = "token-resident"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,10 @@ __all__ = ["Delivery", "Job", "StoreThread"]
 MAX_BATCH: Final = 256
 """Commands of one transaction: more would only make the first of them wait for the last."""
 
+GATHERING: Final = 0.002
+"""Seconds without a further command after which a batch is closed although more writers were there for the
+last: a commit costs the thread about 0.9 ms, so one for 64 is worth a wait (a third more writes, measured)."""
+
 MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 """Bytes of values in one transaction; it is what SQLite holds of it in memory, and the log on disk."""
 
@@ -68,6 +72,7 @@ class StoreThread(Generic[JobT]):
         self._delivery = delivery
         self._queue: SimpleQueue[JobT | None] = SimpleQueue()
         self._stopping = False
+        self._crowd = 1  # a writer alone never waits for others
         self._thread = threading.Thread(target=self._run, name="keyholt-store", daemon=True)
 
     def start(self) -> None:
@@ -113,11 +118,17 @@ class StoreThread(Generic[JobT]):
             if len(batch) >= MAX_BATCH or weight >= MAX_BATCH_BYTES:
                 return batch
             try:
-                job = self._queue.get_nowait()
+                job = self._next(len(batch))
             except Empty:
                 return batch
         self._stopping = True
         return batch
+
+    def _next(self, taken: int) -> JobT | None:
+        """A further command of a batch; waited for, briefly, while fewer writers came than last time."""
+        if taken < self._crowd:
+            return self._queue.get(timeout=GATHERING)
+        return self._queue.get_nowait()
 
     def _serve(self, batch: Sequence[JobT]) -> None:
         for kind in Kind:
@@ -126,6 +137,8 @@ class StoreThread(Generic[JobT]):
                     # Reads of one class are answered by one query, wherever they were queued.
                     jobs.sort(key=lambda job: type(job.command).__name__)
                 self._answer(jobs)
+                # Whoever wrote now, or waits already, is likely to be there for the next commit too.
+                self._crowd = len(jobs) + self._queue.qsize() if kind is Kind.WRITE else 1
         self._core.maintain()
 
     def _answer(self, jobs: Sequence[JobT]) -> None:

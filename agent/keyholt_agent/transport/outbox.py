@@ -42,13 +42,17 @@ class Outbox:
         Raises:
             PeerGoneError: the peer has left.
         """
-        frame = _Frame(head, payload)
-        try:
-            if self._frames or not frame.send_some(self._stream):
-                self._frames.append(frame)
-        except PeerGoneError:
-            frame.release()
-            raise
+        parts: list[bytes | memoryview] = [head] if payload is None else [head, payload.view]
+        if not self._frames:
+            try:
+                taken = _take_off(parts, self._stream.send_nowait(parts))
+            except PeerGoneError:
+                _release(payload)
+                raise
+            if taken:  # as nearly always: nothing is kept of a frame that left at once
+                _release(payload)
+                return
+        self._frames.append(_Frame(parts, payload))
 
     async def flush(self) -> None:
         """Wait until the peer has taken every frame so far.
@@ -72,28 +76,36 @@ class Outbox:
 
 
 class _Frame:
-    """A frame of which a part may still have to be sent; owns its payload."""
+    """What is left of a frame that the peer has not taken yet; owns its payload."""
 
-    __slots__ = ("_left", "_parts", "_payload")
+    __slots__ = ("_parts", "_payload")
 
-    def __init__(self, head: bytes, payload: LockedBuffer | None) -> None:
+    def __init__(self, parts: list[bytes | memoryview], payload: LockedBuffer | None) -> None:
+        self._parts = parts
         self._payload = payload
-        self._parts: list[bytes | memoryview] = [head] if payload is None else [head, payload.view]
-        self._left = len(head) if payload is None else len(head) + len(payload)
 
     def send_some(self, stream: ByteStream) -> bool:
-        """Send what the peer takes now; true, and the payload released, once the frame is sent."""
-        sent = stream.send_nowait(self._parts)
-        self._left -= sent
-        if not self._left:
-            self.release()
-            return True
-        while sent >= len(self._parts[0]):
-            sent -= len(self._parts.pop(0))
-        self._parts[0] = memoryview(self._parts[0])[sent:]
-        return False
+        """Send what the peer takes now; true, and the payload released, once all of it is sent."""
+        if not _take_off(self._parts, stream.send_nowait(self._parts)):
+            return False
+        self.release()
+        return True
 
     def release(self) -> None:
         self._parts.clear()
-        if self._payload is not None:
-            self._payload.release()
+        _release(self._payload)
+
+
+def _take_off(parts: list[bytes | memoryview], sent: int) -> bool:
+    """Drop what was sent from the parts of a frame; true, and none left, if that was all."""
+    while sent >= len(parts[0]):
+        sent -= len(parts.pop(0))
+        if not parts:
+            return True
+    parts[0] = memoryview(parts[0])[sent:]
+    return False
+
+
+def _release(payload: LockedBuffer | None) -> None:
+    if payload is not None:
+        payload.release()

@@ -14,10 +14,11 @@ from typing import Final
 
 import trio
 
+from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.pipeline import Pipeline
-from keyholt_agent.transport.limits import ConnectionLimits
-from keyholt_agent.transport.peer import Admission, PeerIdentity, identify_peer
+from keyholt_agent.transport.admission import Admission, ConnectionLimits
+from keyholt_agent.transport.peer import identify_peer
 from keyholt_agent.transport.session import Session
 from keyholt_agent.transport.stream import SocketByteStream
 from keyholt_protocol.connection import ServerConnection

@@ -20,10 +20,10 @@ from typing import Final, cast
 
 import trio
 
+from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.memory import Arena, LockedBuffer, wipe
 from keyholt_agent.pipeline import Call, Pipeline, Reply
 from keyholt_agent.transport.outbox import Outbox
-from keyholt_agent.transport.peer import PeerIdentity
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.connection import RequestReceived, ServerConnection
@@ -36,12 +36,9 @@ from keyholt_protocol.errors import (
     ResourceExhaustedError,
     error_from_wire,
 )
-from keyholt_protocol.limits import MAX_IN_FLIGHT
+from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
 
 __all__ = ["Session"]
-
-FRAME_DEADLINE: Final = 30.0
-"""Seconds for a peer to send the rest of a frame, or to take the rest of one; also to say hello."""
 
 _log: Final = logging.getLogger("keyholt.session")
 
@@ -240,7 +237,7 @@ class Session:
             self._outbox.send_nowait(head, reply.payload)
 
     def _send_error(self, request_id: int, error: Exception) -> None:
-        if not isinstance(error, KeyholtError):
+        if isinstance(error, InternalError) or not isinstance(error, KeyholtError):
             _log_defect(error)
             error = InternalError()
         self._outbox.send_nowait(self._connection.send_error(request_id, error))
@@ -255,7 +252,7 @@ class _TooSlowError(Exception):
     """The peer did not say hello, or did not finish a frame, in time."""
 
 
-_TOO_SLOW: Final = f"a frame must be whole within {FRAME_DEADLINE:.0f} seconds; connect again"
+_TOO_SLOW: Final = f"a frame must be whole within {FRAME_DEADLINE} seconds; connect again"
 
 
 def _release(payload: LockedBuffer | None) -> None:

@@ -96,13 +96,18 @@ class ListRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretInfo:
-    """A secret without its value: its newest version."""
+    """A secret without its value: its newest version.
+
+    What a listing says is authenticated only when the value is fetched. ``damaged``: the version's metadata
+    cannot be read; ``created`` is 0 then.
+    """
 
     path: str
     version: int
     created: int
     expires: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +134,14 @@ class HistoryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionInfo:
-    """``destroyed``: its data key is gone, and with it the value, for good."""
+    """``destroyed``: its data key is gone, and with it the value, for good. ``damaged``: as of a secret."""
 
     version: int
     created: int
     destroyed: bool = False
     expires: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

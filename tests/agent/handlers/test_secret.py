@@ -62,7 +62,9 @@ async def test_put_on_a_head_that_moved(inside: Inside, *, cold: bool) -> None:
     assert sorted(versions) == list(range(1, 81))
 
 
-async def test_put_gives_up_on_a_head_that_never_rests(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_put_gives_up_on_a_head_that_never_rests(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A head that moves each time ends in a conflict, not in a loop."""
     tries: list[str] = []
 
@@ -126,7 +128,7 @@ async def test_delete_undelete_destroy(inside: Inside) -> None:
 
 
 async def test_pages_hold_what_a_header_holds(inside: Inside) -> None:
-    """Entries with the largest labels that there can be: pages end early, and together they hold each once."""
+    """Entries with the largest labels that there can be: pages end early, and hold each entry once."""
     client = await inside.connect()
     labels = {f"k{number:02}" + "é" * 30: "ü" * 128 for number in range(16)}
     paths = [f"{'p' * 500}/{number:02}" for number in range(30)]

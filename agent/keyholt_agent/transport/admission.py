@@ -1,16 +1,42 @@
-"""How many connections may be open, in all and by uid.
+"""Who is served at all, and how many connections of whom.
 
+- Without configuration: the agent's own uid and root.
 - What one uid opens never shuts out the rest: half of all connections is the most for any uid but root and
   the agent's own.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import Counter
+from dataclasses import dataclass
+from typing import Final
 
+from keyholt_agent.identity import PeerIdentity
+from keyholt_agent.transport.peer import peer_groups
 from keyholt_protocol.errors import ResourceExhaustedError
 
-__all__ = ["ConnectionLimits"]
+__all__ = ["OWN_UIDS", "Admission", "ConnectionLimits"]
+
+OWN_UIDS: Final = frozenset({0, os.geteuid()})
+"""Root, whom nothing keeps out anyway, and the user whom the agent runs as."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Who is served: these uids, and members of this group."""
+
+    uids: frozenset[int]
+    group: int | None = None
+
+    def admits(self, peer: PeerIdentity, sock: socket.socket) -> bool:
+        """Whether the peer at the other end of ``sock`` is served."""
+        if peer.uid in self.uids:
+            return True
+        if self.group is None:
+            return False
+        return self.group == peer.gid or self.group in peer_groups(sock)
 
 
 class ConnectionLimits:

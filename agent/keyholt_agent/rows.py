@@ -1,0 +1,45 @@
+"""Between what the keys seal and what the store keeps: the one place where either is made from the other.
+
+``keys`` knows no store and ``store`` no key, so each has its own records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from keyholt_agent.keys.hierarchy import SealedMasterKey
+from keyholt_agent.keys.slots import Keyslot, SealedKeyslot
+from keyholt_agent.keys.states import Custody
+from keyholt_agent.store import MasterKeyRow, SlotRow
+
+__all__ = ["master_key_row", "sealed_slots", "slot_row"]
+
+
+def master_key_row(master: SealedMasterKey, created: int) -> MasterKeyRow:
+    """A new version of a master key as the store keeps it; ``created`` in seconds since 1970."""
+    return MasterKeyRow(
+        key_id=master.key_id,
+        name=master.name,
+        version=master.version,
+        state=master.state,
+        custody=Custody.SOFTWARE,
+        wrapped=master.wrapped,
+        wraps_reserved=master.wraps_reserved,
+        created=created,
+    )
+
+
+def slot_row(slot: Keyslot, sealed: SealedKeyslot) -> SlotRow:
+    """A new keyslot as the store keeps it."""
+    return SlotRow(
+        name=slot.name,
+        kind=slot.kind.name.lower(),
+        header=sealed.header,
+        wrapped_root=sealed.wrapped_root,
+        created=slot.created,
+    )
+
+
+def sealed_slots(rows: Iterable[SlotRow]) -> list[SealedKeyslot]:
+    """Stored keyslots as the keyring takes them."""
+    return [SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root) for row in rows]

@@ -1,0 +1,147 @@
+"""``slot``: who shows a passphrase that stays may change the keyslots; nobody else, never the last one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keyholt_agent.handlers import slot as handler
+from keyholt_agent.identity import PeerIdentity
+from keyholt_agent.keys import kdf
+from keyholt_agent.keys.slots import passphrase_slot, seal_slot
+from keyholt_agent.rows import sealed_slots, slot_row
+from tests.support.agent_process import PASSPHRASE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyholt_agent.services import Services
+    from keyholt_agent.store import SlotRow, SlotTable
+    from tests.support.inside import Inside, Peer
+
+INTRUDER = b"the intruder's own"
+
+
+async def add(peer: Peer, name: str, existing: bytes, new: bytes, *, replace: bool = False) -> str:
+    """The code of the answer to ``slot.add``, empty for a success."""
+    reply = await peer.call(
+        "slot.add", existing + new, name=name, existing_size=len(existing), replace=replace
+    )
+    return reply.code
+
+
+async def unlocks(inside: Inside, passphrase: bytes, slot: str | None = None) -> str:
+    """What a locked agent answers to a passphrase, asked by a user who never failed before."""
+    inside.services.lock()
+    unlocks.uid += 1  # type: ignore[attr-defined]
+    peer = await inside.connect(peer=PeerIdentity(pid=1, uid=unlocks.uid, gid=1))  # type: ignore[attr-defined]
+    return (await peer.call("agent.unlock", passphrase, slot=slot)).code
+
+
+unlocks.uid = 100  # type: ignore[attr-defined]
+
+
+async def test_each_slot_opens_the_store(derived: Inside) -> None:
+    """Added with one passphrase, opened with either; by name only with its own."""
+    peer = await derived.connect()
+    assert await add(peer, "second", PASSPHRASE, b"another") == ""
+    assert await unlocks(derived, b"another") == ""
+    assert await unlocks(derived, b"another", "passphrase") == "unlock_failed"
+    assert await unlocks(derived, b"another", "none") == "not_found"
+    assert await unlocks(derived, PASSPHRASE, "passphrase") == ""
+
+
+async def test_change_of_a_passphrase(derived: Inside) -> None:
+    """The old one of that very slot is needed, and opens nothing after."""
+    peer = await derived.connect()
+    assert await add(peer, "second", PASSPHRASE, b"another") == ""
+    assert await add(peer, "passphrase", b"another", b"changed", replace=True) == "unlock_failed"
+    assert await add(peer, "passphrase", PASSPHRASE, b"changed", replace=True) == ""
+    assert await unlocks(derived, PASSPHRASE) == "unlock_failed"
+    assert await unlocks(derived, b"changed") == ""
+    assert await unlocks(derived, b"another") == ""
+
+
+async def test_removal(derived: Inside) -> None:
+    """Takes a passphrase of a slot that stays; what is removed opens nothing, and the last one stays."""
+    peer = await derived.connect()
+    assert await add(peer, "second", PASSPHRASE, b"another") == ""
+    assert (await peer.call("slot.remove", PASSPHRASE, name="passphrase")).code == "unlock_failed"
+    (await peer.call("slot.remove", b"another", name="passphrase")).expect()
+    assert (await peer.call("slot.remove", b"another", name="second")).code == "conflict"
+    assert (await peer.call("slot.remove", b"another", name="none")).code == "not_found"
+    assert await unlocks(derived, PASSPHRASE) == "unlock_failed"
+    assert await unlocks(derived, b"another") == ""
+
+
+async def test_names_and_numbers(derived: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is taken, one to replace that is not there, one slot too many: refused, free of charge."""
+    peer = await derived.connect()
+    assert await add(peer, "passphrase", PASSPHRASE, b"another") == "already_exists"
+    assert await add(peer, "none", PASSPHRASE, b"another", replace=True) == "not_found"
+    monkeypatch.setattr(handler, "MAX_SLOTS", 1)
+    assert await add(peer, "second", PASSPHRASE, b"another") == "invalid_request"
+    assert await add(peer, "second", b"wrong", b"another") == "invalid_request"
+    for existing in (b"x" * 4096, PASSPHRASE):
+        reply = await peer.call("slot.add", existing, name="second", existing_size=4096)
+        assert reply.code == "invalid_request"
+    assert await add(peer, "second", PASSPHRASE, b"n" * 4097) == "too_large"
+
+
+def foreign_row(services: Services, store_id: bytes) -> SlotRow:
+    """A keyslot of an intruder, who knows its passphrase, around a key of theirs."""
+    slot = passphrase_slot("backup", 1, kdf.FLOOR)
+    costs, salt = kdf.Argon2Parameters.decode(slot.parameters)
+    with services.arena.allocate(32) as key, services.arena.allocate(32) as root:
+        kdf.derive(memoryview(INTRUDER), salt, costs, key.view)
+        return slot_row(slot, seal_slot(slot, key.view, root.view, store_id))
+
+
+def changed_header(table: SlotTable) -> SlotTable:
+    """The table with one byte of its only header changed."""
+    (row,) = table.slots
+    return dataclasses.replace(table, slots=(dataclasses.replace(row, header=row.header[:-1] + b"\0"),))
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+async def test_table_with_a_foreign_slot(
+    derived: Inside, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Inserted in the file, it never gets the root key: nothing is done with a table without a valid MAC."""
+    services, read = derived.services, derived.services.store.slot_table
+    table = await read()
+    foreign = foreign_row(services, table.store_id)
+    rows = (foreign, *table.slots) if order == "first" else (*table.slots, foreign)
+
+    async def tampered() -> SlotTable:
+        return dataclasses.replace(await read(), slots=rows)
+
+    monkeypatch.setattr(services.store, "slot_table", tampered)
+    peer = await derived.connect()
+    for existing in (INTRUDER, PASSPHRASE):
+        assert await add(peer, "new", existing, b"new") == "integrity"
+        assert await add(peer, "backup", existing, b"new", replace=True) == "integrity"
+        assert (await peer.call("slot.remove", existing, name="passphrase")).code == "integrity"
+        assert (await peer.call("agent.unlock", existing)).code == "integrity"
+    assert services.keyring.unlocked  # what was in force stays so
+    monkeypatch.undo()
+    assert (await read()) == table
+    assert services.keyring.table_mac(sealed_slots(table.slots)) == table.mac
+
+
+@pytest.mark.parametrize("change", [changed_header, lambda table: dataclasses.replace(table, mac=bytes(32))])
+async def test_table_that_was_changed(
+    derived: Inside, monkeypatch: pytest.MonkeyPatch, change: Callable[[SlotTable], SlotTable]
+) -> None:
+    """A header or the MAC itself: the same."""
+    services, read = derived.services, derived.services.store.slot_table
+
+    async def tampered() -> SlotTable:
+        return change(await read())
+
+    monkeypatch.setattr(services.store, "slot_table", tampered)
+    peer = await derived.connect()
+    assert await add(peer, "new", PASSPHRASE, b"new") == "integrity"
+    assert (await peer.call("agent.unlock", PASSPHRASE)).code in {"integrity", "unlock_failed"}
