@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from keyholt_agent.main import main
+from keyholt_agent.start import main
 
 sys.exit(main())

@@ -1,7 +1,7 @@
 """``keyholt-agent``: reads the configuration, makes the parts, wires them, and runs until told to stop.
 
-Wiring only. The order matters: hardening before locked memory, locked memory before the store, the store
-before the socket; a step that fails ends the start with one sentence, and the steps before it are undone.
+Wiring only. The order matters: hardening (``start`` has done it before this was imported), locked memory, the
+store, the socket; a step that fails ends the start with one sentence, and the steps before it are undone.
 """
 
 from __future__ import annotations

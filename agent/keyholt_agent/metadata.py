@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.errors import IntegrityError, InvalidRequestError
 from keyholt_protocol.messages import GetResult
+from keyholt_protocol.names import check_labels
 
 __all__ = ["Metadata", "forget_results", "get_result"]
 
@@ -36,11 +37,13 @@ class Metadata:
             IntegrityError: the bytes are no metadata.
         """
         try:
-            return from_map(Metadata, unpack_header(encoded))
+            metadata = from_map(Metadata, unpack_header(encoded))
+            check_labels(metadata.labels)
         except InvalidRequestError:
             raise IntegrityError(
                 "the metadata of a secret is damaged; restore a backup of the store"
             ) from None
+        return metadata
 
 
 @functools.lru_cache(maxsize=512)

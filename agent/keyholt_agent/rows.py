@@ -11,8 +11,9 @@ from keyholt_agent.keys.hierarchy import SealedMasterKey
 from keyholt_agent.keys.slots import Keyslot, SealedKeyslot
 from keyholt_agent.keys.states import Custody
 from keyholt_agent.store import MasterKeyRow, SlotRow
+from keyholt_protocol.errors import IntegrityError
 
-__all__ = ["master_key_row", "sealed_slots", "slot_row"]
+__all__ = ["decode_slot", "master_key_row", "sealed_slots", "slot_row"]
 
 
 def master_key_row(master: SealedMasterKey, created: int) -> MasterKeyRow:
@@ -38,6 +39,21 @@ def slot_row(slot: Keyslot, sealed: SealedKeyslot) -> SlotRow:
         wrapped_root=sealed.wrapped_root,
         created=slot.created,
     )
+
+
+def decode_slot(row: SlotRow) -> Keyslot:
+    """The header of a stored keyslot, which the table's MAC covers.
+
+    Raises:
+        IntegrityError: it is damaged, or the row beside it, which no MAC covers, says otherwise: whoever can
+            write the file could have one keyslot removed in the place of another.
+    """
+    slot = Keyslot.decode(row.header)
+    if (row.name, row.kind, row.created) != (slot.name, slot.kind.name.lower(), slot.created):
+        raise IntegrityError(
+            f"the row of keyslot {slot.name!r} was changed outside of the agent; restore a backup"
+        )
+    return slot
 
 
 def sealed_slots(rows: Iterable[SlotRow]) -> list[SealedKeyslot]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Final
 import trio
 
 from keyholt_agent.config import Settings
+from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys.autolock import AutoLock, boottime
 from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.throttle import UnlockThrottle
@@ -27,8 +29,9 @@ from keyholt_protocol.errors import LockedError, RateLimitedError
 
 __all__ = ["Services"]
 
-MAX_WAITING: Final = 4
-"""Changes of keys that may wait for their turn, at about a second each; more are told to come back."""
+MAX_CHANGES: Final = 5
+"""Changes of keys of one uid, at about a second each; more are told to come back. By uid, so that nobody's
+attempts keep another from unlocking."""
 
 
 class Services:
@@ -65,6 +68,7 @@ class Services:
         self.store_id: str | None = None
         self.locks_so_far = 0
         self._changing_keys: Final = trio.Lock()
+        self._changing: Final[Counter[int]] = Counter()  # by uid, the one at work included
         self._started: Final = boottime()
 
     @property
@@ -120,13 +124,17 @@ class Services:
         self.autolock.locked()
 
     @asynccontextmanager
-    async def key_change(self) -> AsyncGenerator[None, None]:
-        """Held while keyslots are opened or changed: one at a time, few waiting.
+    async def key_change(self, peer: PeerIdentity) -> AsyncGenerator[None, None]:
+        """Held while keyslots are opened or changed: one at a time, and few of one uid waiting.
 
         Raises:
-            RateLimitedError: too many wait already.
+            RateLimitedError: too many of the peer's uid wait already.
         """
-        if self._changing_keys.statistics().tasks_waiting >= MAX_WAITING:
+        if self._changing[peer.uid] >= MAX_CHANGES:
             raise RateLimitedError("too many passphrases are being checked; try again in a few seconds")
-        async with self._changing_keys:
-            yield
+        self._changing[peer.uid] += 1
+        try:
+            async with self._changing_keys:
+                yield
+        finally:
+            self._changing[peer.uid] -= 1

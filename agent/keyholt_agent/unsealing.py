@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,6 +21,7 @@ from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys import kdf
 from keyholt_agent.keys.slots import Keyslot, PassphraseSource, SealedKeyslot, derive_slot_key, open_slot
 from keyholt_agent.memory import LockedBuffer
+from keyholt_agent.rows import decode_slot
 from keyholt_protocol.errors import (
     IntegrityError,
     InvalidRequestError,
@@ -34,12 +36,16 @@ if TYPE_CHECKING:
     from keyholt_agent.store import SlotRow, SlotTable
 
 __all__ = [
+    "MAX_SLOTS",
     "calibrated_parameters",
     "check_passphrase",
     "derive_in_thread",
     "find_slot",
     "unseal",
 ]
+
+MAX_SLOTS: Final = 32
+"""Keyslots of a store; every one may have to be tried, at about a second each."""
 
 _log: Final = logging.getLogger("keyholt.unlock")
 
@@ -86,7 +92,7 @@ async def unseal(
     check_passphrase(passphrase)
     services.throttle.check(peer.uid, trio.current_time())
     damage: IntegrityError | None = None
-    for row in candidates:
+    for row in islice(candidates, MAX_SLOTS):
         try:
             name, root = await _open(services, passphrase, table.store_id, row)
         except UnlockFailedError:
@@ -122,7 +128,7 @@ async def _open(
     services: Services, passphrase: memoryview, store_id: bytes, row: SlotRow
 ) -> tuple[str, LockedBuffer]:
     """The name in the slot's header, authentic now that it has opened, and the root key."""
-    slot = Keyslot.decode(row.header)
+    slot = decode_slot(row)
     with await derive_in_thread(services, slot, passphrase) as key:
         sealed = SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root)
         return slot.name, open_slot(services.arena, sealed, key.view, store_id)

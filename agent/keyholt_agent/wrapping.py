@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from keyholt_agent.keys.hierarchy import DEFAULT_MASTER, ReserveWraps, RotateMaster
 from keyholt_agent.keys.states import KeyState
 from keyholt_agent.rows import master_key_row
-from keyholt_protocol.errors import ConflictError, IntegrityError
+from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -33,13 +35,19 @@ async def ensure_wrap(services: Services) -> None:
     while services.keyring.wrap_need() is not None:
         async with services.reserving:
             need = services.keyring.wrap_need()  # another task may have met it while this one waited
-            try:
-                if isinstance(need, ReserveWraps):
-                    await _reserve(services, need)
-                elif isinstance(need, RotateMaster):
-                    await _rotate(services, need)
-            except ConflictError:
-                await _catch_up(services)
+            # Shielded: wraps that were committed and not taken note of would be lost to everybody.
+            with trio.CancelScope(shield=True):
+                await _meet(services, need)
+
+
+async def _meet(services: Services, need: ReserveWraps | RotateMaster | None) -> None:
+    try:
+        if isinstance(need, ReserveWraps):
+            await _reserve(services, need)
+        elif isinstance(need, RotateMaster):
+            await _rotate(services, need)
+    except (ConflictError, AlreadyExistsError):
+        await _catch_up(services)
 
 
 async def _reserve(services: Services, need: ReserveWraps) -> None:

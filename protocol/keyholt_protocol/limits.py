@@ -58,5 +58,8 @@ MAX_PASSPHRASE: Final = 4096
 MAX_VERSION: Final = 2**31 - 1
 """Versions of a secret are 1 to this; 0 stands for "does not exist" in a compare-and-set."""
 
-MAX_PAGE: Final = 500
+MAX_TIME: Final = 253_402_300_799
+"""Seconds since 1970-01-01 UTC: the end of the year 9999, the last that every calendar library can show."""
+
+MAX_PAGE: Final = 200
 """Entries in one page of a listing; a page also ends before its header grows over its limit."""

@@ -11,6 +11,7 @@ import pytest
 
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.limits import MAX_PAGE, MAX_TIME
 
 MESSAGES: Final[list[type[Any]]] = [getattr(m, name) for name in m.__all__]
 LABELS: Final = {str(n): "" for n in range(17)}
@@ -34,7 +35,7 @@ REFUSED: Final[list[tuple[type[Any], dict[str, Any]]]] = [
     (m.PutRequest, {"path": "a", "labels": {"": ""}}),
     (m.PutRequest, {"path": "a", "expires": 0}),
     (m.PutRequest, {"path": "a", "expires": -1}),
-    (m.PutRequest, {"path": "a", "expires": 2**53}),
+    (m.PutRequest, {"path": "a", "expires": MAX_TIME + 1}),
     (m.GetRequest, {"path": ""}),
     (m.GetRequest, {"path": "a", "version": 0}),
     (m.GetRequest, {"path": "a", "version": -1}),
@@ -56,10 +57,10 @@ ACCEPTED: Final[list[tuple[type[Any], dict[str, Any]]]] = [
     (m.HelloRequest, {"version": 1, "client": "é" * 128}),
     (m.InitRequest, {}),
     (m.SlotAddRequest, {"name": "a", "existing_size": 4096, "replace": True}),
-    (m.PutRequest, {"path": "a", "if_version": 0, "expires": 2**53 - 1}),
+    (m.PutRequest, {"path": "a", "if_version": 0, "expires": MAX_TIME}),
     (m.PutRequest, {"path": "a", "if_version": 2**31 - 1}),
     (m.GetRequest, {"path": "a", "version": 2**31 - 1}),
-    (m.ListRequest, {"prefix": "prod/", "after": "prod/a", "limit": 500}),
+    (m.ListRequest, {"prefix": "prod/", "after": "prod/a", "limit": MAX_PAGE}),
     (m.HistoryRequest, {"path": "a", "before": 1, "limit": 1}),
 ]
 

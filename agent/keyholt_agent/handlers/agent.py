@@ -53,7 +53,7 @@ async def status(services: Services, call: Call) -> Reply:
 
 async def unlock(services: Services, call: Call) -> Reply:
     """Unseal the root key with the named keyslot, or with the first that opens."""
-    async with services.key_change():
+    async with services.key_change(call.peer):
         locks = services.locks_so_far
         table = await services.store.slot_table()
         slot = call.request.slot
@@ -82,8 +82,10 @@ async def unlock(services: Services, call: Call) -> Reply:
 
 def lock(services: Services, call: Call) -> Reply:
     """Zero the keys and drop what was cached, before the answer."""
+    was_unlocked = services.keyring.unlocked
     services.lock()
-    _log.info("locked by uid %d, pid %d", call.peer.uid, call.peer.pid)
+    if was_unlocked:
+        _log.info("locked by uid %d, pid %d", call.peer.uid, call.peer.pid)
     return Reply(result=LockResult())
 
 

@@ -9,21 +9,21 @@
 
 from __future__ import annotations
 
-import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from keyholt_agent.keys.slots import Keyslot, passphrase_slot
+from keyholt_agent.keys.slots import passphrase_slot
 from keyholt_agent.pipeline import Call, Reply
-from keyholt_agent.rows import sealed_slots, slot_row
+from keyholt_agent.rows import decode_slot, sealed_slots, slot_row
 from keyholt_agent.store import SlotRow, SlotTable
 from keyholt_agent.unsealing import (
+    MAX_SLOTS,
     calibrated_parameters,
     check_passphrase,
     derive_in_thread,
     find_slot,
     unseal,
 )
-from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidRequestError
+from keyholt_protocol.errors import AlreadyExistsError, ConflictError, InvalidRequestError
 from keyholt_protocol.messages import SlotAddResult, SlotInfo, SlotListResult, SlotRemoveResult
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from keyholt_agent.services import Services
 
 __all__ = ["add", "list_slots", "remove"]
-
-MAX_SLOTS: Final = 32
-"""Keyslots of a store; every one may have to be tried, at about a second each."""
 
 
 async def list_slots(services: Services, call: Call) -> Reply:
@@ -48,7 +45,7 @@ async def add(services: Services, call: Call) -> Reply:
     request = call.request
     existing = call.body[: request.existing_size]
     new = check_passphrase(call.body[request.existing_size :])
-    async with services.key_change():
+    async with services.key_change(call.peer):
         table = await _verified_table(services)
         candidates, others = _placed(table, request.name, replace=request.replace)
         _, root = await unseal(services, call.peer, existing, table, candidates)
@@ -63,7 +60,7 @@ async def add(services: Services, call: Call) -> Reply:
 async def remove(services: Services, call: Call) -> Reply:
     """Take a keyslot out of the table; its wrapped root key is overwritten."""
     name = call.request.name
-    async with services.key_change():
+    async with services.key_change(call.peer):
         table = await _verified_table(services)
         find_slot(table, name)
         others = tuple(row for row in table.slots if row.name != name)
@@ -78,16 +75,15 @@ async def remove(services: Services, call: Call) -> Reply:
 
 
 def _info(row: SlotRow) -> SlotInfo:
-    slot = Keyslot.decode(row.header)
+    slot = decode_slot(row)
     return SlotInfo(name=slot.name, kind=slot.kind.name.lower(), created=slot.created, kdf=slot.describe())
 
 
 async def _verified_table(services: Services) -> SlotTable:
     table = await services.store.slot_table()
-    if not hmac.compare_digest(services.keyring.table_mac(sealed_slots(table.slots)), table.mac):
-        raise IntegrityError(
-            "the keyslot table was changed outside of the agent; restore a backup of the store"
-        )
+    services.keyring.verify_table(sealed_slots(table.slots), table.mac)
+    for row in table.slots:
+        decode_slot(row)
     return table
 
 

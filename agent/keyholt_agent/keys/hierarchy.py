@@ -149,10 +149,21 @@ class MasterKeys(Guarded):
     Attributes:
         active_id: id of the default master key.
         active_version: its version that wraps.
+        newest_version: the highest of its usable versions; no other may be the active one.
         active: both, as the header of a data key that it wraps begins.
     """
 
-    __slots__ = ("_arena", "_buffers", "_keys", "_left", "_reserved", "active", "active_id", "active_version")
+    __slots__ = (
+        "_arena",
+        "_buffers",
+        "_keys",
+        "_left",
+        "_reserved",
+        "active",
+        "active_id",
+        "active_version",
+        "newest_version",
+    )
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
@@ -163,6 +174,7 @@ class MasterKeys(Guarded):
         self.active_id = b""
         self.active_version = 0
         self.active = KeyReference(b"")
+        self.newest_version = 0
 
     @classmethod
     def load(
@@ -179,6 +191,8 @@ class MasterKeys(Guarded):
                 masters._load(wrap, store_id, key)
             if not masters.active_version:
                 raise IntegrityError("the store has no active master key; restore a backup")
+            if masters.active_version != masters.newest_version:
+                raise IntegrityError("an older master key version was made active; restore a backup")
         except BaseException:
             masters.release()
             raise
@@ -242,6 +256,8 @@ class MasterKeys(Guarded):
         self._buffers.append(key)
         reference = key_reference(RecordType.DATA_KEY, stored.key_id, stored.version)
         self._keys[reference] = key.view
+        if stored.name == DEFAULT_MASTER:
+            self.newest_version = max(self.newest_version, stored.version)
         if stored.name == DEFAULT_MASTER and stored.state == KeyState.ACTIVE:
             if self.active_version:
                 raise IntegrityError("the store has two active master keys; restore a backup")

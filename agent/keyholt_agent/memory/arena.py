@@ -54,6 +54,11 @@ _GRANULE_BITS: Final = 6
 _GRANULE: Final = 1 << _GRANULE_BITS
 """Bytes. What slots are rounded up to: a cache line, so that no two slots share one."""
 
+_SMALL_SLOT: Final = 64 * 1024 // _GRANULE
+RESERVED_SHARE: Final = 8
+"""An eighth of the arena is kept for slots of at most 64 KiB: however many large values are on their way,
+small ones, and those are nearly all, still find room."""
+
 _SPARE: Final = 64
 """Slots of one granule kept apart from the free runs, for the next that need one."""
 
@@ -163,6 +168,7 @@ class Arena(Guarded):
         # Free runs by rising start, and the length of each; both counted in granules. Two runs never touch.
         self._starts: Final = [0]
         self._lengths: Final = [self._total]
+        self._reserve: Final = self._total // RESERVED_SHARE
         # Starts of slots of one granule that came back; taking one from here costs half. Counted as used.
         self._spare: Final[list[int]] = []
         self._used = 0
@@ -220,6 +226,8 @@ class Arena(Guarded):
         with self._lock:
             if self.abandoned:
                 self._reclaim()
+            if granules > _SMALL_SLOT and granules > self._total - self._used - self._reserve:
+                raise self._exhausted(size)
             lengths = self._lengths
             index = self._first_fit(granules)
             if index is None:

@@ -58,6 +58,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+READ_WEIGHT: Final = 512 * 1024
+"""Bytes that a read is taken to hold: how much it will is not known before, but 64 of them fill a batch."""
+
 
 class Kind(Enum):
     """How a command is run, in the order in which the kinds of one batch are."""
@@ -81,7 +84,7 @@ class Command(ABC, Generic[T]):
     Attributes:
         kind: reads may be run in any order; writes keep theirs.
         erases: whether the old bytes must be gone from the log too before the answer.
-        weight: bytes that it adds to a transaction, for the bound of a batch.
+        weight: bytes that it may hold in memory, for the bound of a batch.
     """
 
     __slots__ = ()
@@ -156,6 +159,10 @@ class CreateStore(Command[None]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadSecret(SecretCommand[SecretVersion]):
     version: int | None
+
+    @property
+    def weight(self) -> int:
+        return READ_WEIGHT
 
     @property
     def effect(self) -> Effect:

@@ -182,7 +182,6 @@ class StoreCore:
 
     def _set_fault(self, error: Exception) -> None:
         self._fault = translate(error, self._home.store)
-        self._next_recovery = 0.0
         _log.error("the store failed: %s", self._fault)
 
     def _maybe_recover(self) -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine, event, select
+from sqlalchemy import Connection, create_engine, event, select, text
 from sqlalchemy.pool import NullPool
 
 from keyholt_agent.store.errors import StoreDamagedError, StoreNewerError, replaced_error
 from keyholt_agent.store.home import FileIdentity
-from keyholt_agent.store.schema import HEAD_REVISION, alembic_version, store_meta
+from keyholt_agent.store.schema import HEAD_REVISION, METADATA, alembic_version, store_meta
 from keyholt_protocol.errors import StoreUnavailableError
 
 __all__ = ["Database"]
@@ -156,6 +156,7 @@ class Database:
     def _verify(self, *, whole: bool) -> None:
         with self.transaction() as connection:
             self._check_format(connection)
+            self._check_schema(connection)
             if connection.execute(select(store_meta.c.id)).scalars().all() != [1]:
                 raise StoreDamagedError(f"{self._path} has no identity row: restore a backup")
         if whole and (found := self.pragma("quick_check(1)")) != ("ok",):
@@ -174,11 +175,28 @@ class Database:
             )
         migrate.upgrade(connection)
 
+    def _check_schema(self, connection: Connection) -> None:
+        """Refuse a trigger, a view or anything else that was added: it could undo what is acknowledged."""
+        rows = connection.execute(text("SELECT type, name FROM sqlite_schema"))
+        found = {(str(kind), str(name)) for kind, name in rows}
+        unknown = {name for _, name in found - _expected_schema() if not name.startswith("sqlite_")}
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise StoreDamagedError(
+                f"{self._path} holds what Keyholt did not make ({names}): restore a backup"
+            )
+
     def _revision(self, connection: Connection) -> str:
         revisions = connection.execute(select(alembic_version.c.version_num)).scalars().all()
         if len(revisions) != 1:
             raise StoreDamagedError(f"{self._path} does not say which format it has: restore a backup")
         return str(revisions[0])
+
+
+def _expected_schema() -> set[tuple[str, str]]:
+    tables = [*METADATA.tables.values(), alembic_version]
+    indexes = [("index", str(index.name)) for table in tables for index in table.indexes]
+    return {("table", table.name) for table in tables}.union(indexes)
 
 
 def _begin(connection: Connection) -> None:

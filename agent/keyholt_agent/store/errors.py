@@ -26,7 +26,13 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError
 
 from keyholt_agent.store.records import Head
-from keyholt_protocol.errors import ConflictError, InternalError, KeyholtError, StoreUnavailableError
+from keyholt_protocol.errors import (
+    ConflictError,
+    IntegrityError,
+    InternalError,
+    KeyholtError,
+    StoreUnavailableError,
+)
 
 __all__ = [
     "HeadMovedError",
@@ -106,7 +112,14 @@ def is_fault(error: BaseException) -> bool:
     original = _original(error)
     if isinstance(original, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError):
         return False
+    if is_damaged_row(original):
+        return False
     return isinstance(original, sqlite3.DatabaseError | OSError | StoreUnavailableError)
+
+
+def is_damaged_row(error: BaseException) -> bool:
+    """Whether the driver could not make sense of one row: text where bytes belong, for example."""
+    return isinstance(error, sqlite3.OperationalError) and not _code(error)
 
 
 def translate(error: Exception, path: Path) -> KeyholtError:
@@ -121,6 +134,8 @@ def translate(error: Exception, path: Path) -> KeyholtError:
             return original
         case OSError():
             return _from_system(original, path)
+        case sqlite3.Error() if is_damaged_row(original):
+            return IntegrityError(f"a row of {path} is damaged: restore a backup")
         case sqlite3.Error() if is_fault(original):
             return _from_sqlite(original, path)
         case _:

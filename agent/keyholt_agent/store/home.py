@@ -32,6 +32,9 @@ PAGE_COUNT_AT: Final = 28
 APPLICATION_ID_AT: Final = 68
 """Offsets in that header, of big-endian integers: u16 page size, u32 page count, u32 application id."""
 
+OTHERS_WRITE: Final = 0o022
+"""Mode bits of a directory in which others could put a store of theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
@@ -72,9 +75,15 @@ class StoreHome:
 
         Raises:
             StoreBusyError: another agent has it; stop that one or use another directory.
+        StoreUnavailableError: others may write in it.
             OSError: the directory cannot be made or written.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = self.directory.stat()
+        if status.st_mode & OTHERS_WRITE or status.st_uid not in {0, os.geteuid()}:
+            raise StoreUnavailableError(
+                f"{self.directory} is another user's or lets others write: chmod 700 it, or choose another"
+            )
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(self.directory / "store.lock", flags, 0o600)
         try:

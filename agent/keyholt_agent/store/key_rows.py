@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from keyholt_agent.store.errors import SlotTableMovedError, WrapLimitError
 from keyholt_agent.store.records import Custody, KeyState, MasterKeyRow, SlotRow, SlotTable
 from keyholt_agent.store.schema import keyslot, master_key, store_meta
-from keyholt_protocol.errors import AlreadyExistsError, ConflictError, NotFoundError
+from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError
 
 __all__ = [
     "add_master_version",
@@ -26,6 +27,9 @@ __all__ = [
     "reserve_wraps",
     "slot_table",
 ]
+
+
+Choice = TypeVar("Choice", KeyState, Custody)
 
 
 def slot_table(connection: Connection) -> SlotTable:
@@ -84,14 +88,23 @@ def master_keys(connection: Connection) -> list[MasterKeyRow]:
             key_id=row.key_id,
             name=row.name,
             version=row.version,
-            state=KeyState(row.state),
-            custody=Custody(row.custody),
+            state=_known(KeyState, row.state),
+            custody=_known(Custody, row.custody),
             wrapped=row.wrapped,
             wraps_reserved=row.wraps_reserved,
             created=row.created,
         )
         for row in rows
     ]
+
+
+def _known(kind: type[Choice], stored: str) -> Choice:
+    try:
+        return kind(stored)
+    except ValueError:
+        raise IntegrityError(
+            f"a master key has a {kind.__name__} that this agent does not know: restore a backup"
+        ) from None
 
 
 def master_key_rowids(

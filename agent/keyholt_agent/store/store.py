@@ -33,12 +33,15 @@ from keyholt_agent.store.records import (
     VersionSummary,
 )
 from keyholt_agent.store.writer import StoreThread
-from keyholt_protocol.errors import StoreUnavailableError
+from keyholt_protocol.errors import ResourceExhaustedError, StoreUnavailableError
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Store", "open_store"]
 
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 """Bytes of ciphertext cache: about 90,000 small secrets."""
+
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of writes that wait for the store's thread; a caller that left does not take its own back."""
 
 T = TypeVar("T")
 
@@ -60,7 +63,7 @@ async def open_store(
     core = StoreCore(directory)
     desk = _Desk(cache)
     thread: StoreThread[_Waiter] = StoreThread(core, trio.lowlevel.current_trio_token(), desk)
-    store = Store(core, cache, thread)
+    store = Store(core, cache, thread, desk)
     # Shielded on both ends: the thread holds the lock and the files until it has reported, and what is
     # queued is finished however much of a hurry there is.
     with trio.CancelScope(shield=True):
@@ -80,7 +83,10 @@ async def open_store(
 class Store:
     """An open store; made by ``open_store``. Times are whole seconds since the epoch."""
 
-    def __init__(self, core: StoreCore, cache: SecretCache, thread: StoreThread[_Waiter]) -> None:
+    def __init__(
+        self, core: StoreCore, cache: SecretCache, thread: StoreThread[_Waiter], desk: _Desk
+    ) -> None:
+        self._desk = desk
         self._core = core
         self._cache = cache
         self._thread = thread
@@ -236,6 +242,7 @@ class Store:
         if self._closed:
             raise StoreUnavailableError("the agent is shutting down")
         waiter = _Waiter(command, self._cache.epoch)
+        self._desk.take_in(command)
         self._thread.submit(waiter)
         answer: T = await trio.lowlevel.wait_task_rescheduled(waiter.abandon)
         return answer
@@ -267,6 +274,7 @@ class _Desk:
 
     def __init__(self, cache: SecretCache) -> None:
         self._cache = cache
+        self._waiting_bytes = 0
         self.opened = trio.Event()
         self.refusal: Exception | None = None
         self.closed = trio.Event()
@@ -275,11 +283,23 @@ class _Desk:
         self.refusal = refusal
         self.opened.set()
 
+    def take_in(self, command: commands.AnyCommand) -> None:
+        """Count the bytes of a write until it is answered, whether or not its caller still waits.
+
+        Raises:
+            ResourceExhaustedError: too much waits already; somebody asks faster than the disk takes it.
+        """
+        weight = _written_bytes(command)
+        if self._waiting_bytes and self._waiting_bytes + weight > MAX_WAITING_BYTES:
+            raise ResourceExhaustedError("too much waits to be written just now; try again in a moment")
+        self._waiting_bytes += weight
+
     def answered(self, jobs: Sequence[_Waiter], outcomes: Sequence[Outcome[Any]], *, faulty: bool) -> None:
         if faulty:
             # What failed may be written or not, and recovery will tell: until then nothing is known.
             self._cache.drop()
         for waiter, outcome in zip(jobs, outcomes, strict=True):
+            self._waiting_bytes -= _written_bytes(waiter.command)
             if isinstance(outcome, Value):
                 recent = waiter.epoch == self._cache.epoch
                 commands.settle(self._cache, waiter.command, outcome.value, recent=recent)
@@ -289,3 +309,7 @@ class _Desk:
 
     def stopped(self) -> None:
         self.closed.set()
+
+
+def _written_bytes(command: commands.AnyCommand) -> int:
+    return command.weight if command.kind is commands.Kind.WRITE else 0

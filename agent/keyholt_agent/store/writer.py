@@ -29,8 +29,8 @@ MAX_BATCH: Final = 256
 """Commands of one transaction: more would only make the first of them wait for the last."""
 
 GATHERING: Final = 0.002
-"""Seconds without a further command after which a batch is closed although more writers were there for the
-last: a commit costs the thread about 0.9 ms, so one for 64 is worth a wait (a third more writes, measured)."""
+"""Seconds without a further command after which a batch is closed although more writers were there for
+the last: a commit costs the thread about 0.9 ms, so one for 64 is worth a wait (a third more, measured)."""
 
 MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 """Bytes of values in one transaction; it is what SQLite holds of it in memory, and the log on disk."""
@@ -139,7 +139,13 @@ class StoreThread(Generic[JobT]):
                 self._answer(jobs)
                 # Whoever wrote now, or waits already, is likely to be there for the next commit too.
                 self._crowd = len(jobs) + self._queue.qsize() if kind is Kind.WRITE else 1
-        self._core.maintain()
+        self._maintain()
+
+    def _maintain(self) -> None:
+        try:
+            self._core.maintain()
+        except Exception as error:  # the thread must outlive it: everybody waits for its answers
+            _log.error("the store's thread met a defect", exc_info=error)
 
     def _answer(self, jobs: Sequence[JobT]) -> None:
         try:

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -32,6 +33,24 @@ ACCEPT_PAUSE: Final = 0.1
 _log: Final = logging.getLogger("keyholt.server")
 
 
+class RefusalLog:
+    """Tells of refused peers, at most once in ``INTERVAL``: who is not served must not fill the log."""
+
+    INTERVAL: Final = 10.0
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+        self._untold = 0
+
+    def note(self, peer: PeerIdentity) -> None:
+        now = trio.current_time()
+        self._untold += 1
+        if now >= self._next:
+            _log.warning("denied %d peers, the last of uid %d, pid %d", self._untold, peer.uid, peer.pid)
+            self._untold, self._next = 0, now + self.INTERVAL
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """What every connection of the agent shares. ``buffer`` is the locked memory that sessions receive
@@ -43,6 +62,7 @@ class Server:
     buffer: LockedBuffer
     admission: Admission
     limits: ConnectionLimits
+    refusals: RefusalLog = field(default_factory=RefusalLog)
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept and serve connections of one listening socket until cancelled."""
@@ -66,7 +86,7 @@ class Server:
         try:
             peer = identify_peer(sock)
             if not self.admission.admits(peer, sock):
-                _log.warning("denied a connection of uid %d, pid %d", peer.uid, peer.pid)
+                self.refusals.note(peer)
                 raise DeniedError(f"this agent does not serve uid {peer.uid}; its operator can allow it")
             self.limits.take(peer.uid)
         except KeyholtError as error:

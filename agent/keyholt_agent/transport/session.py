@@ -37,8 +37,12 @@ from keyholt_protocol.errors import (
     error_from_wire,
 )
 from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
+from keyholt_protocol.operations import Permission
 
 __all__ = ["Session"]
+
+_IN_TURN: Final = frozenset({Permission.READ, Permission.LIST})
+"""What gives out values or pages: at most one such answer of a connection waits for its peer."""
 
 _log: Final = logging.getLogger("keyholt.session")
 
@@ -185,7 +189,7 @@ class Session:
     # calling
 
     def _invoke(self, request_id: int, call: Call) -> None:
-        fetches = call.operation.result_payload is not None
+        fetches = call.operation.permission in _IN_TURN
         try:
             if fetches and (self._fetching or self._outbox):
                 outcome: Reply | Awaitable[Reply] = self._invoke_in_turn(call)
@@ -219,7 +223,7 @@ class Session:
         else:
             self._send_reply(request_id, reply)
         finally:
-            self._fetching -= call.operation.result_payload is not None
+            self._fetching -= call.operation.permission in _IN_TURN
             _release(call.payload)
         if self._outbox:
             await self._outbox.flush()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keyholt_protocol.errors import InvalidRequestError
-from keyholt_protocol.limits import MAX_PAGE, MAX_VERSION
+from keyholt_protocol.limits import MAX_PAGE, MAX_TIME, MAX_VERSION
 from keyholt_protocol.names import check_labels, check_path, check_prefix
 
 __all__ = [
@@ -47,7 +47,7 @@ class PutRequest:
         check_path(self.path)
         _check_version(self.if_version, 0, "if_version")
         check_labels(self.labels)
-        if self.expires is not None and not 0 < self.expires < 2**53:
+        if self.expires is not None and not 0 < self.expires <= MAX_TIME:
             raise InvalidRequestError("expires must be whole seconds since 1970-01-01 UTC")
 
 

@@ -14,13 +14,13 @@ from keyholt_agent.keys.hierarchy import (
     DEFAULT_MASTER,
     WRAP_RESERVATION,
     WRAPS_PER_MASTER_KEY,
-    KeyState,
     MasterKeys,
     ReserveWraps,
     RotateMaster,
     SealedMasterKey,
     create_master_key,
 )
+from keyholt_agent.keys.states import KeyState
 from keyholt_protocol.errors import IntegrityError, InternalError
 
 if TYPE_CHECKING:

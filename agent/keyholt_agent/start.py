@@ -1,0 +1,25 @@
+"""The very start of ``keyholt-agent``: hardens the process, and only then imports the rest of it.
+
+The imports take longer than all else at a start, and until ``PR_SET_DUMPABLE`` is 0 every process of the same
+user may open the agent's memory, and keep it open. So nothing is imported here that is not needed for that.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from keyholt_agent.hardening import HardeningError, harden
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Harden, then run the agent; gives the exit status, see ``keyholt_agent.main``."""
+    try:
+        harden()
+    except HardeningError as error:
+        print(f"keyholt-agent: {error}", file=sys.stderr)
+        return 1
+    from keyholt_agent.main import main as run
+
+    return run()
