@@ -25,6 +25,7 @@ def environment() -> dict[str, str]:
     named.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("KEYHOLT_", "XDG_"))}
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling itself anew is half the time of a command
     return {
         **clean,
         "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("agent", "protocol", "client")),
@@ -38,6 +39,29 @@ class Result:
     status: int
     out: bytes
     err: str
+
+
+def command_line(
+    *words: str,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+) -> Result:
+    """Run ``keyholt`` as a process, with nothing but ``env`` to tell it of an agent."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "client/bin/keyholt"), *words],
+        input=stdin,
+        capture_output=True,
+        env={**environment(), **(env or {})},
+        pass_fds=pass_fds,
+        cwd=cwd,
+        timeout=60,
+        check=False,
+        start_new_session=True,  # no terminal to ask on
+    )
+    assert b"Traceback" not in done.stderr
+    return Result(done.returncode, done.stdout, done.stderr.decode())
 
 
 class RunningAgent:
@@ -90,19 +114,8 @@ class RunningAgent:
         cwd: Path | None = None,
     ) -> Result:
         """Run ``keyholt`` with this agent's address."""
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "client/bin/keyholt"), *words],
-            input=stdin,
-            capture_output=True,
-            env={**environment(), "KEYHOLT_ADDRESS": self.address, **(env or {})},
-            pass_fds=pass_fds,
-            cwd=cwd,
-            timeout=60,
-            check=False,
-            start_new_session=True,  # no terminal to ask on
-        )
-        assert b"Traceback" not in done.stderr
-        return Result(done.returncode, done.stdout, done.stderr.decode())
+        variables = {"KEYHOLT_ADDRESS": self.address, **(env or {})}
+        return command_line(*words, stdin=stdin, env=variables, pass_fds=pass_fds, cwd=cwd)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 __all__ = ["Terminal"]
 
@@ -25,7 +26,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 class Terminal:
     """Runs ``command`` with a pseudo-terminal as its controlling one."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
         self.shown = b""
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
@@ -34,6 +35,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             env={**env, "TERM": "dumb"},
+            cwd=cwd,
             start_new_session=True,
         )
         os.close(slave)

@@ -382,6 +382,13 @@ def test_errors_reach_the_caller_as_they_are(kit: Trio | Asyncio, tmp_path: Path
         kit.run(main)
 
 
+def test_the_type_has_a_public_name(kit: Trio | Asyncio) -> None:
+    """What ``connect`` gives can be written in an annotation."""
+    home = keyholt.trio if isinstance(kit, Trio) else keyholt.asyncio
+    assert isinstance(kit.connect("/nowhere/s"), home.Agent)
+    assert "Agent" in home.__all__
+
+
 @pytest.mark.parametrize("blocking,tasks", [(Agent, AsyncAgent), (Slots, AsyncSlots)])
 def test_the_clients_have_the_same_methods(blocking: type, tasks: type) -> None:
     """Every public method of the blocking client exists for tasks, with the same parameters and result."""

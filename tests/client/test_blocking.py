@@ -16,8 +16,8 @@ from keyholt_protocol.errors import (
     NotFoundError,
     TooLargeError,
 )
-from keyholt_protocol.limits import MAX_PAYLOAD
-from keyholt_protocol.messages import GetResult, StatusRequest
+from keyholt_protocol.limits import MAX_PAGE, MAX_PAYLOAD
+from keyholt_protocol.messages import GetResult, HistoryResult, StatusRequest, VersionInfo
 from tests.client.conftest import PASSPHRASE, RunningAgent
 from tests.client.scripted import GREETING, Peer, ScriptedAgent
 
@@ -84,24 +84,36 @@ def test_slots_and_locking(own_agent: RunningAgent) -> None:
         with pytest.raises(LockedError):
             client.get("a")
         with pytest.raises(keyholt.UnlockFailedError):
-            client.unlock(passphrase=b"two")
-        assert client.unlock(passphrase=b"three").slot == "second"
+            client.unlock(passphrase=b"two", slot="second")
+        assert client.unlock(passphrase=b"three", slot="second").slot == "second"
         client.slots.remove("first", passphrase=b"three")
         assert [slot.name for slot in client.slots.list()] == ["second"]
 
 
 def test_listing_goes_through_all_pages(agent: RunningAgent) -> None:
-    """More secrets and versions than a page holds come back whole and in order."""
+    """More secrets than a page holds come back whole and in order."""
+    paths = [f"pages/{number:04}" for number in range(MAX_PAGE + 2)]
     with keyholt.connect(agent.address) as client:
-        results = list(
-            client.perform_all(calls.put(f"pages/{i:04}", b"", None, None, None) for i in range(620))
-        )
-        assert [result.version for result in results] == [1] * 620
-        assert [info.path for info in client.list("pages/")] == [f"pages/{i:04}" for i in range(620)]
-        list(client.perform_all(calls.put("pages/0000", b"", None, None, None) for _ in range(520)))
-        history = client.history("pages/0000")
-        assert [version.version for version in history.versions] == list(range(521, 0, -1))
-        assert history.next is None
+        results = list(client.perform_all(calls.put(path, b"") for path in paths))
+        assert [result.version for result in results] == [1] * len(paths)
+        assert [info.path for info in client.list("pages/")] == paths
+
+
+def test_history_goes_through_all_pages(tmp_path: Path) -> None:
+    """Versions that come in pages are one history, newest first."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        for before, versions, following in ((None, (5, 4), 4), (4, (3, 2), 2), (2, (1,), None)):
+            request, _ = peer.request()
+            assert request.args.get("before") == before
+            page = tuple(VersionInfo(version=version, created=version) for version in versions)
+            peer.answer(request, HistoryResult(latest=5, deleted=7, versions=page, next=following))
+
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        history = client.history("a")
+    assert [version.version for version in history.versions] == [5, 4, 3, 2, 1]
+    assert (history.latest, history.deleted, history.next) == (5, 7, None)
 
 
 def test_a_value_of_16_mib_goes_and_comes(agent: RunningAgent) -> None:
@@ -177,7 +189,7 @@ def test_bad_names_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
 
 def test_errors_and_reprs_show_no_value(tmp_path: Path) -> None:
     """Calls, slots, agents and errors that hold a value print without it."""
-    call = calls.put("a", CANARY, None, None, None)
+    call = calls.put("a", CANARY)
     assert CANARY.decode() not in repr(call)
     with ScriptedAgent(tmp_path / "s", take_one_and_go) as agent, keyholt.connect(agent.address) as client:
         with pytest.raises(KeyholtError) as caught:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import keyholt
 from keyholt import calls
+from keyholt.calls import Call
+from keyholt.polling import complete
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     AgentUnreachableError,
@@ -20,10 +24,10 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.messages import GetResult, PutResult
 from tests.client.conftest import PASSPHRASE, RunningAgent
-from tests.client.scripted import Peer, ScriptedAgent
+from tests.client.scripted import PATIENCE, Peer, ScriptedAgent
 
 CANARY = b"canary-51b0"
-POLL_CALLS = {"7", "271", "73"}  # poll and ppoll on x86-64, ppoll on aarch64, where there is no poll
+POLL = select.poll
 GOT = GetResult(version=2, created=5)
 
 
@@ -187,7 +191,27 @@ def test_addresses_without_an_agent(tmp_path: Path) -> None:
         keyholt.connect("tls://localhost:1")
 
 
-def test_an_interrupted_call_leaves_the_connection_usable(tmp_path: Path) -> None:
+class InterruptedPoll:
+    """``select.poll`` during whose first wait a real SIGINT arrives: at that very place, in every run."""
+
+    pending = True
+
+    def __init__(self) -> None:
+        self._poll = POLL()
+
+    def register(self, sock: socket.socket, events: int) -> None:
+        self._poll.register(sock, events)
+
+    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+        if InterruptedPoll.pending:
+            InterruptedPoll.pending = False
+            signal.raise_signal(signal.SIGINT)
+        return self._poll.poll(timeout)
+
+
+def test_an_interrupted_call_leaves_the_connection_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A KeyboardInterrupt while waiting leaves the late answer to be received, and discarded, by the next
     call.
     """
@@ -196,20 +220,14 @@ def test_an_interrupted_call_leaves_the_connection_usable(tmp_path: Path) -> Non
     def script(peer: Peer) -> None:
         peer.greet()
         late, _ = peer.request()
-        threading.Thread(target=signal_main).start()
-        assert interrupted.wait(10)
+        assert interrupted.wait(PATIENCE)
         peer.answer(late, GOT, b"late")
         request, _ = peer.request()
         peer.answer(request, GOT, CANARY)
 
-    def signal_main() -> None:
-        main = threading.main_thread()
-        call = Path(f"/proc/self/task/{main.native_id}/syscall")
-        while call.read_text().split()[0] not in POLL_CALLS:  # a signal before it would not end its waiting
-            pass
-        signal.pthread_kill(main.ident or 0, signal.SIGINT)
-
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        monkeypatch.setattr(InterruptedPoll, "pending", True)
+        monkeypatch.setattr(select, "poll", InterruptedPoll)
         with pytest.raises(KeyboardInterrupt):
             client.get("a")
         interrupted.set()
@@ -262,3 +280,55 @@ def test_a_refusal_for_want_of_room_is_final_for_a_call_alone(tmp_path: Path, al
                 next(results)
         else:
             assert [secret.text for secret in results] == paths
+
+
+def test_a_write_without_room_among_others_is_made_again_alone(tmp_path: Path) -> None:
+    """A put that is refused by its header alone is sent to its end, then once more with nothing beside it."""
+    large = bytes(4 * 1024 * 1024)
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        first, _ = peer.request()
+        event = peer._event()
+        assert isinstance(event, RequestReceived)
+        peer.fail(event, ResourceExhaustedError("no room"))
+        peer._connection.accept_payload(None)
+        peer._event()
+        third, _ = peer.request()
+        peer.answer(third, GOT, b"third")
+        peer.answer(first, GOT, b"first")
+        again, payload = peer.request()
+        assert (again.op, payload) == ("secret.put", large)
+        peer.answer(again, PutResult(version=1, created=1))
+
+    several: list[Call[Any]] = [calls.get("first"), calls.put("second", large), calls.get("third")]
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        first, second, third = client.perform_all(several)
+        assert (first.text, second.version, third.text) == ("first", 1, "third")
+
+
+def test_nothing_is_sent_beside_a_call_that_must_be_alone(tmp_path: Path) -> None:
+    """What was submitted after it waits until it has been answered."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        first, _ = peer.request()
+        second, _ = peer.request()
+        peer.fail(first, ResourceExhaustedError("no room"))
+        peer.answer(second, GOT, b"second")
+        again, _ = peer.request()
+        peer.sock.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            peer.request()
+        peer.sock.settimeout(PATIENCE)
+        peer.answer(again, GOT, b"first")
+        peer.answer(peer.request()[0], GOT, b"third")
+
+    with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
+        channel = client._channel
+        exchanges = [channel.submit(calls.get(path)) for path in ("first", "second")]
+        complete(channel, exchanges[1])
+        exchanges.append(channel.submit(calls.get("third")))
+        for exchange in exchanges:
+            complete(channel, exchange)
+        assert [exchange.outcome().text for exchange in exchanges] == ["first", "second", "third"]

@@ -5,12 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from keyholt import address
+from keyholt.cli import checks
+from keyholt.cli.errors import UsageError
+from keyholt.cli.parser import parse
+from keyholt.cli.table import COMMANDS
+from keyholt_agent.memory import arena, syscalls
+from keyholt_agent.transport import listener
 from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
 
 CANARY = "canary-c4d1"
@@ -73,10 +81,17 @@ def test_json_has_stable_shapes(agent: RunningAgent) -> None:
     got = json.loads(agent.cli("--json", "get", "json/a").out)
     assert (got["encoding"], base64.b64decode(got["value"])) == ("base64", b"\xff\0")
     (listed,) = json.loads(agent.cli("--json", "list", "json/").out)
-    assert listed.keys() == {"path", "version", "created", "expires", "labels"}
+    assert listed.keys() == {"path", "version", "created", "expires", "labels", "damaged"}
     history = json.loads(agent.cli("--json", "history", "json/a").out)
     assert history.keys() == {"latest", "deleted", "versions"}
-    assert history["versions"][0].keys() == {"version", "created", "destroyed", "expires", "labels"}
+    assert history["versions"][0].keys() == {
+        "version",
+        "created",
+        "destroyed",
+        "expires",
+        "labels",
+        "damaged",
+    }
     assert json.loads(agent.cli("--json", "rm", "json/a").out) == {"path": "json/a", "version": 2}
     assert json.loads(agent.cli("--json", "status").out)["state"] == "unlocked"
     assert json.loads(agent.cli("--json", "slot", "list").out)[0].keys() == {"name", "kind", "created", "kdf"}
@@ -126,38 +141,51 @@ def test_init_lock_unlock_and_slots(own_agent: RunningAgent, tmp_path: Path) -> 
     read, write = os.pipe()
     os.write(write, PASSPHRASE)
     os.close(write)
-    assert own_agent.cli("unlock", "--passphrase-fd", str(read), pass_fds=[read]).status == 0
+    unlock = ("unlock", "--slot", "passphrase", "--passphrase-fd", str(read))
+    assert own_agent.cli(*unlock, pass_fds=[read]).status == 0
     os.close(read)
     new = ("--new-passphrase-file", str(two))
     assert own_agent.cli("slot", "add", "passphrase", "--name", "second", *first, *new).status == 0
-    assert own_agent.cli("slot", "add", "token", "--name", "third", *first, *new).status == 2
     assert own_agent.cli("slot", "remove", "passphrase", "--passphrase-file", str(two)).status == 0
     assert own_agent.cli("slot", "remove", "second", "--passphrase-file", str(two)).status == 1
     change = ("--passphrase-file", str(two), "--new-passphrase-file", str(one))
     assert own_agent.cli("slot", "change", "second", *change).status == 0
     assert own_agent.cli("slot", "list").out.startswith(b"second  passphrase")
-    own_agent.cli("lock")
-    assert own_agent.cli("unlock", "--slot", "second", *first).status == 0
 
 
-def test_doctor_says_what_is_well_and_what_is_not(own_agent: RunningAgent, tmp_path: Path) -> None:
+def test_doctor_says_what_is_well_and_what_is_not(agent: RunningAgent, tmp_path: Path) -> None:
     """With a healthy agent all is well; an open directory or a missing agent is wrong, with a remedy."""
-    well = own_agent.cli("--json", "doctor")
+    well = agent.cli("--json", "doctor")
     report = json.loads(well.out)
     assert (well.status, report["ok"]) == (0, True)
     subjects = {finding["subject"] for finding in report["findings"]}
     assert subjects >= {"socket", "agent", "protocol", "locked memory", "core dumps", "store", "memfd_secret"}
-    (own_agent.directory / "state").chmod(0o755)
-    (own_agent.directory / "run").chmod(0o777)
-    wrong = own_agent.cli("doctor")
+    state, run = agent.directory / "state", agent.directory / "run"
+    modes = [(folder, stat.S_IMODE(folder.stat().st_mode)) for folder in (state, run)]
+    try:
+        state.chmod(0o755)
+        run.chmod(0o777)
+        wrong = agent.cli("doctor")
+    finally:
+        for folder, mode in modes:
+            folder.chmod(mode)
     assert wrong.status == 1
     assert wrong.out.decode().count("WRONG") == 2
     assert b"-> chmod 0700" in wrong.out
     assert b"-> chmod go-w" in wrong.out
-    absent = own_agent.cli("--address", str(tmp_path / "none"), "doctor")
+    absent = agent.cli("--json", "--address", str(tmp_path / "none"), "doctor")
     assert absent.status == 1
-    assert b"there is no socket" in absent.out
-    assert b"memfd_secret" in absent.out
+    findings = json.loads(absent.out)["findings"]
+    assert all(finding["remedy"] for finding in findings if finding["state"] == "wrong")
+    assert "there is no socket" in {finding["subject"]: finding for finding in findings}["agent"]["text"]
+    assert "memfd_secret" in {finding["subject"] for finding in findings}
+
+
+def test_the_limits_that_the_client_repeats_are_the_agents() -> None:
+    """What cannot be imported from the agent is equal to it."""
+    assert checks.SYS_MEMFD_SECRET == syscalls._SYS_MEMFD_SECRET
+    assert checks.LEAST_LOCKED == arena.MINIMUM_SIZE
+    assert address.MAX_SOCKET_PATH == listener.MAX_SOCKET_PATH
 
 
 def test_import_and_references(agent: RunningAgent, tmp_path: Path) -> None:
@@ -177,10 +205,45 @@ def test_import_and_references(agent: RunningAgent, tmp_path: Path) -> None:
     assert variables["KEY"] == f"-----BEGIN-----\n{CANARY}\n"
     assert (variables["EMPTY"], variables["NAME"]) == ("", "Zoë")
     assert variables["URL"] == variables["REF"] == "postgres://u:p@h/db?x=1"
-    bad = tmp_path / "bad.env"
-    bad.write_text(f"A=1\nB='{CANARY}\n")
-    refused = agent.cli("import", str(bad), "imp")
-    assert (refused.status, "line 2" in refused.err, CANARY in refused.err) == (1, True, False)
+
+
+@pytest.mark.parametrize(
+    "text,prefix,expected",
+    [
+        (f"A=1\nB='{CANARY}\n", "imp", (1, "f.env, line 2: the value's ' is never closed")),
+        (
+            f"A=1\n\n{'L' * 520}={CANARY}\n",
+            "refused",
+            (2, "f.env, line 3: the path is longer than 512 bytes"),
+        ),
+        (
+            f"A={CANARY}\n",
+            "/".join("abcdefghijklmnopqrstuvwxyzabcdef"),
+            (2, "f.env, line 1: the path has 33"),
+        ),
+        (f"A={CANARY}\n", "refused/../up", (2, "the path has the segment '..'")),
+        (f"A={CANARY}\n", "", (2, "the path is empty")),
+    ],
+)
+def test_what_cannot_be_imported_is_named(
+    agent: RunningAgent, tmp_path: Path, text: str, prefix: str, expected: tuple[int, str]
+) -> None:
+    """A line that is wrong, or whose name is no path, is refused by its number before anything is written."""
+    status, said = expected
+    (tmp_path / "f.env").write_text(text)
+    refused = agent.cli("import", "f.env", prefix, cwd=tmp_path)
+    assert (refused.status, said in refused.err, CANARY in refused.err) == (status, True, False), refused.err
+    assert agent.cli("list", "refused").out == b""
+
+
+def test_references_take_the_place_of_the_file(agent: RunningAgent, tmp_path: Path) -> None:
+    """The imported file itself may become the file of references: it is replaced whole, at the end."""
+    env = tmp_path / ".env"
+    env.write_text("ONE=1\nTWO=2\nONE=3\n")
+    done = agent.cli("import", str(env), "place", "--references", str(env))
+    assert (done.status, done.out) == (0, b"imported 2 secrets below place/\n")
+    assert env.read_text() == "ONE=keyholt://place/ONE\nTWO=keyholt://place/TWO\n"
+    assert agent.cli("get", "place/ONE").out == b"3"
 
 
 def test_output_that_cannot_be_written(agent: RunningAgent) -> None:
@@ -211,8 +274,35 @@ def test_output_that_cannot_be_written(agent: RunningAgent) -> None:
 
 
 def test_help_and_version_are_results(agent: RunningAgent) -> None:
-    """Help goes to standard output with status 0, for every command."""
+    """Help goes to standard output with status 0; it says what scripts need: statuses, shapes, defaults."""
     assert agent.cli("--version").out.startswith(b"keyholt")
-    for words in (["--help"], ["get", "--help"], ["slot", "add", "--help"]):
-        shown = agent.cli(*words)
-        assert (shown.status, shown.out[:6]) == (0, b"usage:")
+    shown = {words: agent.cli(*words, "--help") for words in ((), ("get",), ("run",), ("slot", "add"))}
+    assert all((result.status, result.out[:6]) == (0, b"usage:") for result in shown.values())
+    top = shown[()].out.decode()
+    first_words = dict.fromkeys(command.words[0] for command in COMMANDS)
+    listed = [line.split()[0] for line in top.splitlines() if line.startswith("    ") and line[4] != " "]
+    assert listed == list(first_words)
+    assert "exit status:" in top
+    assert "$KEYHOLT_ADDRESS" in top
+    assert b"encoding (utf-8 or base64)" in shown["get",].out
+    assert b"default: the newest" in shown["get",].out
+    assert b"usage: keyholt run [OPTION]... -- CMD [ARGUMENT]..." in shown["run",].out
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        (["frobnicate"], "there is no command 'frobnicate'; see `keyholt --help`"),
+        (["gett", "a"], "there is no command 'gett'; did you mean 'get'? See `keyholt --help`"),
+        (["slot", "ad"], "there is no command 'ad'; did you mean 'add'? See `keyholt slot --help`"),
+        (["--js", "status"], "unrecognized arguments: --js; see `keyholt --help`"),
+        (["get", "a", "--vers", "1"], "unrecognized arguments: --vers 1; see `keyholt --help`"),
+        (["completion", "csh"], "SHELL is one of bash, zsh, fish, not 'csh'"),
+        (["slot", "add", "token", "--name", "x"], "KIND is one of passphrase, not 'token'"),
+    ],
+)
+def test_mistakes_in_words(words: list[str], said: str) -> None:
+    """What is no command or option is said in a sentence; nothing is abbreviated."""
+    with pytest.raises(UsageError) as caught:
+        parse(words)
+    assert str(caught.value) == said

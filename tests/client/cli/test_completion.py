@@ -47,24 +47,83 @@ def shell_environment(agent: RunningAgent, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("shell", START)
-@pytest.mark.parametrize(
-    "typed,shown",
-    [
-        ("keyholt get shell/on\t", "value of /only"),
-        ("keyholt get shell:x=1/c\t", "value of colon"),
-        ("keyholt history --json shell/on\t", '"latest": '),
-        ("keyholt slot li\t", "argon2id"),
-        ("keyholt --json stat\t", '"state": "unlocked"'),
-    ],
-)
-def test_tab_completes(shell_environment: dict[str, str], shell: str, typed: str, shown: str) -> None:
+def test_tab_completes(shell_environment: dict[str, str], shell: str) -> None:
     """Commands, two-word commands and paths of secrets, with ``:`` and ``=`` too, are completed by Tab."""
     with Terminal(START[shell], shell_environment) as screen:
         screen.type(LOAD[shell])
         place = screen.wait_for("loaded")
-        screen.type(typed)
-        screen.type("\n")
-        screen.wait_for(shown, after=place)
+        for typed, shown in (
+            ("keyholt get shell/on\t", "value of /only"),
+            ("keyholt get shell:x=1/c\t", "value of colon"),
+            ("keyholt history --json shell/on\t", '"latest": '),
+            ("keyholt slot li\t", "argon2id"),
+            ("keyholt --json stat\t", '"state": "unlocked"'),
+        ):
+            screen.type(f"{typed}\n")
+            place = screen.wait_for(shown, after=place)
+
+
+EVIL = (
+    "evil0/$(touch pwned)",
+    "evil1/`touch pwned`",
+    "evil2/'; touch pwned; '",
+    'evil3/"; touch pwned; "',
+    "evil4/a b\\c;touch pwned&",
+    'evil5/x\' $(touch pwned) "`touch pwned`" {a,b} ~ * [x] <pwned >pwned | ! ^ %',
+    "evil6/--address=/x",
+    "evil7/Zoë $HOME",
+    "--address=/trap",
+)
+
+STUB = """#!/bin/sh
+case $1 in
+completion) cat scripts/$2 ;;
+list) cat paths ;;
+get) printf 'got <%s>\\n' "$2" ;;
+esac
+"""
+"""Says which path it was given; a real `keyholt` would take fifty times as long."""
+
+
+@pytest.fixture
+def stub_environment(tmp_path: Path) -> dict[str, str]:
+    """An environment with a ``keyholt`` that lists hostile paths."""
+    command, scripts = tmp_path / "bin" / "keyholt", tmp_path / "scripts"
+    command.parent.mkdir()
+    command.write_text(STUB)
+    command.chmod(0o755)
+    (tmp_path / "paths").write_text("".join(f"{path}\n" for path in EVIL))
+    scripts.mkdir()
+    for shell, script in (("bash", bash.script), ("zsh", zsh.script), ("fish", fish.script)):
+        (scripts / shell).write_text(script())
+    clean = environment()
+    path = f"{command.parent}:{clean['PATH']}"
+    return {**clean, "PATH": path, "PWD": str(tmp_path), "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+
+
+def unsafe_in_bash(path: str, quote: str) -> bool:
+    """Whether bash has no way of finishing this path inside these quotes; it is not offered there."""
+    return bool(quote) and (quote in path or (quote == '"' and "!" in path))
+
+
+@pytest.mark.parametrize("shell", START)
+def test_a_path_is_never_run(stub_environment: dict[str, str], shell: str, tmp_path: Path) -> None:
+    """Whatever a path holds, completing it, quoted or not, names it exactly and runs nothing of it; one that
+    would be taken for an option is not offered.
+    """
+    with Terminal(START[shell], stub_environment, cwd=tmp_path) as screen:
+        screen.type(LOAD[shell])
+        place = screen.wait_for("loaded")
+        for quote in ("", "'", '"'):
+            for path in EVIL[:-1]:
+                if shell != "bash" or not unsafe_in_bash(path, quote):
+                    screen.type(f"keyholt get {quote}{path[:6]}\t\n")
+                    place = screen.wait_for(f"got <{path}>", after=place)
+        screen.type("keyholt get \t\t")
+        screen.type("\x15echo do''ne\n")  # Ctrl-U: what stood there is dropped
+        screen.wait_for("done\r", after=place)
+        assert b"trap" not in screen.shown[place:]
+    assert not list(tmp_path.rglob("*pwned*"))
 
 
 @pytest.mark.parametrize("shell,script", [("bash", bash.script), ("zsh", zsh.script), ("fish", fish.script)])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyholt.cli.envfile import EnvFileError, parse, write_variable
+from keyholt.cli.envfile import EnvFileError, parse, variables, write_variable
 
 FILE = """\ufeff# an application's settings
 DATABASE_URL=postgres://user:p%40ss@db/app?sslmode=require&x=1   # with a comment
@@ -46,6 +46,13 @@ def test_every_form(end: str) -> None:
     assert parse(FILE.replace("\n", end).encode()) == MEANING
 
 
+def test_each_variable_has_its_line() -> None:
+    """Lines are counted through comments and long values; a name that comes twice is there twice."""
+    places = [(name, line) for name, _, line in variables(FILE.encode())]
+    assert places[0] == ("DATABASE_URL", 2)
+    assert places[-4:] == [("KEY", 9), ("SPACES", 13), ("TWICE", 14), ("TWICE", 15)]
+
+
 @given(st.dictionaries(NAMES, VALUES, max_size=6))
 def test_what_is_written_reads_as_it_was(variables: dict[str, str]) -> None:
     """Any value survives being written and read, in any order and beside any other."""
@@ -76,6 +83,8 @@ def test_any_bytes_are_variables_or_an_error_with_a_line(data: bytes) -> None:
         ("A='canary\\'", 1, "is never closed"),
         ('A="x"canary', 1, "follows the closing quote"),
         ("A=1\nB=\udcff", 2, "not UTF-8"),
+        ("A=1\rB=canary\r", 1, "a carriage return stands alone"),
+        ("A='two\nlines'\nB=canary\rx", 3, "a carriage return stands alone"),
     ],
 )
 def test_errors_name_the_line_and_not_the_value(text: str, line: int, problem: str) -> None:

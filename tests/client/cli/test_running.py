@@ -38,6 +38,20 @@ def test_run_fills_the_environment(agent: RunningAgent, tmp_path: Path) -> None:
     assert ran.out.decode() == f"{CANARY}|old|see keyholt://run/a|second|spaced|plain\n"
 
 
+def test_the_last_mention_of_a_variable_counts(agent: RunningAgent, tmp_path: Path) -> None:
+    """A literal over a reference is not fetched, and needs no agent; a reference over a literal is."""
+    reference, literal = tmp_path / "r.env", tmp_path / "l.env"
+    reference.write_text("A=keyholt://run/a\n")
+    literal.write_text("A=keyholt://run/none\nA=literal\n")
+    files = ("--env-file", str(reference), "--env-file", str(literal))
+    away = {"KEYHOLT_ADDRESS": "/nowhere/s"}
+    assert agent.cli("run", *files, "--", "sh", "-c", "echo $A", env=away).out == b"literal\n"
+    inherited = {**away, "A": "keyholt://run/none"}
+    assert agent.cli("run", *files[2:], "--", "sh", "-c", "echo $A", env=inherited).out == b"literal\n"
+    ran = agent.cli("run", *files[2:], *files[:2], "--", "sh", "-c", "echo $A")
+    assert ran.out.decode() == f"{CANARY}\n"
+
+
 def test_run_gives_the_commands_status_and_restores_its_signals(agent: RunningAgent) -> None:
     """The command replaces the process: its status is the status, and it dies of a closed pipe as usual."""
     assert agent.cli("run", "--", "sh", "-c", "exit 42").status == 42
@@ -88,7 +102,12 @@ def test_run_needs_no_agent_without_references(agent: RunningAgent) -> None:
 
 
 def test_run_passes_options_of_the_command_on(agent: RunningAgent) -> None:
-    """What follows ``--`` is the command's, whatever it looks like."""
+    """What follows ``--`` is the command's, whatever it looks like; what comes before it is `run`'s own."""
+    away = {"KEYHOLT_ADDRESS": "/nowhere/s", "A": "keyholt://run/a"}
+    own = agent.cli("run", "--address", agent.address, "--", "sh", "-c", "echo $A --json", env=away)
+    assert own.out.decode() == f"{CANARY} --json\n"
+    refused = agent.cli("run", "--json", "--", "true", env=away)
+    assert (refused.status, refused.err[:10]) == (6, '{"error": ')
     assert agent.cli("run", "--", "echo", "--json", "-n", "--", "x").out == b"--json -n -- x\n"
 
 
@@ -109,6 +128,15 @@ def test_inject(agent: RunningAgent, tmp_path: Path) -> None:
     assert (done.status, out.read_bytes()) == (0, FILLED)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert CANARY.encode() not in done.out
+
+
+def test_inject_follows_no_link(agent: RunningAgent, tmp_path: Path) -> None:
+    """A symbolic link in the place of the file is refused, and what it leads to stays as it is."""
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "out").symlink_to(tmp_path / "target")
+    done = agent.cli("inject", "-o", str(tmp_path / "out"), stdin=b"keyholt://run/a")
+    assert (done.status, "is a symbolic link" in done.err) == (2, True)
+    assert (tmp_path / "target").read_text() == "old"
 
 
 def test_inject_writes_nothing_when_a_value_is_missing(agent: RunningAgent, tmp_path: Path) -> None:

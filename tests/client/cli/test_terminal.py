@@ -43,9 +43,9 @@ def test_a_passphrase_is_asked_for_twice_and_not_shown(own_agent: RunningAgent) 
         assert client.status().state == "unlocked"
 
 
-def test_an_interrupt_at_the_prompt(own_agent: RunningAgent) -> None:
+def test_an_interrupt_at_the_prompt(agent: RunningAgent) -> None:
     """Ctrl-C at a prompt ends with 130, without a traceback, and the terminal echoes again."""
-    with terminal(own_agent, "init") as screen:
+    with terminal(agent, "init") as screen:
         screen.wait_for("New passphrase: ")
         screen.type("\x03")
         assert screen.end() == 130

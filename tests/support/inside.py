@@ -1,0 +1,138 @@
+"""An agent inside the test: the real parts of one, wired as ``main`` does, without process and socket file.
+
+Connections are socket pairs, and time may be the test's: with ``mock_clock`` a deadline of half a minute
+takes no time at all.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from keyholt_agent.handlers import HANDLERS
+from keyholt_agent.handlers.store import _seed
+from keyholt_agent.identity import PeerIdentity
+from keyholt_agent.keys.kdf import FLOOR
+from keyholt_agent.keys.slots import passphrase_slot
+from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.transport.session import Session
+from keyholt_agent.transport.stream import SocketByteStream
+from tests.support.wire import HELLO_ARGS, ClosedError, Reply, ReplyReader, request_frame
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from keyholt_agent.memory import LockedBuffer
+    from keyholt_agent.services import Services
+
+__all__ = ["PEER", "Inside", "Peer", "found", "serving"]
+
+PEER: Final = PeerIdentity(pid=os.getpid(), uid=4711, gid=4711)
+
+
+@dataclass
+class Peer:
+    """The far end of a session in this process."""
+
+    stream: trio.SocketStream
+    reader: ReplyReader = field(default_factory=ReplyReader)
+    last_id: int = 0
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def request(self, op: str, payload: bytes = b"", /, **args: object) -> int:
+        self.last_id += 1
+        self.reader.operations[self.last_id] = op
+        await self.send(request_frame(self.last_id, op, args, payload))
+        return self.last_id
+
+    async def receive(self) -> Reply:
+        while (reply := self.reader.next_reply()) is None:
+            try:
+                data = await self.stream.receive_some()
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                raise ClosedError
+            self.reader.feed(data)
+        return reply
+
+    async def call(self, op: str, payload: bytes = b"", /, **args: object) -> Reply:
+        """Ask and wait, with nothing else in flight."""
+        number = await self.request(op, payload, **args)
+        reply = await self.receive()
+        assert reply.id == number
+        return reply
+
+    async def farewell(self) -> list[Reply]:
+        replies: list[Reply] = []
+        while True:
+            try:
+                replies.append(await self.receive())
+            except ClosedError:
+                return replies
+
+
+@dataclass
+class Inside:
+    """The parts of an agent, and how to connect to it."""
+
+    services: Services
+    pipeline: Pipeline
+    buffer_used: int
+    _nursery: trio.Nursery
+    _buffer: LockedBuffer
+    _peers: list[Peer] = field(default_factory=list["Peer"])
+
+    @property
+    def buffer(self) -> bytes:
+        """What lies in the buffer that all sessions receive into."""
+        return bytes(self._buffer.view)
+
+    @property
+    def held(self) -> int:
+        """Bytes of locked memory that connections hold."""
+        return self.services.arena.usage.used - self.buffer_used
+
+    async def connect(self, *, greet: bool = True, peer: PeerIdentity = PEER) -> Peer:
+        """Open a connection, served as the server would."""
+        ours, theirs = socket.socketpair()
+        session = Session(SocketByteStream(theirs), peer, self.pipeline, self.services.arena, self._buffer)
+        self._nursery.start_soon(session.serve)
+        client = Peer(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+        self._peers.append(client)
+        if greet:
+            (await client.call("session.hello", **HELLO_ARGS)).expect()
+        return client
+
+    def close(self) -> None:
+        for peer in self._peers:
+            peer.stream.socket.close()
+
+
+async def found(services: Services) -> None:
+    """Create the store, with a key that no derivation was needed for, and leave the agent unlocked."""
+    store_id = os.urandom(16)
+    slot = passphrase_slot("passphrase", services.now(), FLOOR)
+    with services.arena.allocate_random(32) as key:
+        founding = services.keyring.found(store_id, slot, key.view)
+    await services.store.create(_seed(store_id, slot, founding))
+    services.unlocked()
+
+
+@asynccontextmanager
+async def serving(services: Services, nursery: trio.Nursery) -> AsyncIterator[Inside]:
+    """Serve connections in ``nursery`` until the block ends."""
+    with services.arena.allocate(64 * 1024) as buffer:
+        inside = Inside(services, Pipeline(services, HANDLERS), services.arena.usage.used, nursery, buffer)
+        try:
+            yield inside
+        finally:
+            nursery.cancel_scope.cancel()
+            inside.close()

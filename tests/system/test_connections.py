@@ -1,0 +1,227 @@
+"""Peers of a real agent that take and give nothing back: idle, silent, many, or not allowed at all."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.support.agent_process import poll
+from tests.support.unharmed import ARENA, KEPT, KEPT_PATH, admits, check_serves, keep_one, unharmed
+from tests.support.wire import request_frame
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.agent_process import AgentProcess
+
+NOBODY: Final = 65534
+MEBIBYTE: Final = 1024 * 1024
+
+# Connects, says hello, and prints the first reply's bytes; runs as another user.
+STRANGER: Final = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+try:
+    s.sendall(bytes.fromhex(sys.argv[2]))
+except BrokenPipeError:
+    pass
+os.write(1, s.recv(65536))
+"""
+
+
+def test_unharmed_notices_what_is_held(shared: AgentProcess) -> None:
+    """The check of these tests, tried: a connection left open and a value written are both found out."""
+    with ExitStack() as stack, pytest.raises(AssertionError, match="before"), unharmed(shared, patience=0.2):
+        stack.enter_context(shared.connect())
+    with (
+        shared.connect() as client,
+        pytest.raises(AssertionError, match="before"),
+        unharmed(shared, patience=0.2),
+    ):
+        client.put("more", b"value")
+
+
+def test_stalled_peers_keep_nobody_waiting(shared: AgentProcess) -> None:
+    """Peers that stop in every part of a frame: the others are served as if they were not there."""
+    whole = request_frame(2, "secret.put", {"path": "stalled"}, b"v" * 5000)
+    with unharmed(shared, growth=ARENA), ExitStack() as stack:
+        for size in (0, 1, 7, 8, 9, 20, len(whole) - 5000, len(whole) - 1):
+            stack.enter_context(shared.connect()).send(whole[:size])
+        for _ in range(10):
+            check_serves(shared)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("size", [60_000, MEBIBYTE // 2, MEBIBYTE])
+def test_peer_that_never_reads(shared: AgentProcess, size: int, *, cached: bool) -> None:
+    """It asks for much and takes nothing: it holds a bounded part of locked memory, and others are served.
+
+    Values that are not the newest have to be read from the store: then requests are under way at once.
+    """
+    path = f"big/{size}"
+    with shared.connect() as client:
+        version = client.put(path, os.urandom(size))
+        if not cached:
+            client.put(path, b"newer")
+    with unharmed(shared, growth=ARENA), ExitStack() as stack:
+        for _ in range(3):
+            silent = stack.enter_context(shared.connect())
+            for _ in range(64):
+                silent.request("secret.get", {"path": path, "version": version})
+        for _ in range(20):
+            assert check_serves(shared)["memory_used"] < ARENA // 2
+        with shared.connect() as reader:
+            assert len(reader.get(path, version=version)) == size
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_reader_that_asks_for_much_gets_all(shared: AgentProcess, *, cached: bool) -> None:
+    """Fifty fetches of a mebibyte in one breath, more than locked memory holds, all answered in full."""
+    value, path = os.urandom(MEBIBYTE), f"all/{cached}"
+    with shared.connect() as client:
+        client.put(path, value)
+        if not cached:
+            client.put(path, b"newer")
+    with unharmed(shared, growth=ARENA), shared.connect() as client:
+        ids = [client.request("secret.get", {"path": path, "version": 1}) for _ in range(50)]
+        assert all(client.reply_to(one).expect().payload == value for one in ids)
+
+
+def test_thousand_connections(shared: AgentProcess) -> None:
+    """A thousand open ones are served; so are later clients, and everything is given back in the end."""
+    with unharmed(shared, growth=64 * MEBIBYTE), ExitStack() as stack:
+        clients = [stack.enter_context(shared.connect()) for _ in range(1000)]
+        assert clients[-1].status()["connections"] == 1000
+        assert clients[0].get(KEPT_PATH) == clients[-1].get(KEPT_PATH) == KEPT
+
+
+def test_connections_beyond_the_limit(agent: AgentProcess) -> None:
+    """One more than allowed is refused by name; once one has closed, the next is served."""
+    agent.config += "[listen.unix]\nmax_connections = 8\n"
+    agent.found()
+    keep_one(agent)
+    with unharmed(agent):
+        poll(lambda: check_serves(agent)["connections"] == 1)
+        with ExitStack() as stack:
+            first, *_ = [stack.enter_context(agent.connect()) for _ in range(8)]
+            for _ in range(50):
+                with agent.connect(greet=False) as late:
+                    (reply,) = late.farewell()
+                    assert (reply.id, reply.code) == (0, "resource_exhausted")
+            assert first.get(KEPT_PATH) == KEPT
+            first.close()
+            poll(lambda: admits(agent))
+
+
+def test_descriptors_that_run_out(agent: AgentProcess) -> None:
+    """A low limit on open files bounds the connections below it: the store's descriptors are never taken."""
+    agent.wrapper = ("prlimit", "--nofile=90", "--")
+    agent.found()
+    keep_one(agent)
+    with unharmed(agent, same_files=False), ExitStack() as stack:
+        clients = [stack.enter_context(agent.connect(greet=False)) for _ in range(60)]
+        assert clients[0].call("session.hello", version=1).code == ""
+        clients[0].put("while/full", b"v")
+        assert clients[-1].farewell()[0].code == "resource_exhausted"
+        clients[0].call("secret.delete", path="while/full").expect()
+        assert not admits(agent)
+
+
+def test_peer_that_shuts_one_side(shared: AgentProcess) -> None:
+    """A peer that has said all it will say still gets its answers."""
+    with unharmed(shared), shared.connect() as client:
+        ids = [client.request("secret.get", {"path": KEPT_PATH}), client.request("agent.status", {})]
+        client.socket.shutdown(socket.SHUT_WR)
+        assert {reply.id for reply in client.farewell()} == set(ids)
+
+
+def test_peer_that_resets_while_it_is_answered(shared: AgentProcess) -> None:
+    """Gone with requests under way of every kind: reads, writes and answers half sent."""
+    with shared.connect() as client:
+        client.put("big/reset", os.urandom(MEBIBYTE))
+    with unharmed(shared, growth=ARENA, same_files=False):
+        for _ in range(20):
+            with shared.connect() as client:
+                for _ in range(5):
+                    client.request("secret.get", {"path": "big/reset"})
+                    client.request("secret.put", {"path": "reset"}, b"v")
+                    client.request("secret.history", {"path": "reset"})
+
+
+def as_stranger(agent: AgentProcess, *, groups: str = "--clear-groups", gid: int = NOBODY) -> bytes:
+    """What the agent says to a client of another user."""
+    if os.geteuid() != 0:
+        pytest.fail("a client of another uid can only be started by root: run this test as root")
+    hello = request_frame(1, "session.hello", {"version": 1}).hex()
+    return subprocess.run(
+        [
+            "setpriv", f"--reuid={NOBODY}", f"--regid={gid}", groups,
+            sys.executable, "-c", STRANGER, agent.socket_path, hello,
+        ],
+        capture_output=True, check=True, timeout=30,
+    ).stdout  # fmt: skip
+
+
+def open_up(home: Path) -> None:
+    """Let other users come to the socket's directory."""
+    for folder in (home, *home.parents):
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+
+def test_other_uid_is_denied(agent: AgentProcess) -> None:
+    """Even where the socket lets everybody connect, only the own uid and root are served."""
+    agent.config += '[listen.unix]\nmode = "0666"\n'
+    agent.found()
+    keep_one(agent)
+    open_up(agent.home / "run")
+    with unharmed(agent):
+        answer = as_stranger(agent)
+    assert b"denied" in answer
+    assert b"does not serve uid 65534" in answer
+    assert "denied a connection of uid 65534" in agent.log
+
+
+def test_allowed_uid_is_served(agent: AgentProcess) -> None:
+    """A uid that the configuration names is served, and so is root."""
+    agent.config += '[listen.unix]\nmode = "0666"\nallow_uids = [65534]\n'
+    agent.start()
+    open_up(agent.home / "run")
+    assert b"max_in_flight" in as_stranger(agent)
+
+
+def test_own_uid_and_root_are_served(agent: AgentProcess) -> None:
+    """An agent of an ordinary user serves root too, who could have the memory anyway."""
+    if os.geteuid() != 0:
+        pytest.fail("an agent of another uid can only be started by root: run this test as root")
+    open_up(agent.home)
+    for folder in (agent.home, agent.home / "run", agent.state):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, NOBODY, NOBODY)
+    agent.wrapper = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    agent.found()
+    assert b"max_in_flight" in as_stranger(agent)
+    assert pwd.getpwuid(agent.store.stat().st_uid).pw_uid == NOBODY
+
+
+@pytest.mark.parametrize("how", ["primary", "supplementary"])
+def test_group_is_served(agent: AgentProcess, how: str) -> None:
+    """Members of the configured group come through directory and socket, and are served."""
+    agent.config += '[listen.unix]\nmode = "0660"\ngroup = "daemon"\n'
+    agent.start()
+    open_up(agent.home)
+    group = grp.getgrnam("daemon").gr_gid
+    if how == "primary":
+        answer = as_stranger(agent, gid=group)
+    else:
+        answer = as_stranger(agent, groups=f"--groups={group}")
+    assert b"max_in_flight" in answer

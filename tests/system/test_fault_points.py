@@ -1,0 +1,32 @@
+"""Crashes and failed system calls within a write: here some of the places, in ``tests/torture`` all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.fault_points import crash_points, error_points
+
+if TYPE_CHECKING:
+    from tests.support.agent_process import AgentProcess
+
+PLACES = [("pwrite64", 9, 20), ("fdatasync", 3, 5), ("ftruncate", 1, 1)]
+"""A kind of call, which of them are taken (one in so many), and how many there are at least."""
+
+
+@pytest.mark.parametrize("call, step, least", PLACES)
+def test_crash_at_a_call(agent: AgentProcess, call: str, step: int, least: int) -> None:
+    """Killed at a call of the store: what was acknowledged is there, and the store opens."""
+    agent.found()
+    agent.stop()
+    assert crash_points(agent, call, step) >= least
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call, step, least", PLACES)
+def test_error_at_a_call(agent: AgentProcess, call: str, step: int, least: int, error: str) -> None:
+    """A call that fails: nothing is acknowledged that is not there, and the agent recovers by itself."""
+    agent.found()
+    agent.stop()
+    assert error_points(agent, call, error, step) >= least

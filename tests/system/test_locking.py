@@ -1,0 +1,69 @@
+"""Locking and unlocking a real agent: by itself, under load, and with the state that a restart finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support.agent_process import PASSPHRASE, poll
+
+if TYPE_CHECKING:
+    from tests.support.agent_process import AgentProcess
+
+
+def test_idle_agent_locks_itself(agent: AgentProcess) -> None:
+    """At the time that is configured, without a request; being asked for its state does not count as use."""
+    agent.config += "idle_timeout = 1\n"
+    agent.found()
+    with agent.connect() as client:
+        client.put("a", b"v")
+        assert client.status()["locks_in"] == 1
+        poll(lambda: client.status()["state"] == "locked", patience=5)
+        assert client.call("secret.get", path="a").code == "locked"
+        assert client.status()["memory_used"] == 64 * 1024
+        assert client.status().get("cache_used", 0) == 0
+        client.call("agent.unlock", PASSPHRASE).expect()
+        assert client.get("a") == b"v"
+
+
+def test_restart_finds_it_locked(agent: AgentProcess) -> None:
+    """Keys live in memory only: after a restart the passphrase is needed, and then everything is there."""
+    agent.found()
+    with agent.connect() as client:
+        client.put("a", b"v", labels={"k": "v"})
+    agent.stop()
+    agent.start()
+    with agent.connect() as client:
+        assert client.call("secret.get", path="a").code == "locked"
+        assert client.call("secret.list").code == "locked"
+        assert client.call("slot.remove", PASSPHRASE, name="passphrase").code == "locked"
+        assert client.call("agent.unlock", b"wrong").code == "unlock_failed"
+        client.call("agent.unlock", PASSPHRASE).expect()
+        assert client.call("secret.get", path="a").expect().result["labels"] == {"k": "v"}
+
+
+def test_before_there_is_a_store(agent: AgentProcess) -> None:
+    """Everything but status, hello and creation says that there is none."""
+    agent.start()
+    with agent.connect() as client:
+        assert client.status()["state"] == "uninitialised"
+        for op in ("agent.unlock", "agent.lock", "slot.list", "secret.list"):
+            assert client.call(op, b"x" if op == "agent.unlock" else b"").code == "uninitialised"
+        for op in ("secret.get", "secret.put", "secret.history", "secret.delete"):
+            assert client.call(op, path="a").code == "uninitialised"
+        assert client.call("store.init", b"").code == "invalid_request"
+        client.call("store.init", PASSPHRASE).expect()
+
+
+def test_creation_by_several_at_once(agent: AgentProcess) -> None:
+    """One of them makes the store; the others are told that it is there."""
+    agent.start()
+    clients = [agent.connect() for _ in range(4)]
+    ids = [client.request("store.init", {}, b"passphrase %d" % n) for n, client in enumerate(clients)]
+    codes = [client.reply_to(one).code for client, one in zip(clients, ids, strict=True)]
+    assert sorted(codes) == ["", *["already_exists"] * 3]
+    winner = codes.index("")
+    clients[0].call("agent.lock").expect()
+    assert clients[0].call("agent.unlock", b"passphrase %d" % (winner - 1)).code == "unlock_failed"
+    clients[0].call("agent.unlock", b"passphrase %d" % winner).expect()
+    for client in clients:
+        client.close()

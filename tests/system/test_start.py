@@ -1,0 +1,263 @@
+"""What keeps an agent from starting: one sentence with the cause and the remedy, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried
+from tests.support.unharmed import keep_one, unharmed
+from tests.support.wire import WireClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Passes a listening socket on as descriptor 3, the way a service manager does, and becomes the agent.
+ACTIVATOR: Final = """
+import os, socket, sys
+kind, path, *command = sys.argv[1:]
+if kind == "listening":
+    s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen()
+elif kind == "connected":
+    s, other = socket.socketpair()
+elif kind == "tcp":
+    s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
+else:
+    s = open("/dev/null")
+fd = os.dup(s.fileno()); s.close()
+if fd != 3:
+    os.dup2(fd, 3, inheritable=True); os.close(fd)
+else:
+    os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(command[0], command)
+"""
+
+
+def without_privileges() -> list[str]:
+    """In front of a command: no capability lifts limits and permissions then, whoever runs the tests."""
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
+
+
+def test_too_little_locked_memory(agent: AgentProcess) -> None:
+    """A limit too low for locked memory: refused with the limit, and with what to set it to."""
+    agent.wrapper = [*without_privileges(), "prlimit", "--memlock=65536", "--"]
+    sentence = agent.refusal()
+    assert "RLIMIT_MEMLOCK is 65536 bytes" in sentence
+    assert "LimitMEMLOCK=" in sentence
+    assert not agent.socket_path.exists()
+
+
+def test_small_limit_on_locked_memory_is_used(agent: AgentProcess) -> None:
+    """A limit that is low but enough gives a small arena, not a refusal."""
+    agent.wrapper = [*without_privileges(), "prlimit", "--memlock=2097152", "--"]
+    agent.start()
+    with agent.connect() as client:
+        assert 1024 * 1024 <= client.status()["memory_size"] <= 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "config, sentence",
+    [
+        ("[unlock]\nidle_timout = 5", "is not a setting; the nearest is 'unlock.idle_timeout'"),
+        ("[listen.unix]\nmod = '0600'", "'listen.unix.mod' is not a setting; the nearest is"),
+        ("[listen.unix]\ngroup = 'no-such-group'", "there is no group 'no-such-group'"),
+        ("[memory]\nsize = 4096", "`[memory] size` is 4096 bytes, less than the"),
+    ],
+)  # fmt: skip
+def test_configuration_error(agent: AgentProcess, config: str, sentence: str) -> None:
+    """Named by its key, with the nearest known one; the agent does not start on a guess."""
+    agent.config = config
+    assert sentence in agent.refusal()
+    assert not agent.socket_path.exists()
+
+
+def test_second_agent_on_the_store(agent: AgentProcess, tmp_path: Path) -> None:
+    """One store, one agent: the second is refused, and the first notices nothing."""
+    agent.found()
+    keep_one(agent)
+    second = AgentProcess(tmp_path)
+    second.socket_path = tmp_path / "other" / "agent.sock"
+    with unharmed(agent):
+        assert "another agent uses" in second.refusal()
+    assert not second.socket_path.exists()
+
+
+def test_second_agent_on_the_socket(agent: AgentProcess, tmp_path: Path) -> None:
+    """A live socket is never taken away, with the lock on it and without."""
+    agent.found()
+    keep_one(agent)
+    for unlock in (False, True):
+        second = AgentProcess(tmp_path)
+        second.state = tmp_path / "other"
+        if unlock:
+            agent.socket_path.with_name("agent.sock.lock").unlink()
+        with unharmed(agent):
+            assert "another process serves" in second.refusal()
+
+
+def test_stale_socket_is_replaced(agent: AgentProcess) -> None:
+    """What a killed agent left is no obstacle to the next one."""
+    agent.found()
+    agent.kill()
+    assert stat.S_ISSOCK(agent.socket_path.stat().st_mode)
+    agent.start()
+    with agent.connect() as client:
+        assert client.status()["state"] == "locked"
+    agent.stop()
+    assert not agent.socket_path.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_no_socket_at_the_path_is_kept(agent: AgentProcess, kind: str) -> None:
+    """Anything that is no socket is left alone, and said to be in the way."""
+    agent.socket_path.parent.mkdir(mode=0o700)
+    if kind == "file":
+        agent.socket_path.write_text("precious")
+    elif kind == "directory":
+        agent.socket_path.mkdir()
+    else:
+        agent.socket_path.symlink_to("elsewhere")
+    assert "exists and is not a socket" in agent.refusal()
+    assert os.path.lexists(agent.socket_path)
+    if kind == "file":
+        assert agent.socket_path.read_text() == "precious"
+
+
+def test_socket_and_its_directory_are_guarded(agent: AgentProcess) -> None:
+    """Both are the owner's alone, whatever the umask was."""
+    agent.wrapper = ("sh", "-c", 'umask 000; exec "$@"', "sh")
+    agent.found()
+    assert stat.S_IMODE(agent.socket_path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(agent.socket_path.stat().st_mode) == 0o600
+    for file in (agent.state, *agent.state.iterdir()):
+        assert not stat.S_IMODE(file.stat().st_mode) & 0o077, file
+
+
+def test_directory_that_others_write_to(agent: AgentProcess) -> None:
+    """Somebody else could put a socket of their own there: refused."""
+    agent.socket_path.parent.mkdir()
+    agent.socket_path.parent.chmod(0o777)
+    assert "lets others write" in agent.refusal()
+
+
+def test_socket_path_too_long(agent: AgentProcess, tmp_path: Path) -> None:
+    """Refused by its length, not cut off."""
+    agent.socket_path = tmp_path / ("x" * 120) / "agent.sock"
+    assert "longer than 107 bytes" in agent.refusal()
+
+
+@pytest.mark.parametrize("place", ["state", "socket"])
+def test_read_only_directory(agent: AgentProcess, place: str) -> None:
+    """A directory that cannot be written: named, with what to do."""
+    folder = agent.state if place == "state" else agent.socket_path.parent
+    folder.mkdir()
+    folder.chmod(0o500)
+    agent.wrapper = without_privileges()
+    sentence = agent.refusal()
+    assert str(folder) in sentence
+    assert "permission" in sentence.lower()
+    folder.chmod(0o700)
+
+
+def test_store_in_a_read_only_directory(agent: AgentProcess) -> None:
+    """A store that can be read but not written is refused; nothing in it changes."""
+    agent.found()
+    agent.stop()
+    before = agent.store.read_bytes()
+    agent.store.chmod(0o400)
+    (agent.state / "store.lock").chmod(0o400)
+    agent.state.chmod(0o500)
+    agent.wrapper = without_privileges()
+    assert "may not write" in agent.refusal()
+    agent.state.chmod(0o700)
+    assert agent.store.read_bytes() == before
+
+
+def test_stores_that_are_none(agent: AgentProcess) -> None:
+    """A foreign file and half of a store: each is told apart, and kept."""
+    agent.found()
+    agent.stop()
+    whole = agent.store.read_bytes()
+    for data, sentence in (
+        (b"A letter to my bank." * 500, "not an SQLite database"),
+        (whole[: len(whole) // 2], "cut short"),
+    ):
+        agent.store.write_bytes(data)
+        assert sentence in agent.refusal()
+        assert agent.store.read_bytes() == data
+
+
+def test_store_of_a_newer_format(agent: AgentProcess) -> None:
+    """Refused with the format that it has, and unchanged."""
+    agent.found()
+    agent.stop()
+    with sqlite3.connect(agent.store) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    before = agent.store.read_bytes()
+    assert "has format '9999', newer than this program" in agent.refusal()
+    assert agent.store.read_bytes() == before
+
+
+def activated(agent: AgentProcess, kind: str) -> AgentProcess:
+    """An agent that is passed a descriptor when it starts."""
+    agent.wrapper = [sys.executable, "-c", ACTIVATOR, kind, str(agent.home / "passed.sock")]
+    return agent
+
+
+def test_inherited_socket(agent: AgentProcess) -> None:
+    """A listening socket that a service manager passes on is served, and left where it is."""
+    activated(agent, "listening").start()
+    with WireClient(agent.home / "passed.sock") as client:
+        client.call("store.init", PASSPHRASE).expect()
+        assert client.status()["state"] == "unlocked"
+    assert not agent.socket_path.exists()
+    agent.stop()
+    assert (agent.home / "passed.sock").exists()
+
+
+@pytest.mark.parametrize(
+    "kind, sentence",
+    [("connected", "not a listening Unix"), ("tcp", "not a listening Unix"), ("file", "is not a socket")],
+)
+def test_inherited_descriptor_that_is_no_listener(agent: AgentProcess, kind: str, sentence: str) -> None:
+    """Anything else that is passed on is refused by its number."""
+    assert sentence in activated(agent, kind).refusal()
+
+
+def test_environment_meant_for_another(agent: AgentProcess) -> None:
+    """LISTEN_FDS for another process is not taken for one's own."""
+    agent.environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1"}
+    agent.start()
+    assert agent.socket_path.exists()
+
+
+def test_socket_that_is_busy_is_live(agent: AgentProcess) -> None:
+    """A process that listens and is too busy to accept is not taken for dead."""
+    agent.socket_path.parent.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(agent.socket_path))
+        busy.listen(0)
+        with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+            first.connect(str(agent.socket_path))
+            second.setblocking(False)
+            second.connect_ex(str(agent.socket_path))
+            assert "another process serves" in agent.refusal()
+
+
+def test_usage(agent: AgentProcess) -> None:
+    """An argument that there is not: exit status 2."""
+    with hurried(agent):
+        outcome = subprocess.run(
+            [*agent.command(), "--passphrase=x"], capture_output=True, check=False, text=True,
+            env={"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+        )  # fmt: skip
+    assert outcome.returncode == 2
