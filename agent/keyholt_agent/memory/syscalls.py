@@ -34,10 +34,13 @@ _PROT_READ_WRITE: Final = 1 | 2
 _MAP_SHARED_FIXED: Final = 0x01 | 0x10
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LIBC_HELD: Final = ctypes.PyDLL(None, use_errno=True)
+"""The same library, called without letting go of the interpreter's lock: for calls that take no longer than
+taking it back would, with another thread at work."""
 
 
-def _function(name: str, result: type, *arguments: type) -> Callable[..., int]:
-    function = getattr(_LIBC, name)
+def _function(name: str, result: type, *arguments: type, library: ctypes.CDLL = _LIBC) -> Callable[..., int]:
+    function = getattr(library, name)
     function.restype = result
     function.argtypes = arguments
     typed: Callable[..., int] = function
@@ -56,7 +59,9 @@ _mmap = _function(
     ctypes.c_long,
 )
 _mlock2 = _function("mlock2", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint)
-_getrandom = _function("getrandom", ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint)
+_getrandom = _function(
+    "getrandom", ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, library=_LIBC_HELD
+)
 _prctl = _function("prctl", ctypes.c_int, ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 

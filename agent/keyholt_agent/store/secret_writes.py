@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from outcome import Error, Outcome, Value
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Dialect, Insert, Update, bindparam, func, insert, null, select, update
 
 from keyholt_agent.store.errors import HeadMovedError
 from keyholt_agent.store.key_rows import master_key_rowids
@@ -26,14 +26,49 @@ from keyholt_agent.store.secret_reads import (
     secret_row,
     secret_rows,
 )
-from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
+from keyholt_protocol.errors import AlreadyExistsError, InternalError, NotFoundError
 
 __all__ = ["delete_secret", "destroy_version", "put_secrets", "undelete_secret"]
 
-_ADVANCE: Final = (
+
+class _ManyRows:
+    """A statement that is run for many rows at once: compiled once, its rows given to the driver as they are.
+
+    SQLAlchemy's own way costs 15 to 20 us a row, more than SQLite takes (measured).
+
+    Args:
+        statement: with a parameter for each of ``names``.
+        names: of the values of a row, in their order.
+    """
+
+    def __init__(self, statement: Insert | Update, *names: str) -> None:
+        self._statement = statement
+        self._names = names
+        self._sql: dict[str, str] = {}
+
+    def run(self, connection: Connection, rows: list[tuple[object, ...]]) -> None:
+        if rows:
+            dialect = connection.dialect
+            sql = self._sql.get(dialect.name) or self._compile(dialect)
+            connection.exec_driver_sql(sql, rows)
+
+    def _compile(self, dialect: Dialect) -> str:
+        compiled = self._statement.compile(dialect=dialect, column_keys=list(self._names))
+        if (order := getattr(compiled, "positiontup", None)) != list(self._names):
+            raise InternalError(f"the parameters of a statement stand as {order}, not as {self._names}")
+        return self._sql.setdefault(dialect.name, str(compiled))
+
+
+_ADD_SECRET: Final = _ManyRows(insert(secret), "id", "path", "latest", "deleted_at")
+_ADD_VERSION: Final = _ManyRows(
+    insert(secret_version), "id", "secret_id", "version", "created", "metadata", "value"
+)
+_ADD_KEY: Final = _ManyRows(insert(data_key), "id", "master_key", "wrapped_key")
+_ADVANCE: Final = _ManyRows(
     update(secret)
     .where(secret.c.id == bindparam("row"))
-    .values(latest=bindparam("new_latest"), deleted_at=None)
+    .values(latest=bindparam("new_latest"), deleted_at=null()),
+    *("new_latest", "row"),
 )
 
 
@@ -102,43 +137,29 @@ class _Additions:
     def __init__(self, last_secret: int, last_version: int) -> None:
         self._last_secret = last_secret
         self._last_version = last_version
-        self._secrets: dict[int, dict[str, Any]] = {}
-        self._advances: dict[int, dict[str, Any]] = {}
-        self._versions: list[dict[str, Any]] = []
-        self._keys: list[dict[str, Any]] = []
+        self._secrets: dict[int, str] = {}
+        self._latest: dict[int, int] = {}
+        self._versions: list[tuple[object, ...]] = []
+        self._keys: list[tuple[object, ...]] = []
 
     def add(self, path: str, row: SecretRow | None, new: NewVersion, master: int) -> SecretRow:
         if row is None:
             self._last_secret += 1
             row = SecretRow(self._last_secret, 0, None)
-            self._secrets[row.id] = {"id": row.id, "path": path, "latest": 0, "deleted_at": None}
-        if row.id in self._secrets:
-            self._secrets[row.id]["latest"] = new.version
-        else:
-            self._advances[row.id] = {"row": row.id, "new_latest": new.version}
+            self._secrets[row.id] = path
+        self._latest[row.id] = new.version
         self._add_version(row.id, new, master)
         return SecretRow(row.id, new.version, None)
 
     def write(self, connection: Connection) -> None:
-        for statement, rows in (
-            (insert(secret), list(self._secrets.values())),
-            (_ADVANCE, list(self._advances.values())),
-            (insert(secret_version), self._versions),
-            (insert(data_key), self._keys),
-        ):
-            if rows:
-                connection.execute(statement, rows)
+        latest, added = self._latest, self._secrets
+        _ADD_SECRET.run(connection, [(id_, path, latest[id_], None) for id_, path in added.items()])
+        _ADVANCE.run(connection, [(version, id_) for id_, version in latest.items() if id_ not in added])
+        _ADD_VERSION.run(connection, self._versions)
+        _ADD_KEY.run(connection, self._keys)
 
     def _add_version(self, secret_id: int, new: NewVersion, master: int) -> None:
         self._last_version += 1
-        self._versions.append(
-            {
-                "id": self._last_version,
-                "secret_id": secret_id,
-                "version": new.version,
-                "created": new.created,
-                "metadata": new.metadata,
-                "value": new.value,
-            }
-        )
-        self._keys.append({"id": self._last_version, "master_key": master, "wrapped_key": new.wrapped_key})
+        id_ = self._last_version
+        self._versions.append((id_, secret_id, new.version, new.created, new.metadata, new.value))
+        self._keys.append((id_, master, new.wrapped_key))

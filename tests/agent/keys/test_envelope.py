@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -166,3 +167,23 @@ def test_large_values_open(arena: Arena) -> None:
     with arena.allocate(len(plaintext)) as target:
         open_into(KEY, sealed(plaintext), CONTEXT, HEADER, target.view)
         assert target.view == plaintext
+
+
+def test_nonces_never_repeat(arena: Arena) -> None:
+    """Many more than are drawn at once, all different; a forked child draws its own."""
+    records = [seal(KEY, HEADER, CONTEXT, memoryview(b"")) for _ in range(2000)]
+    nonces = {record[30:42] for record in records}
+    assert len(nonces) == len(records)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, b"".join(seal(KEY, HEADER, CONTEXT, memoryview(b""))[30:42] for _ in range(300)))
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        drawn = pipe.read()
+    os.waitpid(child, 0)
+    theirs = {drawn[at : at + 12] for at in range(0, len(drawn), 12)}
+    ours = {seal(KEY, HEADER, CONTEXT, memoryview(b""))[30:42] for _ in range(300)}
+    assert len(theirs) == len(ours) == 300
+    assert not theirs & (ours | nonces)
