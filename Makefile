@@ -44,6 +44,7 @@ bench: setup-bench
 
 docs: setup-run
 	$(PY) tools/protocol_reference.py
+	$(PY) tools/configuration_reference.py
 
 # One target a rule: the first that fails stops `make check`; `make -k check` shows what all of them say.
 check: check-ruff check-format check-mypy check-pyright check-rules check-docs check-text
@@ -69,6 +70,7 @@ check-rules: setup-check
 
 check-docs: setup-check
 	$(PY) tools/protocol_reference.py --check
+	$(PY) tools/configuration_reference.py --check
 
 check-text: setup-check
 	$(PY) tools/tracked_text.py
