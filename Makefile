@@ -80,4 +80,4 @@ lock: setup-check
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench .setup.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
-	find agent protocol client tests tools -name __pycache__ -prune -exec rm -rf {} +
+	find agent protocol client tests tools demo bench -name __pycache__ -prune -exec rm -rf {} +

@@ -114,7 +114,8 @@ class UnixListenSettings:
         mode: its permissions, octal text.
         group: name or number of the group that owns it and whose members are served; ``mode`` must let it.
         allow_uids: further uids that are served.
-        max_connections: connections open at once; half of them at most to one uid other than root.
+        max_connections: connections open at once; half of them at most to one uid other than root and the
+            agent's own.
     """
 
     path: str | None = None
@@ -211,7 +212,12 @@ def _usual_file(environment: Mapping[str, str]) -> Path | None:
     else:
         base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
         file = Path(base) / "keyholt" / FILE_NAME
-    return file if file.is_file() else None
+    try:
+        return file if file.is_file() else None
+    except OSError as error:
+        raise ConfigError(
+            f"the configuration {file} cannot be looked for: {error.strerror}; correct HOME, or give --config"
+        ) from None
 
 
 def _state_home(environment: Mapping[str, str]) -> Path:

@@ -112,9 +112,49 @@ __all__ = [
     "trio",
 ]
 
-_HOMES = dict.fromkeys(("Agent", "connect", "get"), "keyholt.blocking") | {"Secret": "keyholt.secret"}
-_RESULTS = ("Info", "Result")
-"""What the names of messages end in; every other public name is an error's."""
+_HOMES = {
+    "keyholt.blocking": ("Agent", "connect", "get"),
+    "keyholt.secret": ("Secret",),
+    "keyholt_protocol.errors": (
+        "AgentUnreachableError",
+        "AlreadyExistsError",
+        "AuditUnavailableError",
+        "ConflictError",
+        "DeadlineExceededError",
+        "DeniedError",
+        "ErrorCode",
+        "IntegrityError",
+        "InternalError",
+        "InvalidRequestError",
+        "KeyholtError",
+        "LockedError",
+        "NotFoundError",
+        "RateLimitedError",
+        "ResourceExhaustedError",
+        "StoreUnavailableError",
+        "TokenUnavailableError",
+        "TooLargeError",
+        "UninitialisedError",
+        "UnlockFailedError",
+        "UnsupportedError",
+    ),
+    "keyholt_protocol.messages": (
+        "DeleteResult",
+        "DestroyResult",
+        "HistoryResult",
+        "InitResult",
+        "PutResult",
+        "SecretInfo",
+        "SlotAddResult",
+        "SlotInfo",
+        "SlotRemoveResult",
+        "StatusResult",
+        "UndeleteResult",
+        "UnlockResult",
+        "VersionInfo",
+    ),
+}
+"""Where each public name lives, by module."""
 
 
 def __getattr__(name: str) -> object:
@@ -129,8 +169,8 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         value = import_module("importlib.metadata").version("keyholt")
     else:
-        home = "keyholt_protocol.messages" if name.endswith(_RESULTS) else "keyholt_protocol.errors"
-        value = getattr(import_module(_HOMES.get(name, home)), name)
+        home = next(module for module, names in _HOMES.items() if name in names)
+        value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -20,8 +20,8 @@ from keyholt import calls
 from keyholt.address import Address
 from keyholt.calls import Call, Plan, Value
 from keyholt.channel import Channel, try_connect
+from keyholt.exchange import Exchange
 from keyholt.secret import Secret
-from keyholt.slot import Slot
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import InvalidRequestError
 
@@ -31,9 +31,6 @@ T = TypeVar("T")
 
 CONNECT_PAUSE: Final = 0.01
 """Seconds between attempts while the agent's queue of new connections is full."""
-
-CROWDED_ATTEMPTS: Final = 100
-"""How often a call is made again while others leave it no room; each time, answers of theirs are taken."""
 
 
 class Event(Protocol):
@@ -92,7 +89,9 @@ class AsyncAgent:
         expires: int | datetime | None = None,
     ) -> m.PutResult:
         """Write the next version of a secret; it is on the agent's disk when this returns."""
-        return await self.perform(calls.put(path, value, if_version, labels, expires))
+        return await self.perform(
+            calls.put(path, value, if_version=if_version, labels=labels, expires=expires)
+        )
 
     async def list(self, prefix: str = "") -> list[m.SecretInfo]:
         """The live secrets whose path begins with ``prefix``, without values."""
@@ -139,7 +138,6 @@ class AsyncAgent:
     async def __aenter__(self) -> AsyncAgent:
         self._kit = self._make_kit()
         self._opening = self._kit.lock()
-        self._patience = self._kit.lock()
         self._closed = False
         await self._connected()
         return self
@@ -149,12 +147,10 @@ class AsyncAgent:
 
     async def perform(self, call: Call[T]) -> T:
         """Make one call, on a new connection if the old one broke and it is safe."""
-        slot = await self._attempt(call)
-        if slot.repeatable and not self._closed:
-            slot = await self._attempt(call)
-        if slot.crowded:
-            slot = await self._attempt_patiently(call)
-        return slot.outcome()
+        exchange = await self._attempt(call)
+        if exchange.repeatable and not self._closed:
+            exchange = await self._attempt(call)
+        return exchange.outcome()
 
     async def _follow(self, plan: Plan[T]) -> T:
         try:
@@ -165,11 +161,11 @@ class AsyncAgent:
             result: T = end.value
             return result
 
-    async def _attempt(self, call: Call[T]) -> Slot[T]:
+    async def _attempt(self, call: Call[T]) -> Exchange[T]:
         channel = await self._connected()
-        slot = channel.submit(call)
-        await self._complete(channel, slot)
-        return slot
+        exchange = channel.submit(call)
+        await self._complete(channel, exchange)
+        return exchange
 
     async def _connected(self) -> Channel:
         if self._closed:
@@ -187,46 +183,36 @@ class AsyncAgent:
         while (channel := try_connect(self._address)) is None:
             await self._kit.sleep(CONNECT_PAUSE)
         try:
-            slot = channel.submit(calls.hello())
-            await self._complete(channel, slot)
-            self.greeting = slot.outcome()
+            exchange = channel.submit(calls.hello())
+            await self._complete(channel, exchange)
+            self.greeting = exchange.outcome()
             channel.max_in_flight = self.greeting.max_in_flight
         except BaseException:
             channel.fail()
             raise
         return channel
 
-    async def _attempt_patiently(self, call: Call[T]) -> Slot[T]:
-        """Make a call again that the agent had no room for among others; one task at a time, a few times."""
-        async with self._patience:
-            slot = await self._attempt(call)
-            for _ in range(CROWDED_ATTEMPTS):
-                if not slot.crowded:
-                    break
-                slot = await self._attempt(call)
-            return slot
-
-    async def _complete(self, channel: Channel, slot: Slot[Any]) -> None:
-        """Wait for the slot's outcome, turning the pump whenever nobody else does."""
+    async def _complete(self, channel: Channel, exchange: Exchange[Any]) -> None:
+        """Wait for the exchange's end, turning the pump whenever nobody else does."""
         try:
-            while not slot.done:
+            while not exchange.ended:
                 if channel.leading:
                     event = self._kit.event()
-                    slot.wake = event.set
+                    exchange.wake = event.set
                     await event.wait()
                 else:
-                    await self._lead(channel, slot)
+                    await self._lead(channel, exchange)
         except BaseException:
-            channel.abandon(slot)
+            channel.abandon(exchange)
             raise
         finally:
             channel.hand_over()
 
-    async def _lead(self, channel: Channel, slot: Slot[Any]) -> None:
+    async def _lead(self, channel: Channel, exchange: Exchange[Any]) -> None:
         channel.leading = True
         try:
-            while not slot.done:
-                if not channel.pump() and not slot.done:
+            while not exchange.ended:
+                if not channel.pump() and not exchange.ended:
                     await self._kit.wait_ready(channel)
         finally:
             channel.leading = False
@@ -241,7 +227,7 @@ class AsyncSlots:
         self._agent = agent
 
     async def list(self) -> tuple[m.SlotInfo, ...]:
-        """The keyslots, by name."""
+        """The keyslots, in the order in which they are tried."""
         return await self._agent.perform(calls.slot_list())
 
     async def add(self, name: str, *, existing: Value, new: Value) -> m.SlotAddResult:

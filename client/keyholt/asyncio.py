@@ -9,10 +9,13 @@ from keyholt.asynchronous import AsyncAgent
 from keyholt.channel import Channel
 from keyholt.secret import Secret
 
-__all__ = ["connect", "get"]
+__all__ = ["Agent", "connect", "get"]
+
+Agent = AsyncAgent
+"""What ``connect`` gives, for annotations: ``async def work(agent: keyholt.asyncio.Agent) -> None``."""
 
 
-def connect(address: str | None = None) -> AsyncAgent:
+def connect(address: str | None = None) -> Agent:
     """The agent, connected while ``async with`` lasts; set a deadline with ``asyncio.timeout``.
 
     Args:
@@ -23,7 +26,7 @@ def connect(address: str | None = None) -> AsyncAgent:
         AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
         InvalidRequestError: the address has no known form.
     """
-    return AsyncAgent(choose(address), _Kit)
+    return Agent(choose(address), _Kit)
 
 
 async def get(path: str, *, version: int | None = None, address: str | None = None) -> Secret:

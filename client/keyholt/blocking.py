@@ -10,20 +10,20 @@
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from keyholt import calls
 from keyholt.address import Address, choose
 from keyholt.calls import Call, Plan, Value
 from keyholt.channel import Channel, try_connect
+from keyholt.exchange import Exchange
+from keyholt.polling import complete
 from keyholt.secret import Secret
-from keyholt.slot import Slot
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError
 
@@ -67,6 +67,14 @@ def get(path: str, *, version: int | None = None, address: str | None = None) ->
 class Agent:
     """A connection to the agent. Made by ``connect``.
 
+    Any call may raise these beside its own:
+
+    - ``UninitialisedError``, ``LockedError``: the agent has no store, or is locked; ``init``, ``unlock``.
+      (``status`` is always possible, ``init`` and ``unlock`` are the way out.)
+    - ``AgentUnreachableError``: the connection broke and could not be opened again; start the agent.
+    - ``StoreUnavailableError``: the agent's store cannot be read or written; see ``keyholt doctor``.
+    - ``InvalidRequestError``: a name is not allowed, or the client was closed; says what to write.
+
     Attributes:
         slots: the keyslots.
         greeting: what the agent said of itself when the connection was opened.
@@ -84,8 +92,9 @@ class Agent:
         """Fetch a secret: its newest version, or the one asked for.
 
         Raises:
-            NotFoundError: there is no such secret or version, or it was deleted.
-            LockedError: the agent is locked; unlock it.
+            NotFoundError: there is no such secret or version, or it was deleted, destroyed or has expired.
+            IntegrityError: what is stored was damaged or replaced; restore a backup.
+            ResourceExhaustedError: the agent has no room for a value of this size now; try again.
         """
         return self.perform(calls.get(path, version))
 
@@ -102,7 +111,7 @@ class Agent:
 
         Args:
             path: where to write.
-            value: up to 16 MiB; text is written as UTF-8.
+            value: up to 16 MiB, and up to the agent's free locked memory; text is written as UTF-8.
             if_version: refuse the write unless this is the newest version; 0: unless there is none.
             labels: up to 16 short texts by name, not secret.
             expires: from when the version is no longer given out: seconds since 1970-01-01 UTC, or a time
@@ -110,12 +119,18 @@ class Agent:
 
         Raises:
             ConflictError: another version than ``if_version`` is the newest; read it and decide again.
+            InvalidRequestError: the path, a label or the time of expiry is not allowed; says why.
+            TooLargeError: the value is over the limit; store a reference to it instead.
+            ResourceExhaustedError: the agent has no locked memory for the value; says what to raise.
             AgentUnreachableError: the connection broke; says whether the write may have happened.
         """
-        return self.perform(calls.put(path, value, if_version, labels, expires))
+        return self.perform(calls.put(path, value, if_version=if_version, labels=labels, expires=expires))
 
     def list(self, prefix: str = "") -> list[m.SecretInfo]:
-        """The live secrets whose path begins with ``prefix``, in the order of their paths, without values."""
+        """The live secrets whose path begins with ``prefix``, in the order of their paths, without values.
+
+        It may come in pages, each a moment of its own: it is no snapshot while others write.
+        """
         return self._follow(calls.list_secrets(prefix))
 
     def history(self, path: str) -> m.HistoryResult:
@@ -127,15 +142,27 @@ class Agent:
         return self._follow(calls.history(path))
 
     def delete(self, path: str) -> m.DeleteResult:
-        """Hide a secret and its versions until it is undeleted or written again."""
+        """Hide a secret and its versions until it is undeleted or written again.
+
+        Raises:
+            NotFoundError: there is no such secret, or it is deleted already.
+        """
         return self.perform(calls.delete(path))
 
     def undelete(self, path: str) -> m.UndeleteResult:
-        """Bring a deleted secret back as it was."""
+        """Bring a deleted secret back as it was.
+
+        Raises:
+            NotFoundError: there never was such a secret.
+        """
         return self.perform(calls.undelete(path))
 
     def destroy(self, path: str, *, version: int) -> m.DestroyResult:
-        """Destroy the data key of one version: nobody can read that value again."""
+        """Destroy the data key of one version: nobody can read that value again.
+
+        Raises:
+            NotFoundError: there is no such secret or version.
+        """
         return self.perform(calls.destroy(path, version))
 
     def status(self) -> m.StatusResult:
@@ -182,30 +209,29 @@ class Agent:
     def perform(self, call: Call[T]) -> T:
         """Make one call, on a new connection if the old one broke and it is safe."""
         with self._lock:
-            slot = self._attempt(call)
-            if slot.repeatable:
-                slot = self._attempt(call)
-            return slot.outcome()
+            exchange = self._attempt(call)
+            if exchange.repeatable:
+                exchange = self._attempt(call)
+            return exchange.outcome()
 
     def perform_all(self, several: Iterable[Call[T]]) -> Iterator[T]:
         """Make many calls, pipelined, and yield their results in order; the first error ends it.
 
-        A call that the agent had no room for among the others is made again after them. The connection is not
-        opened again in between: what has been answered has been yielded.
+        The connection is not opened again in between: what has been answered has been yielded.
         """
         with self._lock:
             channel = self._connected()
-            slots: deque[Slot[T]] = deque()
+            exchanges: deque[Exchange[T]] = deque()
             try:
                 for call in several:
-                    slots.append(channel.submit(call))
-                    if len(slots) >= WINDOW:
-                        yield _outcome(channel, slots)
-                while slots:
-                    yield _outcome(channel, slots)
+                    exchanges.append(channel.submit(call))
+                    if len(exchanges) >= WINDOW:
+                        yield _next_outcome(channel, exchanges)
+                while exchanges:
+                    yield _next_outcome(channel, exchanges)
             finally:
-                for slot in slots:
-                    channel.abandon(slot)
+                for exchange in exchanges:
+                    channel.abandon(exchange)
 
     def _follow(self, plan: Plan[T]) -> T:
         try:
@@ -216,11 +242,11 @@ class Agent:
             result: T = end.value
             return result
 
-    def _attempt(self, call: Call[T]) -> Slot[T]:
+    def _attempt(self, call: Call[T]) -> Exchange[T]:
         channel = self._connected()
-        slot = channel.submit(call)
-        _complete(channel, slot)
-        return slot
+        exchange = channel.submit(call)
+        complete(channel, exchange)
+        return exchange
 
     def _connected(self) -> Channel:
         if self._closed:
@@ -240,10 +266,10 @@ class Agent:
                     "is it stopped?"
                 )
             time.sleep(CONNECT_PAUSE)
-        slot = channel.submit(calls.hello())
+        exchange = channel.submit(calls.hello())
         try:
-            _complete(channel, slot, deadline)
-            greeting = slot.outcome()
+            complete(channel, exchange, deadline)
+            greeting = exchange.outcome()
             channel.max_in_flight = greeting.max_in_flight
             return channel, greeting
         except BaseException:
@@ -258,7 +284,7 @@ class Slots:
         self._agent = agent
 
     def list(self) -> tuple[m.SlotInfo, ...]:
-        """The keyslots, by name."""
+        """The keyslots, in the order in which they are tried."""
         return self._agent.perform(calls.slot_list())
 
     def add(self, name: str, *, existing: Value, new: Value) -> m.SlotAddResult:
@@ -283,35 +309,6 @@ class Slots:
         return self._agent.perform(calls.slot_remove(name, passphrase))
 
 
-def _outcome(channel: Channel, slots: deque[Slot[T]]) -> T:
-    slot = slots[0]
-    _complete(channel, slot)
-    if slot.crowded:
-        for other in slots:
-            _complete(channel, other)
-        slots[0] = slot = channel.submit(slot.call)
-        _complete(channel, slot)
-    slots.popleft()
-    return slot.outcome()
-
-
-def _complete(channel: Channel, slot: Slot[Any], deadline: float | None = None) -> None:
-    """Turn the channel's pump until the slot is done; an interrupt while waiting leaves the connection
-    usable.
-    """
-    try:
-        while not slot.done:
-            if not channel.pump() and not slot.done:
-                _wait(channel, deadline)
-    except BaseException:
-        channel.abandon(slot)
-        raise
-
-
-def _wait(channel: Channel, deadline: float | None) -> None:
-    poll = select.poll()
-    poll.register(channel.sock, select.POLLIN | (select.POLLOUT if channel.wants_write else 0))
-    if deadline is None:
-        poll.poll()
-    elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise AgentUnreachableError("the agent accepted the connection and does not answer; look at its log")
+def _next_outcome(channel: Channel, exchanges: deque[Exchange[T]]) -> T:
+    complete(channel, exchanges[0])
+    return exchanges.popleft().outcome()

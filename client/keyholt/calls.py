@@ -17,9 +17,29 @@ from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import InvalidRequestError, TooLargeError
-from keyholt_protocol.limits import PROTOCOL_VERSION
+from keyholt_protocol.limits import MAX_PASSPHRASE, MAX_PAYLOAD, PROTOCOL_VERSION
 
-__all__ = ["Call", "Plan", "Value"]
+__all__ = [
+    "Call",
+    "Plan",
+    "Value",
+    "delete",
+    "destroy",
+    "get",
+    "hello",
+    "history",
+    "init",
+    "list_page",
+    "list_secrets",
+    "lock",
+    "put",
+    "slot_add",
+    "slot_list",
+    "slot_remove",
+    "status",
+    "undelete",
+    "unlock",
+]
 
 T = TypeVar("T")
 
@@ -31,7 +51,7 @@ Plan: TypeAlias = "Generator[Call[Any], Any, T]"
 """Calls to make one after the other, and what they come to."""
 
 CLIENT_NAME: Final = "keyholt-python"
-"""What the agent's log calls this client."""
+"""What this client calls itself in the greeting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,35 +81,51 @@ def hello() -> Call[m.HelloResult]:
 
 
 def init(passphrase: Value, slot: str) -> Call[m.InitResult]:
+    """Creates the store with its first keyslot ``slot``."""
     return _call(ops.INIT, m.InitRequest(slot=slot), _passphrase(passphrase))
 
 
 def status() -> Call[m.StatusResult]:
+    """Asks for the agent's state."""
     return _call(ops.STATUS, m.StatusRequest())
 
 
 def unlock(passphrase: Value, slot: str | None) -> Call[m.UnlockResult]:
+    """Unlocks with the keyslot ``slot``, or with any that opens."""
     return _call(ops.UNLOCK, m.UnlockRequest(slot=slot), _passphrase(passphrase))
 
 
 def lock() -> Call[m.LockResult]:
+    """Makes the agent forget its keys."""
     return _call(ops.LOCK, m.LockRequest())
 
 
 def put(
     path: str,
     value: Value,
-    if_version: int | None,
-    labels: Mapping[str, str] | None,
-    expires: int | datetime | None,
+    *,
+    if_version: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    expires: int | datetime | None = None,
 ) -> Call[m.PutResult]:
+    """Writes the next version of a secret.
+
+    Raises:
+        InvalidRequestError: the path, a label or the time of expiry is not allowed; says why.
+        TooLargeError: the value is over the limit.
+    """
     request = m.PutRequest(
         path=path, if_version=if_version, labels=dict(labels or {}), expires=_seconds(expires)
     )
-    return _call(ops.PUT, request, _view(value))
+    view = _view(value)
+    if len(view) > MAX_PAYLOAD:
+        raise TooLargeError(f"the value has {len(view)} bytes; at most {MAX_PAYLOAD} are allowed")
+    return _call(ops.PUT, request, view)
 
 
-def get(path: str, version: int | None) -> Call[Secret]:
+def get(path: str, version: int | None = None) -> Call[Secret]:
+    """Fetches one version of a secret, or the newest."""
+
     def read(result: m.GetResult, value: bytearray) -> Secret:
         return Secret(
             value,
@@ -104,18 +140,22 @@ def get(path: str, version: int | None) -> Call[Secret]:
 
 
 def delete(path: str) -> Call[m.DeleteResult]:
+    """Hides a secret."""
     return _call(ops.DELETE, m.DeleteRequest(path=path))
 
 
 def undelete(path: str) -> Call[m.UndeleteResult]:
+    """Brings a deleted secret back."""
     return _call(ops.UNDELETE, m.UndeleteRequest(path=path))
 
 
 def destroy(path: str, version: int) -> Call[m.DestroyResult]:
+    """Destroys the data key of one version."""
     return _call(ops.DESTROY, m.DestroyRequest(path=path, version=version))
 
 
 def list_page(prefix: str, after: str | None) -> Call[m.ListResult]:
+    """One page of a listing, from behind the path ``after``."""
     return _call(ops.LIST, m.ListRequest(prefix=prefix, after=after))
 
 
@@ -144,6 +184,8 @@ def history(path: str) -> Plan[m.HistoryResult]:
 
 
 def slot_list() -> Call[tuple[m.SlotInfo, ...]]:
+    """The keyslots."""
+
     def read(result: m.SlotListResult, _: bytearray) -> tuple[m.SlotInfo, ...]:
         return result.slots
 
@@ -159,17 +201,12 @@ def slot_add(name: str, existing: Value, new: Value, *, change: bool) -> Call[m.
 
 
 def slot_remove(name: str, passphrase: Value) -> Call[m.SlotRemoveResult]:
+    """Removes a keyslot; ``passphrase`` opens one that stays."""
     return _call(ops.SLOT_REMOVE, m.SlotRemoveRequest(name=name), _passphrase(passphrase))
 
 
 def _call(operation: ops.Operation[Any, T], request: object, *payload: memoryview) -> Call[T]:
-    call: Call[T] = Call(operation=operation, request=request, payload=payload, read=_message)
-    if call.payload_size > operation.max_payload:
-        what = "value" if operation is ops.PUT else "passphrase"
-        raise TooLargeError(
-            f"the {what} has {call.payload_size} bytes; at most {operation.max_payload} are allowed"
-        )
-    return call
+    return Call(operation=operation, request=request, payload=payload, read=_message)
 
 
 def _message(result: T, _: bytearray) -> T:
@@ -185,6 +222,8 @@ def _passphrase(value: Value) -> memoryview:
     view = _view(value)
     if not view:
         raise InvalidRequestError("the passphrase is empty; choose one")
+    if len(view) > MAX_PASSPHRASE:
+        raise TooLargeError(f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it")
     return view
 
 

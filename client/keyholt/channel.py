@@ -1,17 +1,19 @@
 """One connection to the agent, shared by many calls, without ever waiting: the core of every adapter.
 
 A ``Channel`` joins a non-blocking socket to the sans-I/O connection of the protocol. An adapter submits a
-call, which gives a ``Slot``, and then turns ``pump`` until the slot is done, waiting in its own way
-(``poll``, trio, asyncio) whenever ``pump`` moved nothing. Answers are delivered to their slots, whoever turns
-the pump.
+call, which gives an ``Exchange``, and then turns ``pump`` until that has ended, waiting in its own way
+(``poll``, trio, asyncio) whenever ``pump`` moved nothing. Answers are delivered to their exchanges, whoever
+turns the pump.
 
 - A request is sent whole or the connection dies: a caller that gives up with its request half sent takes the
   connection along; one that has not begun is taken out of the queue; one that waits for an answer leaves its
-  slot behind, and the late answer is received and wiped.
+  exchange behind, and the late answer is received and wiped.
+- The agent has a bounded room for values (docs/adr/0001, 0009). A call for which there was none among the
+  others of this connection is made once more when they have been answered, with nothing beside it.
 - A value is received straight into the ``bytearray`` that its ``Secret`` will own. The receive buffer, which
   sees the values of small answers, is zeroed after each use.
-- After a failure every open slot is failed, and the channel stays failed. ``Slot.repeatable`` tells the
-  adapter whether the call may be made again on a new connection.
+- After a failure every open exchange is failed, and the channel stays failed. ``Exchange.repeatable`` tells
+  the adapter whether the call may be made again on a new connection.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, Final, TypeVar
 
 from keyholt.address import Address
 from keyholt.calls import Call
-from keyholt.slot import Slot
+from keyholt.exchange import Exchange, Stage
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.connection import ClientConnection, ResponseReceived
 from keyholt_protocol.errors import (
@@ -63,8 +65,8 @@ class Channel:
         self.interrupt: Callable[[], None] | None = None
         self._address = address
         self._connection = ClientConnection()
-        self._queue: deque[Slot[Any]] = deque()  # not wholly sent, in order
-        self._open: dict[int, Slot[Any]] = {}  # begun and not answered
+        self._queue: deque[Exchange[Any]] = deque()  # not wholly sent, in order
+        self._open: dict[int, Exchange[Any]] = {}  # begun and not answered
         self._answer: ResponseReceived | None = None  # its payload is being received
         self._last_word: KeyholtError | None = None  # the agent's error for the whole connection
         self._buffer = memoryview(bytearray(RECEIVE_SIZE))
@@ -75,21 +77,21 @@ class Channel:
         """Whether something is waiting to be sent that the agent would admit now."""
         return bool(self._queue) and self._admits(self._queue[0])
 
-    def submit(self, call: Call[T]) -> Slot[T]:
+    def submit(self, call: Call[T]) -> Exchange[T]:
         """Queue a call and send what can be sent at once."""
-        slot = Slot(call)
+        exchange = Exchange(call)
         if not self._open and not self._queue:
             with self._whole():
                 self._receive()  # an agent that has gone meanwhile is noticed before anything is sent
         if self.failed:
-            slot.fail(self._last_word, self._address)
-            return slot
-        self._queue.append(slot)
+            exchange.fail(self._last_word, self._address)
+            return exchange
+        self._queue.append(exchange)
         with self._whole():
             self._flush()
         if self.wants_write and self.interrupt is not None:
             self.interrupt()
-        return slot
+        return exchange
 
     def pump(self) -> bool:
         """Send and receive what can be without waiting; false if that was nothing."""
@@ -99,22 +101,24 @@ class Channel:
             moved = self._flush()
             return self._receive() or moved
 
-    def abandon(self, slot: Slot[Any]) -> None:
+    def abandon(self, exchange: Exchange[Any]) -> None:
         """Forget a call whose caller gave up; the connection survives unless the request is half sent."""
-        if slot.done:
-            slot.value[:] = bytes(len(slot.value))
-        elif slot in self._queue and slot.started:
+        if exchange.ended:
+            exchange.wipe()
+        elif exchange in self._queue and exchange.stage not in {Stage.QUEUED, Stage.READY}:
             self.fail()
-        elif slot in self._queue:
-            self._queue.remove(slot)
-            self._open = {number: other for number, other in self._open.items() if other is not slot}
-        slot.abandoned = True
-        slot.wake = None
+        elif exchange in self._queue:
+            self._queue.remove(exchange)
+            self._open = {number: other for number, other in self._open.items() if other is not exchange}
+        exchange.abandoned = True
+        exchange.wake = None
 
     def hand_over(self) -> None:
         """Wake one waiting caller to turn the pump, unless somebody does."""
         if not self.leading:
-            waiting = next((slot for slot in (*self._open.values(), *self._queue) if slot.wake), None)
+            waiting = next(
+                (exchange for exchange in (*self._open.values(), *self._queue) if exchange.wake), None
+            )
             if waiting is not None:
                 waiting.nudge()
 
@@ -122,8 +126,10 @@ class Channel:
         """End the connection: fail every open call, and close the socket once nobody waits on it."""
         if not self.failed:
             self.failed = True
-            for slot in {id(slot): slot for slot in (*self._open.values(), *self._queue)}.values():
-                slot.fail(self._last_word, self._address)
+            for exchange in {
+                id(exchange): exchange for exchange in (*self._open.values(), *self._queue)
+            }.values():
+                exchange.fail(self._last_word, self._address)
             self._open.clear()
             self._queue.clear()
             if self.interrupt is not None:
@@ -145,11 +151,11 @@ class Channel:
     def _flush(self) -> bool:
         moved = False
         while self.wants_write:
-            slot = self._queue[0]
-            if not slot.begun:
-                self._begin(slot)
+            exchange = self._queue[0]
+            if exchange.stage is Stage.QUEUED:
+                self._begin(exchange)
             try:
-                whole = slot.send(self.sock)
+                whole = exchange.send(self.sock)
             except BlockingIOError:
                 return moved
             except OSError:  # it is gone; what it said last may still be there to be read
@@ -160,21 +166,26 @@ class Channel:
             moved = True
             if whole:
                 self._queue.popleft()
+                if exchange.stage is Stage.QUEUED:  # it was refused meanwhile, and is to be made again
+                    self._queue.append(exchange)
         return moved
 
-    def _admits(self, slot: Slot[Any]) -> bool:
-        return slot.begun or len(self._open) < self.max_in_flight
+    def _admits(self, exchange: Exchange[Any]) -> bool:
+        if exchange.stage is not Stage.QUEUED:
+            return True
+        if exchange.alone or (len(self._open) == 1 and next(iter(self._open.values())).alone):
+            return not self._open
+        return len(self._open) < self.max_in_flight
 
-    def _begin(self, slot: Slot[Any]) -> None:
-        call = slot.call
+    def _begin(self, exchange: Exchange[Any]) -> None:
+        call = exchange.call
         request_id, head = self._connection.send_request(
             call.operation.name, to_map(call.request), call.payload_size
         )
-        slot.accompanied = bool(self._open)
         for other in self._open.values():
             other.accompanied = True
-        self._open[request_id] = slot
-        slot.begin(head)
+        exchange.begin(head, accompanied=bool(self._open))
+        self._open[request_id] = exchange
 
     def _receive(self) -> bool:
         room = self._connection.payload_room()
@@ -217,24 +228,29 @@ class Channel:
                 self._complete(event)
 
     def _target(self, event: ResponseReceived) -> memoryview | None:
-        slot = self._open.get(event.id)
-        if slot is None or slot.abandoned:
+        exchange = self._open.get(event.id)
+        if exchange is None or exchange.abandoned:
             return None
-        if slot.call.operation.result_payload is None or event.result is None:
+        if exchange.call.operation.result_payload is None or event.result is None:
             raise RemoteProtocolError(
-                f"a payload came in answer to {slot.call.operation.name}, which has none"
+                f"a payload came in answer to {exchange.call.operation.name}, which has none"
             )
-        slot.value = bytearray(event.payload_size)
-        return memoryview(slot.value)
+        exchange.value = bytearray(event.payload_size)
+        return memoryview(exchange.value)
 
     def _complete(self, event: ResponseReceived) -> None:
-        slot = self._open.get(event.id)
-        if slot is None:
+        exchange = self._open.get(event.id)
+        if exchange is None:
             self._last_word = event.error
+            return
+        crowded = isinstance(event.error, ResourceExhaustedError) and exchange.accompanied
+        if crowded and not exchange.abandoned:
+            exchange.refuse()
+            if exchange.stage is Stage.QUEUED:
+                self._queue.append(exchange)
         else:
-            slot.crowded = slot.accompanied and isinstance(event.error, ResourceExhaustedError)
-            slot.finish(event.result, event.error)
-            del self._open[event.id]
+            exchange.finish(event.result, event.error)
+        del self._open[event.id]
 
 
 def try_connect(address: Address) -> Channel | None:
@@ -267,4 +283,4 @@ def _unreachable(path: str, error: OSError) -> str:
         return (
             f"this user may not connect to {path}; run as the agent's user, or join the group of the socket"
         )
-    return f"the agent at {path} cannot be reached ({error.strerror})"
+    return f"the agent at {path} cannot be reached ({error.strerror}); see `keyholt doctor`"

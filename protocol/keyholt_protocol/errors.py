@@ -108,7 +108,7 @@ class KeyholtError(Exception):
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
-    meaning: str = "The agent met a defect of its own; its log has the traceback."
+    meaning: str = "The agent met a defect of its own; its log says where."
     retryable: bool = False
 
     def __init__(self, message: str = "", *, request_id: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """The registry: every operation of Keyholt, once.
 
-Server dispatch, client calls, authorisation, the wire reference and the command line's help are read from
-here. Adding an operation is a descriptor here, its messages, one handler, and its tests.
+Server dispatch, what a request needs and may carry, what a client may repeat, the wire reference and the
+command line's help are read from here. CONTRIBUTING.md lists what else a new operation touches.
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["Arena", "ArenaUsage", "LockedBuffer", "MemorySettings"]
 
 DEFAULT_SIZE: Final = 32 * 1024 * 1024
-"""Bytes. Two payloads of the largest size in flight; pages that are not used are not resident."""
+"""Bytes. One payload of the largest size and much beside it; pages that are not used are not resident."""
 
 MINIMUM_SIZE: Final = 1024 * 1024
-"""Bytes. Less than this serves no useful number of connections, so the agent refuses to start."""
+"""Bytes. With less, hardly any value would fit, so the agent refuses to start."""
 
 LIMIT_MARGIN: Final = 64 * 1024
 """Bytes of RLIMIT_MEMLOCK left alone by the automatic size, for locks that libraries take."""
@@ -303,12 +303,13 @@ class Arena(Guarded):
             self._join(*self.abandoned.popleft())
 
     def _exhausted(self, size: int) -> ResourceExhaustedError:
-        free = self._total - self._used << _GRANULE_BITS
-        largest = max(self._lengths, default=0) << _GRANULE_BITS
+        kept = self._reserve if size > _SMALL_SLOT << _GRANULE_BITS else 0
+        free = max(0, self._total - self._used - kept) << _GRANULE_BITS
+        largest = min(free, max(self._lengths, default=0) << _GRANULE_BITS)
         return ResourceExhaustedError(
-            f"no locked memory for {size} bytes: {free} of {self._total << _GRANULE_BITS} bytes are free, "
-            f"{largest} in one piece; raise RLIMIT_MEMLOCK (`LimitMEMLOCK=` in the unit, `ulimit -l`) "
-            f"and `[memory] size`"
+            f"no locked memory for {size} bytes: {free} of {self._total << _GRANULE_BITS} are free for it, "
+            f"{largest} in one piece; try again, or raise RLIMIT_MEMLOCK (`LimitMEMLOCK=` in the unit, "
+            f"`ulimit -l`) and `[memory] size`"
         )
 
 

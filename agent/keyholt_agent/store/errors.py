@@ -134,6 +134,8 @@ def translate(error: Exception, path: Path) -> KeyholtError:
             return original
         case OSError():
             return _from_system(original, path)
+        case sqlite3.IntegrityError():
+            return IntegrityError(f"rows of {path} contradict each other: restore a backup")
         case sqlite3.Error() if is_damaged_row(original):
             return IntegrityError(f"a row of {path} is damaged: restore a backup")
         case sqlite3.Error() if is_fault(original):

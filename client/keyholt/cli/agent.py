@@ -16,7 +16,7 @@ _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def init(options: Namespace) -> int:
-    """JSON: ``store_id``, ``slot``, ``kdf``."""
+    """The command ``init``."""
     with (
         connect(options.address) as agent,
         wiped(obtain(options, "New passphrase", twice=True)) as passphrase,
@@ -30,7 +30,7 @@ def init(options: Namespace) -> int:
 
 
 def unlock(options: Namespace) -> int:
-    """JSON: ``slot``, the keyslot that opened."""
+    """The command ``unlock``."""
     with connect(options.address) as agent, wiped(obtain(options)) as passphrase:
         result = agent.unlock(passphrase=passphrase, slot=options.slot)
     if options.json:
@@ -41,7 +41,7 @@ def unlock(options: Namespace) -> int:
 
 
 def lock(options: Namespace) -> int:
-    """JSON: an empty object."""
+    """The command ``lock``."""
     with connect(options.address) as agent:
         agent.lock()
     if options.json:
@@ -52,17 +52,17 @@ def lock(options: Namespace) -> int:
 
 
 def status(options: Namespace) -> int:
-    """JSON: the fields of ``agent.status``, null where the agent has nothing to say."""
+    """The command ``status``."""
     with connect(options.address) as agent:
         result = agent.status()
     if options.json:
         show(result)
     else:
-        say(_describe(result))
+        say(*_describe(result))
     return 0
 
 
-def _describe(status: StatusResult) -> str:
+def _describe(status: StatusResult) -> list[str]:
     used, size = readable_size(status.memory_used), readable_size(status.memory_size)
     rows = [
         ("state", status.state),

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from keyholt.cli.agent import readable_size
-from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import HelloResult, StatusResult
 
 __all__ = [
@@ -32,7 +31,7 @@ __all__ = [
     "check_store",
 ]
 
-SYS_MEMFD_SECRET: Final = 447  # the same on every architecture (syscalls(2))
+SYS_MEMFD_SECRET: Final = 447  # x86_64 and aarch64, as in the agent
 LEAST_LOCKED: Final = 1024 * 1024
 """Bytes of locked memory without which the agent does not start."""
 
@@ -42,7 +41,7 @@ OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``state``: ``ok``, ``note`` or ``wrong``. ``remedy``: what to do, with ``wrong`` and some notes."""
+    """``state``: ``ok``, ``note`` or ``wrong``. ``remedy``: what to do; never absent with ``wrong``."""
 
     state: str
     subject: str
@@ -85,16 +84,13 @@ def check_socket(path: str) -> Iterator[Finding]:
 
 def check_protocol(greeting: HelloResult, client_version: str) -> Iterator[Finding]:
     """Whether both sides speak the same protocol, and are of the same release."""
-    if greeting.version == PROTOCOL_VERSION:
-        yield _ok("protocol", f"version {PROTOCOL_VERSION} on both sides")
-    else:
-        text = f"the agent speaks version {greeting.version}, this client {PROTOCOL_VERSION}"
-        yield _wrong("protocol", text, "install the same release of both, and restart the agent")
-    text = f"agent {greeting.agent}, client {client_version}"
-    if client_version in greeting.agent:
+    # An agent of another protocol version refuses the greeting, and is reported as not answering.
+    yield _ok("protocol", f"version {greeting.version} on both sides")
+    text = f"{greeting.agent}, client {client_version}"
+    if greeting.agent.rpartition(" ")[2] == client_version:
         yield _ok("versions", text)
     else:
-        yield _note("versions", text, "restart the agent after an update")
+        yield _note("versions", text, "install the same release of both, and restart the agent")
 
 
 def check_agent_memory(status: StatusResult) -> Iterator[Finding]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from keyholt.cli.output import say
+from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.shells import bash, fish, zsh
 
 __all__ = ["completion"]
 
 
 def completion(options: Namespace) -> int:
-    """JSON: none, for the script itself is the result."""
+    """The command ``completion``."""
     scripts = {"bash": bash.script, "zsh": zsh.script, "fish": fish.script}
-    say(scripts[options.shell]().rstrip("\n"))
+    write_all(STDOUT, scripts[options.shell]().encode())
     return 0

@@ -1,18 +1,7 @@
 """The full path of the command line: parse, carry out, and turn what went wrong into a sentence and a status.
 
-=== ==========================================================
-0   done
-1   failed
-2   usage: the command line, or a name in it, cannot be right
-3   not found
-4   locked, or no store yet
-5   denied
-6   the agent is not reachable
-130 interrupted (the shell's convention)
-=== ==========================================================
-
-`run` gives the status of its command, 126 if that cannot be run and 127 if there is none. No exception
-reaches the user as a traceback, for a traceback shows code and may show values.
+- The statuses are those of ``keyholt.cli.table.EPILOG``, and 130 for an interrupt (the shell's convention).
+- No exception reaches the user as a traceback, for a traceback shows code and may show values.
 """
 
 from __future__ import annotations
@@ -23,8 +12,9 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final, cast
 
+from keyholt.cli.errors import UsageError
 from keyholt.cli.output import write_error
-from keyholt.cli.parser import UsageError, parse
+from keyholt.cli.parser import parse
 from keyholt_protocol.errors import (
     AgentUnreachableError,
     DeniedError,
@@ -51,13 +41,6 @@ _STATUSES: Final[dict[type[BaseException], int]] = {
     AgentUnreachableError: 6,
 }
 
-_REMEDIES: Final[dict[type[KeyholtError], str]] = {
-    LockedError: "unlock it with `keyholt unlock`",
-    UninitialisedError: "create the store with `keyholt init`",
-    DeniedError: "run as the agent's user, or ask its administrator",
-}
-"""What to do, where the agent's own sentence names no command."""
-
 Handler = Callable[[argparse.Namespace], int]
 
 
@@ -75,7 +58,10 @@ def run(words: Sequence[str]) -> int:
     except (KeyholtError, UsageError, ValueError, OSError) as error:
         return _report(error, as_json=as_json)
     except Exception as error:  # a defect; its text may hold anything, so its kind alone is told
-        write_error(f"this is a defect of keyholt: {type(error).__name__}", as_json=as_json, code="internal")
+        message = (
+            f"this is a defect of keyholt ({type(error).__name__}); report it with the command that you gave"
+        )
+        write_error(message, as_json=as_json, code="internal")
         return FAILED
 
 
@@ -103,6 +89,4 @@ def _report(error: Exception, *, as_json: bool) -> int:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
-    message = str(error)
-    remedy = _REMEDIES.get(type(error)) if isinstance(error, KeyholtError) else None
-    return f"{message}; {remedy}" if remedy and "`keyholt" not in message else message
+    return str(error)

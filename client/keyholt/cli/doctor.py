@@ -20,10 +20,7 @@ _MARKS: Final = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 
 def doctor(options: Namespace) -> int:
-    """JSON: ``ok`` and ``findings``: ``state`` (ok, note, wrong), ``subject``, ``text``, ``remedy`` of each.
-
-    The exit status is 1 if anything is wrong.
-    """
+    """The command ``doctor``."""
     findings = list(_examine(options.address))
     well = all(finding.state != "wrong" for finding in findings)
     if options.json:
@@ -43,7 +40,8 @@ def _examine(given: str | None) -> Iterator[Finding]:
         with connect(str(address)) as agent:
             greeting, status = agent.greeting, agent.status()
     except KeyholtError as error:
-        yield Finding(state="wrong", subject="agent", text=str(error))
+        text, _, remedy = str(error).partition("; ")
+        yield Finding(state="wrong", subject="agent", text=text, remedy=remedy or "see the agent's log")
     else:
         yield Finding(state="ok", subject="agent", text=f"pid {status.pid} answers")
         yield from checks.check_protocol(greeting, client_version())

@@ -3,8 +3,6 @@
 - ``keyholt get PATH [-n]`` and ``keyholt run [--env-file F] -- CMD`` import next to nothing, with an
   ``--address`` in front or without. Any other option, and anything but success, falls through to the full
   path, which does the work again and reports.
-- Nothing is printed through ``sys.stdout`` here: what could not be written is known before the exit status
-  is.
 """
 
 from __future__ import annotations
@@ -12,13 +10,14 @@ from __future__ import annotations
 import os
 import sys
 
+from keyholt.cli.descriptors import STDERR, STDOUT, write_all
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["main", "write_all"]
+__all__ = ["main"]
 
-STDOUT: Final = 1
 INTERRUPTED: Final = 130
 """What a shell makes of a program that SIGINT ended: 128 + 2."""
 
@@ -35,13 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except KeyboardInterrupt:
         return INTERRUPTED
-
-
-def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all of ``data``; an ``OSError`` says why it could not be."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _fast(words: list[str]) -> int | None:
@@ -64,14 +56,12 @@ def _get(words: list[str], address: str | None) -> int | None:
     if len(paths) != 1 or paths[0].startswith("-"):
         return None
     from keyholt.address import choose
-    from keyholt.cli.fast import UnusualError, fetch
+    from keyholt.cli.fast import fetch
 
     try:
         path = choose(address).socket_path()
         (value,) = fetch(path, [(paths[0], None)])
-    except UnusualError:
-        return None
-    except Exception:  # an address with a fault in it: the full path says which
+    except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     try:
         write_all(STDOUT, value)
@@ -86,5 +76,5 @@ def _get(words: list[str], address: str | None) -> int | None:
 
 def _unwritable(error: OSError) -> int:
     if not isinstance(error, BrokenPipeError):  # a reader that has seen enough needs no message
-        write_all(2, f"keyholt: the value could not be written: {error.strerror}\n".encode())
+        write_all(STDERR, f"keyholt: the value could not be written: {error.strerror}\n".encode())
     return 1

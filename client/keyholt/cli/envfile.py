@@ -11,7 +11,8 @@ empty, ``# ...``       nothing
 ====================== ====================================================================================
 
 - Names are letters, digits and ``_``, not beginning with a digit. A name given twice has its last value.
-- ``$NAME`` is not replaced by anything. Line ends may be CRLF. Text is UTF-8, a byte order mark is skipped.
+- ``$NAME`` is not replaced by anything. Line ends may be CRLF; a CR alone is none. Text is UTF-8, a byte
+  order mark is skipped.
 - An error names the line and never repeats what is on it.
 - `keyholt run` goes through here: nothing is imported, ``re`` least of all.
 """
@@ -20,9 +21,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["EnvFileError", "parse", "write_variable"]
+__all__ = ["EnvFileError", "parse", "variables", "write_variable"]
 
 _BLANKS: Final = " \t"
 _ESCAPES: Final = {
@@ -46,23 +48,32 @@ class EnvFileError(ValueError):
 
 
 def parse(data: bytes) -> dict[str, str]:
-    """The variables that a file's bytes define, in their order.
+    """The variables that a file's bytes define, in the order of their first mention.
+
+    Raises:
+        EnvFileError: names the line that is wrong, and how.
+    """
+    return {name: value for name, value, _ in variables(data)}
+
+
+def variables(data: bytes) -> Iterator[tuple[str, str, int]]:
+    """Each name, its value, and the line that it stands on, counted from 1; a name may come again.
 
     Raises:
         EnvFileError: names the line that is wrong, and how.
     """
     text = _decode(data).removeprefix("\ufeff").replace("\r\n", "\n")
-    variables: dict[str, str] = {}
-    at = 0
+    at, line = 0, 1
     while at < len(text):
         end = _line_end(text, at)
-        line = text[at:end].strip(_BLANKS)
-        if not line or line.startswith("#"):
-            at = end + 1
-            continue
-        name, at = _name(text, at, end)
-        variables[name], at = _value(text, at)
-    return variables
+        content = text[at:end].strip(_BLANKS)
+        following = end + 1
+        if content and not content.startswith("#"):
+            name, begin = _name(text, at, end)
+            value, following = _value(text, begin)
+            yield name, value, line
+        line += text.count("\n", at, following)
+        at = following
 
 
 def write_variable(name: str, value: str) -> str:
@@ -78,7 +89,7 @@ def _decode(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-    raise EnvFileError(line, "it is not UTF-8 text")
+    raise EnvFileError(line, "it is not UTF-8 text; save the file as UTF-8")
 
 
 def _name(text: str, at: int, end: int) -> tuple[str, int]:
@@ -106,7 +117,12 @@ def _value(text: str, at: int) -> tuple[str, int]:
     comment = min(
         (found for mark in (" #", "\t#") if (found := text.find(mark, at - 1, end)) >= 0), default=end
     )
-    return text[at : max(at, comment)].strip(_BLANKS), end + 1
+    value = text[at : max(at, comment)].strip(_BLANKS)
+    if "\r" in value:
+        raise EnvFileError(
+            _line_number(text, at), "a carriage return stands alone; write \\r in double quotes"
+        )
+    return value, end + 1
 
 
 def _quoted(text: str, start: int) -> tuple[str, int]:
@@ -117,7 +133,10 @@ def _quoted(text: str, start: int) -> tuple[str, int]:
     while True:
         close, backslash = text.find(quote, at), text.find("\\", at)
         if close < 0:
-            raise EnvFileError(_line_number(text, start), f"the value's {quote} is never closed")
+            raise EnvFileError(
+                _line_number(text, start),
+                f"the value's {quote} is never closed; close it, or write it with a backslash before it",
+            )
         if not 0 <= backslash < close:
             parts.append(text[at:close])
             return "".join(parts), _after_quote(text, close + 1)
@@ -130,7 +149,9 @@ def _after_quote(text: str, at: int) -> int:
     end = _line_end(text, at)
     rest = text[at:end].strip(_BLANKS)
     if rest and not rest.startswith("#"):
-        raise EnvFileError(_line_number(text, at), "something follows the closing quote")
+        raise EnvFileError(
+            _line_number(text, at), "something follows the closing quote; put it inside, or after a #"
+        )
     return end + 1
 
 

@@ -26,6 +26,9 @@ NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 """What a shell answers, and programs that start commands in its stead do too (POSIX XCU 2.8.2)."""
 
+_FILE: Final = "put it into a file with `keyholt inject`"
+_NUL: Final = f"holds a NUL byte, which no variable can; {_FILE}"
+
 
 class VariableError(ValueError):
     """A variable cannot be given to the command; the message names it and never its value."""
@@ -47,9 +50,9 @@ def assemble(files: Sequence[str], inherited: Mapping[bytes, bytes]) -> dict[byt
         except EnvFileError as error:
             raise VariableError(f"{file}, {error}") from None
         for name, value in variables.items():
-            environment[name.encode()] = value.encode()
             if "\0" in value:
-                raise VariableError(f"{file}: the value of {name} holds a NUL byte, which no variable can")
+                raise VariableError(f"{file}: the value of {name} {_NUL}")
+            environment[name.encode()] = value.encode()
     return environment
 
 
@@ -76,13 +79,13 @@ def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None
         VariableError: the value holds a NUL byte or is not UTF-8.
     """
     if 0 in value:
-        raise VariableError(
-            f"the variable {os.fsdecode(name)}: its secret holds a NUL byte, which no variable can"
-        )
+        raise VariableError(f"the variable {os.fsdecode(name)}: its secret {_NUL}")
     try:
         value.decode()
     except UnicodeDecodeError:
-        raise VariableError(f"the variable {os.fsdecode(name)}: its secret is not UTF-8 text") from None
+        raise VariableError(
+            f"the variable {os.fsdecode(name)}: its secret is not UTF-8 text; {_FILE}"
+        ) from None
     environment[name] = bytes(value)
 
 
@@ -93,7 +96,7 @@ def replace_process(command: Sequence[str], environment: Mapping[bytes, bytes]) 
     try:
         os.execvpe(command[0], list(command), environment)  # starting it is the purpose
     except FileNotFoundError:
-        return NOT_FOUND, f"the command {command[0]!r} was not found"
+        return NOT_FOUND, f"the command {command[0]!r} was not found; give its path, or see $PATH"
     except (OSError, ValueError) as error:
         return NOT_EXECUTABLE, f"the command {command[0]!r} cannot be run: {_reason(error)}"
 

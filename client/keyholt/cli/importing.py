@@ -1,48 +1,66 @@
 """The command ``import``: every variable of an environment file becomes the secret PREFIX/NAME.
 
 - A variable that already is a reference is not stored; it goes into the file of references as it is.
-- All names are checked before the first is written. If a write fails, those before it are there, and
-  importing again writes them once more as a next version.
+- All names and values are checked before the first is written. If a write fails, those before it are there,
+  and importing again writes them once more as a next version.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from keyholt import calls, connect
-from keyholt.cli.entry import write_all
-from keyholt.cli.envfile import EnvFileError, parse, write_variable
+from keyholt.calls import Call
+from keyholt.cli.envfile import EnvFileError, variables, write_variable
+from keyholt.cli.errors import InputFileError, UsageError, placed
+from keyholt.cli.outfile import write_whole
 from keyholt.cli.output import say, show
-from keyholt.cli.parser import UsageError
 from keyholt.cli.progress import shown
 from keyholt.reference import is_reference, write
+from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.messages import PutResult
+from keyholt_protocol.names import check_path
 
 __all__ = ["import_file"]
 
+PUBLIC: Final = 0o666
+"""Of which the umask leaves what is usual: references are no secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Variable:
+    """``place``: its file and line. ``path``: where it is stored, unless it is a reference."""
+
+    name: str
+    value: str
+    place: str
+    path: str
+
+    @property
+    def kept(self) -> bool:
+        return is_reference(self.value)
+
+    def __repr__(self) -> str:
+        return f"<variable {self.name}>"
+
 
 def import_file(options: Namespace) -> int:
-    """JSON: ``imported``: an array of ``path``, ``version``; ``kept``: names that were references already."""
-    variables = _read(options.file)
+    """The command ``import``."""
     prefix = options.prefix.rstrip("/")
-    stored = {name: value for name, value in variables.items() if not is_reference(value)}
-    paths = {name: f"{prefix}/{name}" for name in stored}
-    puts = [calls.put(paths[name], value, None, None, None) for name, value in stored.items()]
-    with connect(options.address) as agent:
-        results = list(shown(agent.perform_all(puts), len(puts), "importing"))
+    check_path(prefix)
+    found = _read(options.file, prefix)
+    stored = [variable for variable in found if not variable.kept]
+    results = _store(options.address, stored)
     if options.references is not None:
-        lines = [
-            write_variable(name, write(paths[name]) if name in paths else variables[name])
-            for name in variables
-        ]
-        _write(options.references, "".join(lines))
-    kept = [name for name in variables if name not in stored]
+        write_whole(options.references, "".join(map(_reference, found)).encode(), PUBLIC)
+    kept = [variable.name for variable in found if variable.kept]
     if options.json:
-        imported = [
-            {"path": path, "version": result.version}
-            for path, result in zip(paths.values(), results, strict=True)
-        ]
+        pairs = zip(stored, results, strict=True)
+        imported = [{"path": variable.path, "version": result.version} for variable, result in pairs]
         show({"imported": imported, "kept": kept})
     else:
         already = f"; {len(kept)} were references already" if kept else ""
@@ -50,24 +68,46 @@ def import_file(options: Namespace) -> int:
     return 0
 
 
-def _read(file: str) -> dict[str, str]:
+def _read(file: str, prefix: str) -> list[_Variable]:
     if file == "-" and sys.stdin is None:
         raise UsageError("standard input is closed; give a file")
     with open(0 if file == "-" else file, "rb", closefd=file != "-") as stream:
         data = stream.read()
+    called = "standard input" if file == "-" else file
     try:
-        return parse(data)
+        found = {
+            name: _Variable(
+                name=name,
+                value=value,
+                place=f"{called}, line {line}",
+                path=f"{prefix}/{name}",
+            )
+            for name, value, line in variables(data)
+        }
     except EnvFileError as error:
-        raise ImportFileError(f"{'standard input' if file == '-' else file}, {error}") from None
+        raise InputFileError(f"{called}, {error}") from None
+    return list(found.values())
 
 
-class ImportFileError(ValueError):
-    """The file is not in the format; names the file and the line."""
+def _store(address: str | None, stored: Sequence[_Variable]) -> list[PutResult]:
+    puts = [_put(variable) for variable in stored]
+    results: list[PutResult] = []
+    with connect(address) as agent:
+        try:
+            results.extend(shown(agent.perform_all(puts), len(puts), "importing"))
+        except KeyholtError as error:
+            place = stored[min(len(results), len(stored) - 1)].place
+            written = f"{len(results)} of {len(stored)} are written"
+            raise placed(error, f"{written}; {place}") from None
+    return results
 
 
-def _write(file: str, text: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+def _put(variable: _Variable) -> Call[PutResult]:
     try:
-        write_all(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
+        return calls.put(variable.path, variable.value)
+    except KeyholtError as error:
+        raise placed(error, variable.place) from None
+
+
+def _reference(variable: _Variable) -> str:
+    return write_variable(variable.name, variable.value if variable.kept else write(variable.path))

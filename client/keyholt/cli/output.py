@@ -1,8 +1,10 @@
-"""What the command line prints: results to standard output, problems to standard error, as text or JSON.
+r"""What the command line prints: results to standard output, problems to standard error, as text or JSON.
 
 - The shape of ``--json`` is stable: a result is one object or array on one line, its fields named as on the
   wire, all of them always there; an error is ``{"error": {"code", "message", "retryable"}}`` on standard
   error.
+- Text cannot steer a terminal: what is not printable in a name, a label or an agent's sentence is written out
+  (``\x1b``), in JSON as its escape. Values go out as they are; that is what they are asked for.
 - Everything is UTF-8, whatever the locale. What cannot be written is an ``OSError`` of the caller.
 - No secret comes through here but through ``write_value``.
 """
@@ -18,23 +20,34 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from keyholt.cli.entry import STDOUT, write_all
+from keyholt.cli.descriptors import STDERR, STDOUT, write_all
 from keyholt.secret import Secret
-from keyholt_protocol.errors import AgentUnreachableError, KeyholtError
+from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["moment", "plain", "say", "show", "table", "write_error", "write_value"]
-
-STDERR: Final = 2
+__all__ = ["moment", "plain", "printable", "say", "show", "table", "write_error", "write_value"]
 
 
-def say(text: str) -> None:
-    """Print a line to standard output."""
-    write_all(STDOUT, f"{text}\n".encode(errors="replace"))
+_LAST_OF_BMP: Final = 0xFFFF
+"""Characters beyond it are two escapes in JSON (RFC 8259, section 7)."""
+
+
+def say(*lines: str) -> None:
+    """Print lines to standard output, each of them one whatever it holds."""
+    write_all(STDOUT, "".join(f"{printable(line)}\n" for line in lines).encode())
 
 
 def show(value: object) -> None:
     """Print a message, or anything made of messages, as JSON."""
-    say(json.dumps(plain(value), ensure_ascii=False))
+    write_all(STDOUT, _json(plain(value)))
+
+
+def printable(text: str) -> str:
+    """The text with all that is not printable written out: controls, line ends, direction marks."""
+    if not text.isprintable():
+        for character in set(text):
+            if not character.isprintable():
+                text = text.replace(character, character.encode("unicode_escape").decode())
+    return text
 
 
 def plain(value: object) -> object:
@@ -67,29 +80,47 @@ def write_error(
     message: str, error: BaseException | None = None, *, as_json: bool, code: str = "failed"
 ) -> None:
     """Print a problem to standard error: one sentence, or the JSON of it."""
+    known = error if isinstance(error, KeyholtError) else None
     if as_json:
-        if isinstance(error, KeyholtError):
-            code = (
-                error.code.wire_name if not isinstance(error, AgentUnreachableError) else "agent_unreachable"
-            )
-        retryable = isinstance(error, KeyholtError) and error.retryable
-        text = json.dumps(
-            {"error": {"code": code, "message": message, "retryable": retryable}}, ensure_ascii=False
-        )
+        about = {
+            "code": code if known is None else known.code.wire_name,
+            "message": message,
+            "retryable": known is not None and known.retryable,
+        }
+        data = _json({"error": about})
     else:
-        text = f"keyholt: {message}"
+        data = f"keyholt: {printable(message)}\n".encode()
     if sys.stderr is not None:
-        write_all(STDERR, f"{text}\n".encode(errors="replace"))
+        write_all(STDERR, data)
 
 
 def moment(seconds: int) -> str:
     """A time for people: UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):  # no agent of ours says so
+        return f"{seconds} s after 1970"
 
 
-def table(rows: Sequence[Sequence[Any]]) -> str:
-    """Rows as text, their columns aligned by character count."""
-    texts = [[str(cell) for cell in row] for row in rows]
+def table(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Rows as lines, their columns aligned by character count."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in texts)
-    return "\n".join(line.rstrip() for line in lines)
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in texts
+    ]
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False)
+    if not text.isprintable():  # json itself escapes the controls up to U+001F only
+        for character in set(text):
+            if not character.isprintable():
+                text = text.replace(character, _json_escape(character))
+    return f"{text}\n".encode()
+
+
+def _json_escape(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= _LAST_OF_BMP else json.dumps(character)[1:-1]

@@ -1,24 +1,26 @@
 """The table of commands as an ``argparse`` parser.
 
-A mistake in the usage is ``UsageError`` with the sentence to print, so that it can come out as JSON too.
+- A mistake in the usage is ``UsageError`` with the sentence to print, so that it can come out as JSON too.
+- Words are not abbreviated: a script that does would break when the next option comes.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NoReturn
 
-from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS, Command, Kind, Parameter
+from keyholt.cli.errors import UsageError
+from keyholt.cli.output import say
+from keyholt.cli.table import COMMANDS, EPILOG, GLOBAL, GROUPS, Command, Kind, Parameter
 
-__all__ = ["SHELLS", "UsageError", "client_version", "parse"]
+__all__ = ["client_version", "parse"]
 
-SHELLS: Final = ("bash", "zsh", "fish")
+_COMMAND: Final = "COMMAND"
 
-
-class UsageError(Exception):
-    """The command line cannot be understood; the message says why and names the help."""
+MAX_DIGITS: Final = 10
+"""Digits of the highest version there is; no descriptor has more."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -31,45 +33,84 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(words)
 
 
+def client_version() -> str:
+    """The version of this installation."""
+    # Imported here: it takes a quarter of the time of a command, and hardly any needs it.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("keyholt")
+    except PackageNotFoundError:  # run from its sources
+        return "of the source tree"
+
+
 class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing and exiting."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(choice) for choice in action.choices]
+        if action.metavar != _COMMAND:
+            raise UsageError(f"{action.metavar} is one of {', '.join(names)}, not {value!r}")
+        near = difflib.get_close_matches(str(value), names, 1)
+        hint = f"did you mean {near[0]!r}? See" if near else "see"
+        raise UsageError(f"there is no command {value!r}; {hint} `{self.prog} --help`")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        say(f"keyholt {client_version()}")
+        parser.exit()
+
 
 def _parser() -> argparse.ArgumentParser:
-    top = _Parser(prog="keyholt", description="Secrets from the agent on this machine.", allow_abbrev=False)
-    top.add_argument("--version", action="version", version=f"keyholt {client_version()}")
+    top = _Parser(
+        prog="keyholt",
+        description="Secrets from the agent on this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     top.set_defaults(address=None, json=False)
     _add_global(top)
     commands = _subcommands(top)
-    groups = {
-        word: _subcommands(commands.add_parser(word, help=text, description=text, allow_abbrev=False))
-        for word, text in GROUPS.items()
-    }
+    groups: dict[str, Any] = {}
     for command in COMMANDS:
         *group, word = command.words
-        parent = groups[group[0]] if group else commands
-        parser = parent.add_parser(word, help=command.help, description=command.help, allow_abbrev=False)
-        _fill(parser, command)
+        parent = commands
+        if group:
+            if group[0] not in groups:  # it stands in the help where its first member stands in the table
+                text = GROUPS[group[0]]
+                groups[group[0]] = _subcommands(commands.add_parser(group[0], help=text, description=text))
+            parent = groups[group[0]]
+        epilog = command.json and f"With --json it prints {command.json}."
+        _fill(parent.add_parser(word, help=command.help, description=command.help, epilog=epilog), command)
     return top
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> Any:
-    return parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    return parser.add_subparsers(metavar=_COMMAND, required=True, parser_class=_Parser)
 
 
 def _fill(parser: argparse.ArgumentParser, command: Command) -> None:
     parser.set_defaults(command=command)
     for parameter in command.parameters:
         _add(parser, parameter)
-    if not any(parameter.kind is Kind.COMMAND for parameter in command.parameters):
-        _add_global(parser)
+        if parameter.kind is Kind.COMMAND:
+            parser.usage = f"{parser.prog} [OPTION]... -- CMD [ARGUMENT]..."
+    _add_global(parser)
 
 
 def _add_global(parser: argparse.ArgumentParser) -> None:
-    for (
-        parameter
-    ) in GLOBAL:  # suppressed: an option given before the command is not undone by its default after
+    for parameter in GLOBAL:
+        # Suppressed: an option given before the command is not undone by its default after it.
         _add(parser, parameter, default=argparse.SUPPRESS)
 
 
@@ -81,31 +122,21 @@ def _add(parser: argparse.ArgumentParser, parameter: Parameter, **extra: Any) ->
         options["nargs"] = argparse.REMAINDER
     elif parameter.kind is Kind.NUMBER:
         options["type"] = _number
-    elif parameter.kind is Kind.SHELL:
-        options["choices"] = SHELLS
-    if parameter.is_option and parameter.metavar:
-        options["metavar"] = parameter.metavar
+    if parameter.choices:
+        options["choices"] = parameter.choices
     if parameter.many:
         options.update(action="append", default=[])
     if parameter.required:
         options["required"] = True
     if parameter.optional:
         options.update(nargs="?", default="")
-    if not parameter.is_option:
-        options["metavar"] = parameter.names[0]
+    if parameter.kind is not Kind.FLAG:
+        options["metavar"] = parameter.metavar if parameter.is_option else parameter.names[0]
     names = parameter.names if parameter.is_option else (parameter.names[0].lower(),)
     parser.add_argument(*names, **options)
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):  # noqa: PLR2004  # no version is longer
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise argparse.ArgumentTypeError("it must be a whole number")
     return int(text)
-
-
-def client_version() -> str:
-    """The version of this installation."""
-    try:
-        return version("keyholt")
-    except PackageNotFoundError:  # run from its sources
-        return "of the source tree"

@@ -2,6 +2,7 @@
 
 - A passphrase is one ``bytearray`` from the moment it is read, and the caller wipes it (``wiped``).
 - One newline at the end is not part of it. Nothing else is changed, no encoding is assumed.
+- Empty and too long ones are refused by the library (``keyholt.calls``), as for any program.
 - The terminal is ``/dev/tty``, so that standard input stays free for a value.
 """
 
@@ -14,8 +15,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
-from keyholt.cli.entry import write_all
-from keyholt.cli.parser import UsageError
+from keyholt.cli.descriptors import write_all
+from keyholt.cli.errors import UsageError
 from keyholt_protocol.errors import InvalidRequestError
 from keyholt_protocol.limits import MAX_PASSPHRASE
 
@@ -49,7 +50,7 @@ def obtain(
 
     Raises:
         UsageError: both are given, or neither is and there is no terminal.
-        InvalidRequestError: it is empty or too long, or the two differ.
+        InvalidRequestError: the two differ.
         OSError: it cannot be read.
     """
     descriptor: int | None = getattr(options, f"{prefix}passphrase_fd")
@@ -59,13 +60,13 @@ def obtain(
         raise UsageError(f"give {option}-fd or {option}-file, not both")
     if descriptor is not None:
         try:
-            return _checked(_read_all(descriptor))
+            return _read(descriptor)
         except OSError as error:
             raise UsageError(f"{option}-fd {descriptor} cannot be read: {error.strerror}") from None
     if file is not None:
         opened = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _checked(_read_all(opened))
+            return _read(opened)
         finally:
             os.close(opened)
     return _ask(prompt, option, twice=twice)
@@ -85,7 +86,7 @@ def _ask(prompt: str, option: str, *, twice: bool) -> bytearray:
                 if first != second:
                     first[:] = bytes(len(first))
                     raise InvalidRequestError("the two passphrases differ; begin again")
-        return _checked(first)
+        return first
     finally:
         os.close(terminal)
 
@@ -98,21 +99,13 @@ def _ask_once(terminal: int, prompt: str) -> bytearray:
         # Flushing drops what was typed before the prompt, which was echoed.
         termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
         write_all(terminal, prompt.encode())
-        return _read_line(terminal)
+        return _read(terminal, until_newline=True)
     finally:
         termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
         write_all(terminal, b"\n")
 
 
-def _read_line(terminal: int) -> bytearray:
-    return _read(terminal, until_newline=True)
-
-
-def _read_all(descriptor: int) -> bytearray:
-    return _read(descriptor, until_newline=False)
-
-
-def _read(descriptor: int, *, until_newline: bool) -> bytearray:
+def _read(descriptor: int, *, until_newline: bool = False) -> bytearray:
     """Read to the end or, on a terminal, to the end of the line, which is cut off."""
     buffer = bytearray(MAX_PASSPHRASE + 2)  # one more than fits with its newline: longer ones are seen to be
     view = memoryview(buffer)
@@ -126,12 +119,3 @@ def _read(descriptor: int, *, until_newline: bool) -> bytearray:
     result = bytearray(view[:filled])
     view[:] = bytes(len(buffer))
     return result
-
-
-def _checked(passphrase: bytearray) -> bytearray:
-    if not passphrase:
-        raise InvalidRequestError("the passphrase is empty; choose one")
-    if len(passphrase) > MAX_PASSPHRASE:
-        passphrase[:] = bytes(len(passphrase))
-        raise InvalidRequestError(f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it")
-    return passphrase

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from keyholt.address import choose
+from keyholt.cli.descriptors import STDERR, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.fast import fetch
 
@@ -29,7 +30,7 @@ def run(words: list[str], address: str | None) -> int | None:
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     status, problem = replace_process(command, environment)
-    os.write(2, f"keyholt: {problem}\n".encode(errors="replace"))
+    write_all(STDERR, f"keyholt: {problem}\n".encode(errors="replace"))
     return status
 
 

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final
 
 from keyholt import calls, connect
-from keyholt.cli.entry import STDOUT, write_all
+from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
+from keyholt.cli.errors import UsageError, placed
+from keyholt.cli.outfile import write_whole
 from keyholt.cli.output import say, show, write_error
-from keyholt.cli.parser import UsageError
 from keyholt.reference import parse
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
 
 __all__ = ["inject", "run"]
+
+OWNER_ONLY: Final = 0o600
 
 Wanted = tuple[str, int | None]
 
@@ -35,7 +37,7 @@ _REFERENCE: Final = re.compile(
 
 
 def run(options: Namespace) -> int:
-    """Become the command; returns only if it could not be started. JSON: errors only."""
+    """The command ``run``."""
     command: list[str] = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
     if not command:
         raise UsageError("there is no command; write `keyholt run --env-file FILE -- CMD`")
@@ -53,7 +55,7 @@ def run(options: Namespace) -> int:
 
 
 def inject(options: Namespace) -> int:
-    """JSON, with ``--out-file`` only: ``file``, ``references``."""
+    """The command ``inject``."""
     text = _read_text(options.in_file)
     found = list(_REFERENCE.finditer(text))
     wanted = [parse((match[1] or match[2]).decode()) for match in found]
@@ -63,7 +65,7 @@ def inject(options: Namespace) -> int:
         if options.out_file is None:
             write_all(STDOUT, result)
             return 0
-        _write_private(options.out_file, result)
+        write_whole(options.out_file, result, OWNER_ONLY)
     finally:
         result[:] = bytes(len(result))
     if options.json:
@@ -82,7 +84,7 @@ def _fetch(address: str | None, wanted: Sequence[Wanted], places: Sequence[str])
         try:
             values.extend(agent.perform_all(calls.get(path, version) for path, version in wanted))
         except KeyholtError as error:
-            raise type(error)(f"{places[min(len(values), len(places) - 1)]}: {error}") from None
+            raise placed(error, places[min(len(values), len(places) - 1)]) from None
     return values
 
 
@@ -107,19 +109,3 @@ def _read_text(file: str | None) -> bytes:
         raise UsageError("standard input is closed; give --in-file FILE")
     with open(0 if file is None else file, "rb", closefd=file is not None) as stream:
         return stream.read()
-
-
-def _write_private(file: str, data: bytearray) -> None:
-    """Write a file that only its owner can read, whole or not at all; one that is there is replaced."""
-    partial = f"{file}.{secrets.token_hex(8)}.partial"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(partial, file)
-    except BaseException:
-        os.unlink(partial)
-        raise

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from keyholt import connect
+from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
-from keyholt.cli.parser import UsageError
 from keyholt_protocol.limits import MAX_PAYLOAD
+from keyholt_protocol.messages import SecretInfo, VersionInfo
 
 __all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
 
@@ -19,7 +20,7 @@ _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def put(options: Namespace) -> int:
-    """JSON: ``path``, ``version``, ``created``."""
+    """The command ``put``."""
     labels = _labels(options.label)
     expires = None if options.expires is None else _expiry(options.expires, datetime.now(UTC))
     value = _read_value(options.file)
@@ -38,35 +39,27 @@ def put(options: Namespace) -> int:
 
 
 def get(options: Namespace) -> int:
-    """JSON: ``path``, ``version``, ``created``, ``expires``, ``labels``, ``encoding`` (utf-8, base64),
-    ``value``.
-    """
+    """The command ``get``."""
     with connect(options.address) as agent, agent.get(options.path, version=options.version) as secret:
         write_value(secret, as_json=options.json, newline=not options.no_newline)
     return 0
 
 
 def list_secrets(options: Namespace) -> int:
-    """JSON: an array of ``path``, ``version``, ``created``, ``expires``, ``labels``."""
+    """The command ``list``."""
     with connect(options.address) as agent:
         secrets = agent.list(options.prefix)
     if options.json:
         show(secrets)
     elif secrets and options.long:
-        say(
-            table(
-                [(s.path, f"v{s.version}", moment(s.created), _notes(s.expires, s.labels)) for s in secrets]
-            )
-        )
-    elif secrets:
-        say("\n".join(secret.path for secret in secrets))
+        say(*table([(s.path, f"v{s.version}", *_about(s)) for s in secrets]))
+    else:
+        say(*(secret.path for secret in secrets))
     return 0
 
 
 def history(options: Namespace) -> int:
-    """JSON: ``latest``, ``deleted`` and ``versions``: ``version created destroyed expires labels`` of
-    each.
-    """
+    """The command ``history``."""
     with connect(options.address) as agent:
         result = agent.history(options.path)
     if options.json:
@@ -74,31 +67,27 @@ def history(options: Namespace) -> int:
         return 0
     if result.deleted is not None:
         say(f"deleted {moment(result.deleted)}; bring it back with `keyholt undelete`")
-    rows = [
-        (f"v{v.version}", moment(v.created), "destroyed" if v.destroyed else _notes(v.expires, v.labels))
-        for v in result.versions
-    ]
-    if rows:
-        say(table(rows))
+    if result.versions:
+        say(*table([(f"v{v.version}", *_about(v)) for v in result.versions]))
     return 0
 
 
 def delete(options: Namespace) -> int:
-    """JSON: ``path``, ``version``: the newest version, now hidden."""
+    """The command ``rm``."""
     with connect(options.address) as agent:
         version = agent.delete(options.path).version
     return _tell(options, version, f"{options.path}: deleted; bring it back with `keyholt undelete`")
 
 
 def undelete(options: Namespace) -> int:
-    """JSON: ``path``, ``version``: the newest version, visible again."""
+    """The command ``undelete``."""
     with connect(options.address) as agent:
         version = agent.undelete(options.path).version
     return _tell(options, version, f"{options.path}: back, version {version}")
 
 
 def destroy(options: Namespace) -> int:
-    """JSON: ``path``, ``version``."""
+    """The command ``destroy``."""
     with connect(options.address) as agent:
         agent.destroy(options.path, version=options.version)
     return _tell(options, options.version, f"{options.path}: version {options.version} is destroyed")
@@ -112,9 +101,15 @@ def _tell(options: Namespace, version: int, text: str) -> int:
     return 0
 
 
-def _notes(expires: int | None, labels: Mapping[str, str]) -> str:
-    notes = [f"{key}={value}" for key, value in labels.items()]
-    return " ".join(notes if expires is None else [f"expires {moment(expires)}", *notes])
+def _about(info: SecretInfo | VersionInfo) -> tuple[str, str]:
+    """When it was written, and what else is to be said of it."""
+    if isinstance(info, VersionInfo) and info.destroyed:
+        return moment(info.created), "destroyed"
+    if info.damaged:
+        return "?", "damaged: restore a backup"
+    labels = [f"{key}={value}" for key, value in info.labels.items()]
+    expiry = [] if info.expires is None else [f"expires {moment(info.expires)}"]
+    return moment(info.created), " ".join([*expiry, *labels])
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:

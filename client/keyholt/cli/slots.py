@@ -6,27 +6,24 @@ from argparse import Namespace
 
 from keyholt import connect
 from keyholt.cli.output import moment, say, show, table
-from keyholt.cli.parser import UsageError
 from keyholt.cli.passphrase import obtain, wiped
 
 __all__ = ["add", "change", "list_slots", "remove"]
 
 
 def list_slots(options: Namespace) -> int:
-    """JSON: an array of ``name``, ``kind``, ``created``, ``kdf``."""
+    """The command ``slot list``."""
     with connect(options.address) as agent:
         slots = agent.slots.list()
     if options.json:
         show(slots)
     elif slots:
-        say(table([(slot.name, slot.kind, moment(slot.created), slot.kdf) for slot in slots]))
+        say(*table([(slot.name, slot.kind, moment(slot.created), slot.kdf) for slot in slots]))
     return 0
 
 
 def add(options: Namespace) -> int:
-    """JSON: ``name``, ``kdf``."""
-    if options.kind != "passphrase":
-        raise UsageError("the kind of a keyslot is 'passphrase'; this version knows no other")
+    """The command ``slot add``."""
     with (
         connect(options.address) as agent,
         wiped(obtain(options, "A passphrase that opens a keyslot")) as existing,
@@ -41,7 +38,7 @@ def add(options: Namespace) -> int:
 
 
 def change(options: Namespace) -> int:
-    """JSON: ``name``, ``kdf``."""
+    """The command ``slot change``."""
     with (
         connect(options.address) as agent,
         wiped(obtain(options, "Present passphrase")) as existing,
@@ -56,7 +53,7 @@ def change(options: Namespace) -> int:
 
 
 def remove(options: Namespace) -> int:
-    """JSON: ``name``."""
+    """The command ``slot remove``."""
     prompt = "A passphrase that opens a keyslot that stays"
     with connect(options.address) as agent, wiped(obtain(options, prompt)) as passphrase:
         result = agent.slots.remove(options.name, passphrase=passphrase)

@@ -1,7 +1,12 @@
 """Completion for bash: ``source <(keyholt completion bash)``; needs no bash-completion package.
 
-Readline breaks words at ``:`` and ``=`` as well, which may stand in paths. So the words are taken from the
-line itself, and what readline regards as done already is cut off each answer.
+- Readline breaks words at ``:`` and ``=`` as well, which may stand in paths. So the words are taken from the
+  line itself, quotes and backslashes undone without evaluating anything, and what readline regards as done
+  already is cut off each answer.
+- A path may hold whatever is visible, ``$(...)`` too. Each answer is quoted for the place where it will
+  stand: by ``printf %q``, or for the quotes that are open.
+- Not offered are a path that looks like an option, one that holds the very quote that is open, and in double
+  quotes one with ``!``, which they do not keep from being expanded.
 """
 
 from __future__ import annotations
@@ -9,17 +14,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from keyholt.cli.parser import SHELLS
 from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS, Command, Kind, Parameter
 
 __all__ = ["script"]
 
-_TEMPLATE: Final = """\
-# bash completion for keyholt, made by `keyholt completion bash`
+_TEMPLATE: Final = r"""# bash completion for keyholt, made by `keyholt completion bash`
+_keyholt_split() {{
+    local line=$1 rest char token='' begun=''
+    quote=''
+    words=()
+    while [[ -n $line ]]; do
+        char=${{line:0:1}} rest=${{line:1}}
+        case $quote$char in
+        [[:space:]])
+            [[ -n $begun ]] && words+=("$token")
+            token='' begun=''
+            line=$rest
+            continue
+            ;;
+        \' | \") quote=$char ;;
+        \'\' | \"\") quote='' ;;
+        \\ | \"\\)
+            if [[ -z $quote || ${{rest:0:1}} == [\"\\\$\`] ]]; then
+                char=${{rest:0:1}} rest=${{rest:1}}
+            fi
+            token+=$char
+            ;;
+        *) token+=$char ;;
+        esac
+        begun=1
+        line=$rest
+    done
+    words+=("$token")
+}}
 _keyholt() {{
-    local line=${{COMP_LINE:0:COMP_POINT}} words word cur command='' position=0 index address=() takes=''
-    read -ra words <<<"$line"
-    [[ $line == *[[:space:]] ]] && words+=('')
+    local line=${{COMP_LINE:0:COMP_POINT}} words quote word cur index
+    local command='' position=0 address=() takes=''
+    _keyholt_split "$line"
     cur=${{words[-1]}}
     for ((index = 1; index < ${{#words[@]}} - 1; index++)); do
         word=${{words[index]}}
@@ -62,13 +93,28 @@ _keyholt_words() {{
     mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
 }}
 _keyholt_secrets() {{
-    local path done=${{cur%"${{cur##*[:=]}}"}}
+    local path rest done=${{cur%"${{cur##*[:=]}}"}}
+    [[ -n $quote ]] && done=''
     while IFS= read -r path; do
-        [[ $path == "$cur"* ]] && COMPREPLY+=("$(printf '%q' "${{path#"$done"}}")")
-    done < <(keyholt "${{address[@]}}" list "$cur" 2>/dev/null)
+        [[ $path == "$cur"* && $path != -* ]] || continue
+        rest=${{path#"$done"}}
+        case $quote in
+        \') [[ $rest == *\'* ]] && continue ;;
+        \")
+            [[ $rest == *[\"!]* ]] && continue
+            rest=${{rest//\\/\\\\}}
+            rest=${{rest//\$/\\\$}}
+            rest=${{rest//\`/\\\`}}
+            ;;
+        *) rest=$(printf '%q' "$rest") ;;
+        esac
+        COMPREPLY+=("$rest")
+    done < <(keyholt "${{address[@]}}" list -- "$cur" 2>/dev/null)
 }}
 complete -F _keyholt keyholt
 """
+
+_ACTIONS: Final = {Kind.SECRET: "_keyholt_secrets", Kind.FILE: "compopt -o default"}
 
 
 def script() -> str:
@@ -108,14 +154,12 @@ def _first_words() -> list[str]:
 
 
 def _positions(command: Command) -> list[str]:
-    actions = {
-        Kind.SECRET: "_keyholt_secrets",
-        Kind.FILE: "compopt -o default",
-        Kind.SHELL: f"_keyholt_words '{' '.join(SHELLS)}'",
-    }
-    positionals = [parameter for parameter in command.parameters if not parameter.is_option]
-    return [
-        f"'{' '.join(command.words)}/{index}') {actions[parameter.kind]} ;;"
-        for index, parameter in enumerate(positionals)
-        if parameter.kind in actions
-    ]
+    lines: list[str] = []
+    positionals = (parameter for parameter in command.parameters if not parameter.is_option)
+    for index, parameter in enumerate(positionals):
+        action = _ACTIONS.get(parameter.kind)
+        if parameter.choices:
+            action = f"_keyholt_words '{' '.join(parameter.choices)}'"
+        if action is not None:
+            lines.append(f"'{' '.join(command.words)}/{index}') {action} ;;")
+    return lines

@@ -1,10 +1,12 @@
-"""Completion for fish: ``keyholt completion fish | source``, or a file in ``~/.config/fish/completions``."""
+"""Completion for fish: ``keyholt completion fish | source``, or a file in ``~/.config/fish/completions``.
+
+- fish quotes what it inserts. A path that looks like an option is not offered.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from keyholt.cli.parser import SHELLS
 from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS, Command, Kind, Parameter
 
 __all__ = ["script"]
@@ -14,10 +16,11 @@ _HEAD: Final = """\
 function __keyholt_secrets
     set -l address
     set -l words (commandline -opc)
+    set -l prefix (string unescape -- (commandline -ct); or commandline -ct)
     if set -l at (contains -i -- --address $words)
         set address --address $words[(math $at + 1)]
     end
-    keyholt $address list (commandline -ct) 2>/dev/null
+    keyholt $address list -- $prefix 2>/dev/null | string match -v -- '-*'
 end
 complete -c keyholt -f
 """
@@ -25,7 +28,6 @@ complete -c keyholt -f
 _ACTIONS: Final = {
     Kind.SECRET: "-a '(__keyholt_secrets)'",
     Kind.FILE: "-F",
-    Kind.SHELL: f"-a '{' '.join(SHELLS)}'",
     Kind.COMMAND: "-a '(__fish_complete_subcommand --fcs-skip=2)'",
 }
 
@@ -55,6 +57,8 @@ def _command(command: Command) -> list[str]:
     for parameter in command.parameters:
         if parameter.is_option:
             lines.append(_line(seen, _option(parameter)))
+        elif parameter.choices:
+            lines.append(_line(seen, f"-a '{' '.join(parameter.choices)}'"))
         elif parameter.kind in _ACTIONS:
             lines.append(_line(seen, _ACTIONS[parameter.kind]))
     return lines

@@ -1,12 +1,13 @@
-"""Completion for zsh: put ``keyholt completion zsh`` into a file ``_keyholt`` on the ``fpath``, or source
-it.
+"""Completion for zsh: put ``keyholt completion zsh`` into ``_keyholt`` on the ``fpath``, or source it.
+
+- zsh quotes what it inserts (``compadd`` without ``-Q``); quotes in what was typed are undone by ``(Q)``,
+  which evaluates nothing. A path that looks like an option is not offered.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from keyholt.cli.parser import SHELLS
 from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS, Command, Kind, Parameter
 
 __all__ = ["script"]
@@ -16,8 +17,9 @@ _TEMPLATE: Final = """\
 # zsh completion for keyholt, made by `keyholt completion zsh`
 _keyholt_secrets() {{
     local -a address found
-    [[ -n ${{opt_args[--address]}} ]] && address=(--address "${{opt_args[--address]}}")
-    found=("${{(@f)$(keyholt $address list "$PREFIX" 2>/dev/null)}}")
+    [[ -n ${{opt_args[--address]}} ]] && address=(--address "${{(Q)opt_args[--address]}}")
+    found=("${{(@f)$(keyholt $address list -- "${{(Q)PREFIX}}" 2>/dev/null)}}")
+    found=("${{(@)found:#-*}}")
     [[ -n $found ]] && compadd -a found
 }}
 _keyholt() {{
@@ -61,7 +63,6 @@ _keyholt_{group}() {{
 _ACTIONS: Final = {
     Kind.SECRET: "_keyholt_secrets",
     Kind.FILE: "_files",
-    Kind.SHELL: f"({' '.join(SHELLS)})",
     Kind.COMMAND: "_normal",
 }
 
@@ -93,13 +94,12 @@ def _described(pairs: list[tuple[str, str]]) -> str:
 
 
 def _case(command: Command) -> str:
-    own = () if any(parameter.kind is Kind.COMMAND for parameter in command.parameters) else GLOBAL
-    specs = [spec for parameter in (*command.parameters, *own) for spec in _specs(parameter)]
+    specs = [spec for parameter in (*command.parameters, *GLOBAL) for spec in _specs(parameter)]
     return f"{command.words[-1]}) _arguments {' '.join(specs)} ;;"
 
 
 def _specs(parameter: Parameter) -> list[str]:
-    action = _ACTIONS.get(parameter.kind, "")
+    action = f"({' '.join(parameter.choices)})" if parameter.choices else _ACTIONS.get(parameter.kind, "")
     if parameter.kind is Kind.COMMAND:
         return [_quote(f"*::{parameter.names[0]}:{action}")]
     if not parameter.is_option:

@@ -1,0 +1,24 @@
+"""The command line's own mistakes, and the place that an error of the library gets."""
+
+from __future__ import annotations
+
+import copy
+
+from keyholt_protocol.errors import KeyholtError
+
+__all__ = ["InputFileError", "UsageError", "placed"]
+
+
+class UsageError(Exception):
+    """The command line cannot be understood; the message says why, and what to write."""
+
+
+class InputFileError(ValueError):
+    """A file cannot be what it is taken for; the message names it, and the line."""
+
+
+def placed(error: KeyholtError, place: str) -> KeyholtError:
+    """The same error, its sentence beginning with where it was met."""
+    copied = copy.copy(error)
+    copied.args = (f"{place}: {error}",)
+    return copied
