@@ -5,11 +5,13 @@
 - Connecting has a deadline; a call has none, for an unlock takes as long as its keyslot demands.
 - A connection that breaks, as when the agent is restarted, is opened again once for a request that is safe to
   repeat or was not sent; otherwise ``AgentUnreachableError`` says whether a write may have happened.
-- Do not carry an ``Agent`` over a fork: open another one in the child.
+- A forked child that goes on with an ``Agent`` gets a connection of its own; a fork in the middle of another
+  thread's call leaves the child's unusable.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -86,6 +88,7 @@ class Agent:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._closed = False
+        self._owner = os.getpid()
         self._channel, self.greeting = self._open()
 
     def get(self, path: str, *, version: int | None = None) -> Secret:
@@ -253,6 +256,10 @@ class Agent:
             raise InvalidRequestError(
                 "this connection to the agent was closed; open another one with connect()"
             )
+        if self._owner != os.getpid():
+            # A forked child: the connection is the parent's, and so are the answers on it.
+            self._channel.fail()
+            self._owner = os.getpid()
         if self._channel.failed:
             self._channel, self.greeting = self._open()
         return self._channel

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -211,3 +213,28 @@ def test_pipelined_calls_that_found_no_room_are_made_again(agent: RunningAgent) 
         paths = [f"crowd/{number}" for number in range(12)] * 2
         values = [secret.bytes for secret in client.perform_all(calls.get(path, None) for path in paths)]
     assert values == [large if n % 3 == 0 else str(n).encode() for n in range(12)] * 2
+
+
+FORKER = """
+import os, sys
+import keyholt
+with keyholt.connect(sys.argv[1]) as client:
+    child = os.fork()
+    name = "child" if child == 0 else "parent"
+    for turn in range(200):
+        with client.get("fork/" + name) as secret:
+            if secret.text != name:
+                os._exit(1)
+    if child == 0:
+        os._exit(0)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_gets_no_answer_of_its_parent(agent: RunningAgent) -> None:
+    """Both go on with the client that they share, and each gets its own secrets only."""
+    with keyholt.connect(agent.address) as client:
+        for name in ("parent", "child"):
+            client.put(f"fork/{name}", name)
+    done = subprocess.run([sys.executable, "-c", FORKER, agent.address], timeout=60, check=False)
+    assert done.returncode == 0
