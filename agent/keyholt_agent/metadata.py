@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.errors import IntegrityError, InvalidRequestError
+from keyholt_protocol.limits import MAX_TIME
 from keyholt_protocol.messages import GetResult
 from keyholt_protocol.names import check_labels
 
@@ -39,11 +40,18 @@ class Metadata:
         try:
             metadata = from_map(Metadata, unpack_header(encoded))
             check_labels(metadata.labels)
+            _check_time(metadata.created)
+            _check_time(metadata.expires or 0)
         except InvalidRequestError:
             raise IntegrityError(
                 "the metadata of a secret is damaged; restore a backup of the store"
             ) from None
         return metadata
+
+
+def _check_time(seconds: int) -> None:
+    if not 0 <= seconds <= MAX_TIME:
+        raise InvalidRequestError("no calendar has this time")
 
 
 @functools.lru_cache(maxsize=512)

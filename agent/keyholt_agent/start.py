@@ -20,6 +20,10 @@ def main() -> int:
     except HardeningError as error:
         print(f"keyholt-agent: {error}", file=sys.stderr)
         return 1
-    from keyholt_agent.main import main as run
-
+    try:
+        from keyholt_agent.main import main as run
+    except ModuleNotFoundError as error:
+        what = f"the package {error.name!r} is missing; install the agent with: pip install 'keyholt[agent]'"
+        print(f"keyholt-agent: {what}", file=sys.stderr)
+        return 1
     return run()

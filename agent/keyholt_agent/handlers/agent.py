@@ -12,7 +12,7 @@ from keyholt_agent.pipeline import Call, Reply
 from keyholt_agent.rows import sealed_slots
 from keyholt_agent.store import StoreStatistics
 from keyholt_agent.unsealing import find_slot, unseal
-from keyholt_protocol.errors import ConflictError, StoreUnavailableError
+from keyholt_protocol.errors import ConflictError, IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import LockResult, StatusResult, UnlockResult
 
@@ -94,7 +94,7 @@ async def _store_statistics(services: Services) -> tuple[StoreStatistics | None,
         return None, None
     try:
         return await services.store.statistics(), None
-    except StoreUnavailableError as error:
+    except (StoreUnavailableError, IntegrityError) as error:
         return None, str(error)
 
 

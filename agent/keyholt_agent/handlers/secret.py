@@ -14,8 +14,13 @@ from keyholt_agent.metadata import Metadata, get_result
 from keyholt_agent.pipeline import Call, Reply
 from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary, SecretVersion, VersionSummary
 from keyholt_agent.wrapping import ensure_wrap
-from keyholt_protocol.codec import pack_header, to_map
-from keyholt_protocol.errors import ConflictError, IntegrityError, NotFoundError, TooLargeError
+from keyholt_protocol.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+)
 from keyholt_protocol.limits import MAX_HEADER, MAX_VERSION
 from keyholt_protocol.messages import (
     DeleteResult,
@@ -29,6 +34,7 @@ from keyholt_protocol.messages import (
     UndeleteResult,
     VersionInfo,
 )
+from keyholt_protocol.names import check_path
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -41,7 +47,11 @@ PAGE_BUDGET: Final = MAX_HEADER - 2048
 MAX_RETRIES: Final = 100
 """Writers of one path that may win before this one; more is a defect, not contention."""
 
-Entry = TypeVar("Entry", SecretInfo, VersionInfo)
+ENTRY_OVERHEAD: Final = 64
+"""Bytes that an entry takes beside its path and its metadata, at most; the metadata as it is stored has all
+the rest of it, so the size of an entry is known before it is made."""
+
+Summary = TypeVar("Summary", SecretSummary, VersionSummary)
 
 
 def get(services: Services, call: Call) -> Reply | Awaitable[Reply]:
@@ -103,7 +113,7 @@ async def put(services: Services, call: Call) -> Reply:
             master_key_version=sealed.master_version,
         )
         try:
-            await services.store.put_secret(request.path, version)
+            await services.store.put_secret(request.path, version, deleted=_has_to_be_deleted(request))
         except HeadMovedError as error:
             latest = _actual_latest(request, error.head)
         else:
@@ -117,6 +127,11 @@ def _assumed_latest(services: Services, request: PutRequest) -> int:
         return request.if_version
     cached = services.store.cached_secret(request.path, None)
     return cached.version if cached else 0
+
+
+def _has_to_be_deleted(request: PutRequest) -> bool | None:
+    """Whether what is there may only be built on if it is deleted, or only if it is not; None for either."""
+    return None if request.if_version is None else request.if_version == 0
 
 
 def _actual_latest(request: PutRequest, head: Head) -> int:
@@ -140,19 +155,21 @@ async def list_secrets(services: Services, call: Call) -> Reply:
     """One page of live secrets."""
     request = call.request
     found = await services.store.list_secrets(request.prefix, request.after, request.limit + 1)
-    page = _page([_secret_info(one) for one in found], request.limit)
-    following = page[-1].path if len(page) < len(found) else None
-    return Reply(result=ListResult(secrets=page, next=following))
+    page = _page(found, request.limit)
+    shown = tuple(_secret_info(one) for one in page if _has_name(one))
+    following = shown[-1].path if shown and len(page) < len(found) else None
+    return Reply(result=ListResult(secrets=shown, next=following))
 
 
 async def history(services: Services, call: Call) -> Reply:
     """One page of a secret's versions, newest first."""
     request = call.request
     head, found = await services.store.history(request.path, request.before, request.limit + 1)
-    page = _page([_version_info(one) for one in found], request.limit)
-    following = page[-1].version if len(page) < len(found) else None
+    page = _page(found, request.limit)
+    shown = tuple(_version_info(one) for one in page)
+    following = shown[-1].version if len(page) < len(found) else None
     return Reply(
-        result=HistoryResult(latest=head.latest, deleted=head.deleted_at, versions=page, next=following)
+        result=HistoryResult(latest=head.latest, deleted=head.deleted_at, versions=shown, next=following)
     )
 
 
@@ -173,16 +190,25 @@ async def destroy(services: Services, call: Call) -> Reply:
     return Reply(result=DestroyResult(version=call.request.version))
 
 
-def _page(entries: Sequence[Entry], limit: int) -> tuple[Entry, ...]:
-    """As many of the entries as one header holds, at least one of them and at most ``limit``."""
+def _page(found: Sequence[Summary], limit: int) -> Sequence[Summary]:
+    """As many of what was found as one header holds, at least one of them and at most ``limit``."""
     room = PAGE_BUDGET
-    count = 0
-    for entry in entries[:limit]:
-        room -= len(pack_header(to_map(entry)))
-        if room < 0:
-            break
-        count += 1
-    return tuple(entries[:count])
+    for count, one in enumerate(found[:limit]):
+        room -= len(one.metadata) + ENTRY_OVERHEAD
+        if isinstance(one, SecretSummary):
+            room -= len(one.path.encode(errors="surrogateescape"))
+        if room < 0 and count:
+            return found[:count]
+    return found[:limit]
+
+
+def _has_name(summary: SecretSummary) -> bool:
+    """Whether anybody could ask for it. Only damage makes other paths, which may hold terminal controls."""
+    try:
+        check_path(summary.path)
+    except InvalidRequestError:
+        return False
+    return True
 
 
 def _secret_info(summary: SecretSummary) -> SecretInfo:

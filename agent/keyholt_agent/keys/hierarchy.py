@@ -252,10 +252,11 @@ class MasterKeys(Guarded):
     def _load(self, wrap: memoryview, store_id: bytes, stored: WrappedMasterKey) -> None:
         if stored.state not in _USABLE:
             return
-        key = _unwrap(self._arena, wrap, store_id, stored)
-        self._buffers.append(key)
         reference = key_reference(RecordType.DATA_KEY, stored.key_id, stored.version)
-        self._keys[reference] = key.view
+        if reference not in self._keys:  # caught up with otherwise: what is said of it has changed
+            key = _unwrap(self._arena, wrap, store_id, stored)
+            self._buffers.append(key)
+            self._keys[reference] = key.view
         if stored.name == DEFAULT_MASTER:
             self.newest_version = max(self.newest_version, stored.version)
         if stored.name == DEFAULT_MASTER and stored.state == KeyState.ACTIVE:

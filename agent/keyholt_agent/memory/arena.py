@@ -54,10 +54,11 @@ _GRANULE_BITS: Final = 6
 _GRANULE: Final = 1 << _GRANULE_BITS
 """Bytes. What slots are rounded up to: a cache line, so that no two slots share one."""
 
-_SMALL_SLOT: Final = 64 * 1024 // _GRANULE
 RESERVED_SHARE: Final = 8
-"""An eighth of the arena is kept for slots of at most 64 KiB: however many large values are on their way,
-small ones, and those are nearly all, still find room."""
+LEAVES: Final = 512
+"""Where less than an eighth of the arena would stay free, a slot has to leave 512 times its own size. So the
+last eighth shrinks by a five-hundredth at a time: however many values are announced on however many
+connections, small slots, and those are nearly all, still find room."""
 
 _SPARE: Final = 64
 """Slots of one granule kept apart from the free runs, for the next that need one."""
@@ -168,7 +169,8 @@ class Arena(Guarded):
         # Free runs by rising start, and the length of each; both counted in granules. Two runs never touch.
         self._starts: Final = [0]
         self._lengths: Final = [self._total]
-        self._reserve: Final = self._total // RESERVED_SHARE
+        # None in an arena that is smaller than any agent's.
+        self._reserve: Final = self._total // RESERVED_SHARE if len(backing.view) >= MINIMUM_SIZE else 0
         # Starts of slots of one granule that came back; taking one from here costs half. Counted as used.
         self._spare: Final[list[int]] = []
         self._used = 0
@@ -226,7 +228,8 @@ class Arena(Guarded):
         with self._lock:
             if self.abandoned:
                 self._reclaim()
-            if granules > _SMALL_SLOT and granules > self._total - self._used - self._reserve:
+            left = self._total - self._used - granules
+            if left < self._reserve and left < granules * LEAVES:
                 raise self._exhausted(size)
             lengths = self._lengths
             index = self._first_fit(granules)
@@ -303,7 +306,7 @@ class Arena(Guarded):
             self._join(*self.abandoned.popleft())
 
     def _exhausted(self, size: int) -> ResourceExhaustedError:
-        kept = self._reserve if size > _SMALL_SLOT << _GRANULE_BITS else 0
+        kept = min(self._reserve, (size * LEAVES) >> _GRANULE_BITS)
         free = max(0, self._total - self._used - kept) << _GRANULE_BITS
         largest = min(free, max(self._lengths, default=0) << _GRANULE_BITS)
         return ResourceExhaustedError(

@@ -21,6 +21,7 @@ from keyholt_agent.store import key_rows, secret_reads, secret_writes
 from keyholt_agent.store.cache import SecretCache
 from keyholt_agent.store.records import (
     Head,
+    LargeVersion,
     MasterKeyRow,
     NewVersion,
     SecretSummary,
@@ -31,6 +32,7 @@ from keyholt_agent.store.records import (
     VersionSummary,
 )
 from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.limits import MAX_PAYLOAD
 
 __all__ = [
     "AddMasterVersion",
@@ -46,6 +48,7 @@ __all__ = [
     "PutSecret",
     "ReadHead",
     "ReadHistory",
+    "ReadLargeSecret",
     "ReadMasterKeys",
     "ReadSecret",
     "ReadSlotTable",
@@ -59,7 +62,7 @@ __all__ = [
 T = TypeVar("T")
 
 READ_WEIGHT: Final = 512 * 1024
-"""Bytes that a read is taken to hold: how much it will is not known before, but 64 of them fill a batch."""
+"""Bytes that a read may hold, so that 64 of them fill a batch; larger values are read by themselves."""
 
 
 class Kind(Enum):
@@ -157,7 +160,7 @@ class CreateStore(Command[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadSecret(SecretCommand[SecretVersion]):
+class ReadSecret(SecretCommand[SecretVersion | LargeVersion]):
     version: int | None
 
     @property
@@ -168,8 +171,26 @@ class ReadSecret(SecretCommand[SecretVersion]):
     def effect(self) -> Effect:
         return Effect.KEEP if self.version is None else Effect.NONE
 
-    def run(self, connection: Connection) -> SecretVersion:
+    def run(self, connection: Connection) -> SecretVersion | LargeVersion:
         return _read_all(connection, [self])[0].unwrap()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLargeSecret(SecretCommand[SecretVersion]):
+    """What ``ReadSecret`` answers with ``LargeVersion``; to be asked for one at a time."""
+
+    version: int | None
+
+    @property
+    def weight(self) -> int:
+        return MAX_PAYLOAD
+
+    @property
+    def effect(self) -> Effect:
+        return Effect.KEEP if self.version is None else Effect.NONE
+
+    def run(self, connection: Connection) -> SecretVersion:
+        return secret_reads.read_secret(connection, self.path, self.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +203,7 @@ class ReadHead(SecretCommand[Head]):
 class PutSecret(SecretCommand[SecretVersion]):
     kind = Kind.WRITE
     new: NewVersion
+    deleted: bool | None = None
 
     @property
     def weight(self) -> int:
@@ -302,12 +324,16 @@ class AddMasterVersion(Command[None]):
         key_rows.add_master_version(connection, self.row, retire=self.retire)
 
 
-def _read_all(connection: Connection, commands: Sequence[ReadSecret]) -> list[Outcome[SecretVersion]]:
-    return secret_reads.read_secrets(connection, [(command.path, command.version) for command in commands])
+def _read_all(
+    connection: Connection, commands: Sequence[ReadSecret]
+) -> list[Outcome[SecretVersion | LargeVersion]]:
+    wanted = [(command.path, command.version) for command in commands]
+    return secret_reads.read_secrets(connection, wanted, most=READ_WEIGHT)
 
 
 def _put_all(connection: Connection, commands: Sequence[PutSecret]) -> list[Outcome[SecretVersion]]:
-    return secret_writes.put_secrets(connection, [(command.path, command.new) for command in commands])
+    puts = [secret_writes.Put(command.path, command.new, command.deleted) for command in commands]
+    return secret_writes.put_secrets(connection, puts)
 
 
 def _head_all(connection: Connection, commands: Sequence[ReadHead]) -> list[Outcome[Head]]:

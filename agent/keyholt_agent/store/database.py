@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 from collections.abc import Generator
@@ -19,7 +20,9 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, event, select, text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from keyholt_agent.store.errors import StoreDamagedError, StoreNewerError, replaced_error
 from keyholt_agent.store.home import FileIdentity
@@ -176,15 +179,15 @@ class Database:
         migrate.upgrade(connection)
 
     def _check_schema(self, connection: Connection) -> None:
-        """Refuse a trigger, a view or anything else that was added: it could undo what is acknowledged."""
-        rows = connection.execute(text("SELECT type, name FROM sqlite_schema"))
-        found = {(str(kind), str(name)) for kind, name in rows}
-        unknown = {name for _, name in found - _expected_schema() if not name.startswith("sqlite_")}
-        if unknown:
-            names = ", ".join(sorted(unknown))
-            raise StoreDamagedError(
-                f"{self._path} holds what Keyholt did not make ({names}): restore a backup"
-            )
+        """Refuse a trigger, a view or a table made otherwise: it could undo what is acknowledged.
+
+        A trigger is not all that can: ``NOT NULL ON CONFLICT IGNORE`` in a table's own words is enough.
+        """
+        rows = connection.execute(text("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
+        found = {(str(kind), str(name), _words(str(sql))) for kind, name, sql in rows}
+        if changed := found ^ _expected_schema():
+            names = ", ".join(sorted({name for _, name, _ in changed}))
+            raise StoreDamagedError(f"{self._path} is not as Keyholt made it ({names}): restore a backup")
 
     def _revision(self, connection: Connection) -> str:
         revisions = connection.execute(select(alembic_version.c.version_num)).scalars().all()
@@ -193,10 +196,19 @@ class Database:
         return str(revisions[0])
 
 
-def _expected_schema() -> set[tuple[str, str]]:
+@functools.cache
+def _expected_schema() -> frozenset[tuple[str, str, str]]:
+    """Type, name and words of all that a store of the newest format consists of."""
     tables = [*METADATA.tables.values(), alembic_version]
-    indexes = [("index", str(index.name)) for table in tables for index in table.indexes]
-    return {("table", table.name) for table in tables}.union(indexes)
+    made: list[tuple[str, str, DDLElement]] = [("table", table.name, CreateTable(table)) for table in tables]
+    made += [("index", str(index.name), CreateIndex(index)) for table in tables for index in table.indexes]
+    dialect = sqlite.dialect()
+    return frozenset((kind, name, _words(str(ddl.compile(dialect=dialect)))) for kind, name, ddl in made)
+
+
+def _words(sql: str) -> str:
+    """A statement without the accidents of its layout."""
+    return " ".join(sql.split())
 
 
 def _begin(connection: Connection) -> None:

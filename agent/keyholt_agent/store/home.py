@@ -75,7 +75,7 @@ class StoreHome:
 
         Raises:
             StoreBusyError: another agent has it; stop that one or use another directory.
-        StoreUnavailableError: others may write in it.
+            StoreUnavailableError: others may write in it.
             OSError: the directory cannot be made or written.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ __all__ = [
     "Custody",
     "Head",
     "KeyState",
+    "LargeVersion",
     "MasterKeyRow",
     "NewVersion",
     "SecretSummary",
@@ -60,6 +61,13 @@ class SecretVersion:
     @property
     def destroyed(self) -> bool:
         return self.value is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargeVersion:
+    """Stands for a version whose value is too large to be read beside others."""
+
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -120,5 +122,6 @@ data_key: Final = Table(
 alembic_version: Final = Table(
     "alembic_version",
     MetaData(),  # alembic's own, so not among the tables that migrations are compared with
-    Column("version_num", Text, primary_key=True),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )

@@ -2,21 +2,29 @@
 
 - Every function runs inside the caller's transaction and writes nothing.
 - ``read_secrets`` answers each request by itself: one that is refused hinders no other.
+- What is to be bytes is read as bytes, whatever the file says that it is: a damaged row hinders no other.
 - Statements are built once: SQLAlchemy's compiled cache then costs a look-up instead of a compilation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from outcome import Error, Outcome, Value
-from sqlalchemy import Connection, bindparam, func, select, tuple_
+from sqlalchemy import Connection, CursorResult, LargeBinary, Row, bindparam, case, cast, func, select, tuple_
 
-from keyholt_agent.store.records import Head, SecretSummary, SecretVersion, VersionSummary
+from keyholt_agent.store.records import (
+    Head,
+    LargeVersion,
+    SecretSummary,
+    SecretVersion,
+    VersionSummary,
+)
 from keyholt_agent.store.schema import data_key, secret, secret_version
-from keyholt_protocol.errors import NotFoundError
+from keyholt_protocol.errors import InternalError, NotFoundError
 
 __all__ = [
     "NOTHING",
@@ -29,6 +37,7 @@ __all__ = [
     "list_secrets",
     "no_version_error",
     "read_heads",
+    "read_secret",
     "read_secrets",
     "secret_row",
     "secret_rows",
@@ -36,6 +45,12 @@ __all__ = [
 
 NOTHING: Final = Head(latest=0, deleted_at=None)
 """The head of a path that was never written."""
+
+WHOLE: Final = 2**31
+"""Bytes: more than SQLite holds in one value (sqlite.org/limits.html)."""
+
+LISTING_BYTES: Final = 64 * 1024
+"""Bytes of paths and metadata after which a listing ends, however many entries were asked for."""
 
 LAST_CODE_POINT: Final = 0x10FFFF
 SURROGATES: Final = range(0xD800, 0xE000)
@@ -49,7 +64,14 @@ _LAST_IDS: Final = select(
 )
 _SIZE: Final = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 _COUNT_DELETED: Final = select(func.count()).select_from(secret).where(secret.c.deleted_at.is_not(None))
-_RECORD: Final = (secret_version.c.metadata, data_key.c.wrapped_key, secret_version.c.value)
+_METADATA: Final = cast(secret_version.c.metadata, LargeBinary)
+_SIZE_OF_VALUE: Final = func.length(secret_version.c.value)
+_RECORD: Final = (
+    _METADATA,
+    cast(data_key.c.wrapped_key, LargeBinary),
+    _SIZE_OF_VALUE,
+    case((bindparam("most") >= _SIZE_OF_VALUE, cast(secret_version.c.value, LargeBinary))),
+)
 _LATEST: Final = (
     select(secret.c.path, secret.c.deleted_at, secret_version.c.version, *_RECORD)
     .join(
@@ -92,15 +114,29 @@ class SecretRow:
 
 
 def read_secrets(
-    connection: Connection, wanted: Sequence[tuple[str, int | None]]
-) -> list[Outcome[SecretVersion]]:
-    """Read versions, None for the latest; a deleted path is not found, whatever version is asked for."""
-    latest = _fetch_latest(connection, [path for path, version in wanted if version is None])
-    named = _fetch_named(connection, [(path, version) for path, version in wanted if version is not None])
+    connection: Connection, wanted: Sequence[tuple[str, int | None]], *, most: int = WHOLE
+) -> list[Outcome[SecretVersion | LargeVersion]]:
+    """Read versions, None for the latest; a deleted path is not found, whatever version is asked for.
+
+    Args:
+        most: bytes of a value; one that is larger is not read, and answered by ``LargeVersion``.
+    """
+    latest = _fetch_latest(connection, [path for path, version in wanted if version is None], most)
+    named = _fetch_named(
+        connection, [(path, version) for path, version in wanted if version is not None], most
+    )
     # Each request gets an outcome of its own: an outcome can be unwrapped once only.
     return [
         latest.answer(path) if version is None else named.answer(path, version) for path, version in wanted
     ]
+
+
+def read_secret(connection: Connection, path: str, version: int | None) -> SecretVersion:
+    """One version, however large; what refuses it is raised."""
+    record = read_secrets(connection, [(path, version)])[0].unwrap()
+    if isinstance(record, LargeVersion):
+        raise InternalError("a value is longer than SQLite can hold")
+    return record
 
 
 def read_heads(connection: Connection, paths: Sequence[str]) -> list[Head]:
@@ -113,7 +149,7 @@ def list_secrets(connection: Connection, prefix: str, after: str | None, limit: 
     """Live secrets whose path starts with ``prefix`` and comes after ``after``, in code point order."""
     here = (secret_version.c.secret_id == secret.c.id) & (secret_version.c.version == secret.c.latest)
     statement = (
-        select(secret.c.path, secret.c.latest, secret_version.c.metadata)
+        select(cast(secret.c.path, LargeBinary), secret.c.latest, _METADATA)
         .join(secret_version, here)
         .where(secret.c.deleted_at.is_(None), secret.c.path >= prefix)
         .order_by(secret.c.path)
@@ -123,8 +159,10 @@ def list_secrets(connection: Connection, prefix: str, after: str | None, limit: 
         statement = statement.where(secret.c.path < end)
     if after is not None:
         statement = statement.where(secret.c.path > after)
-    rows = connection.execute(statement)
-    return [SecretSummary(path=path, latest=latest, metadata=metadata) for path, latest, metadata in rows]
+    return [
+        SecretSummary(path=path.decode(errors="surrogateescape"), latest=latest, metadata=metadata)
+        for path, latest, metadata in _some(connection.execute(statement))
+    ]
 
 
 def history(
@@ -133,17 +171,16 @@ def history(
     """A path's head and its versions below ``before``, newest first; of a deleted path too."""
     row = secret_row(connection, path)
     statement = (
-        select(secret_version.c.version, secret_version.c.metadata, secret_version.c.value.is_(None))
+        select(secret_version.c.version, _METADATA, secret_version.c.value.is_(None))
         .where(secret_version.c.secret_id == row.id)
         .order_by(secret_version.c.version.desc())
         .limit(limit)
     )
     if before is not None:
         statement = statement.where(secret_version.c.version < before)
-    versions = connection.execute(statement)
     return row.head, [
         VersionSummary(version=version, metadata=metadata, destroyed=bool(destroyed))
-        for version, metadata, destroyed in versions
+        for version, metadata, destroyed in _some(connection.execute(statement))
     ]
 
 
@@ -188,13 +225,24 @@ def _never_error(path: str) -> NotFoundError:
     return NotFoundError(f"there is no secret {path!r}")
 
 
+def _some(rows: CursorResult[*tuple[Any, ...]]) -> Iterator[Row[*tuple[Any, ...]]]:
+    """Rows up to and with the one that goes over ``LISTING_BYTES``, but two in any case."""
+    room = LISTING_BYTES
+    with closing(rows):
+        for count, row in enumerate(rows):
+            yield row
+            room -= sum(len(part) for part in row if isinstance(part, bytes))
+            if room < 0 and count:
+                return
+
+
 @dataclass(frozen=True, slots=True)
 class _Latest:
     """What was found for requests for the latest version; None stands for a deleted path."""
 
-    records: dict[str, SecretVersion | None]
+    records: dict[str, SecretVersion | LargeVersion | None]
 
-    def answer(self, path: str) -> Outcome[SecretVersion]:
+    def answer(self, path: str) -> Outcome[SecretVersion | LargeVersion]:
         try:
             record = self.records[path]
         except KeyError:
@@ -207,9 +255,9 @@ class _Named:
     """What was found for requests that name a version."""
 
     rows: dict[str, SecretRow]
-    records: dict[tuple[int, int], SecretVersion]
+    records: dict[tuple[int, int], SecretVersion | LargeVersion]
 
-    def answer(self, path: str, version: int) -> Outcome[SecretVersion]:
+    def answer(self, path: str, version: int) -> Outcome[SecretVersion | LargeVersion]:
         row = self.rows.get(path)
         if row is None:
             return Error(_never_error(path))
@@ -220,25 +268,29 @@ class _Named:
         return Value(record)
 
 
-def _fetch_named(connection: Connection, wanted: Sequence[tuple[str, int]]) -> _Named:
+def _fetch_named(connection: Connection, wanted: Sequence[tuple[str, int]], most: int) -> _Named:
     if not wanted:
         return _Named({}, {})
     rows = secret_rows(connection, (path for path, _ in wanted))
     pairs = list({(row.id, version) for path, version in wanted if (row := rows.get(path)) is not None})
-    found = connection.execute(_NAMED, {"pairs": pairs})
+    found = connection.execute(_NAMED, {"pairs": pairs, "most": most})
     return _Named(rows, {(id_, record[0]): _version(*record) for id_, *record in found})
 
 
-def _fetch_latest(connection: Connection, paths: Sequence[str]) -> _Latest:
+def _fetch_latest(connection: Connection, paths: Sequence[str], most: int) -> _Latest:
     if not paths:
         return _Latest({})
-    found = connection.execute(_LATEST, {"paths": list(dict.fromkeys(paths))})
+    found = connection.execute(_LATEST, {"paths": list(dict.fromkeys(paths)), "most": most})
     return _Latest(
         {path: _version(*record) if deleted_at is None else None for path, deleted_at, *record in found}
     )
 
 
-def _version(version: int, metadata: bytes, wrapped_key: bytes, value: bytes | None) -> SecretVersion:
+def _version(
+    version: int, metadata: bytes, wrapped_key: bytes, size: int | None, value: bytes | None
+) -> SecretVersion | LargeVersion:
+    if size is not None and value is None:
+        return LargeVersion(version=version)
     # A destroyed version has zeros for a wrapped key: nobody is to mistake them for one.
     kept = None if value is None else wrapped_key
     return SecretVersion(version=version, metadata=metadata, wrapped_key=kept, value=value)

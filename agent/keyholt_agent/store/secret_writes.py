@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from outcome import Error, Outcome, Value
 from sqlalchemy import Connection, Dialect, Insert, Update, bindparam, func, insert, null, select, update
@@ -28,7 +28,7 @@ from keyholt_agent.store.secret_reads import (
 )
 from keyholt_protocol.errors import AlreadyExistsError, InternalError, NotFoundError
 
-__all__ = ["delete_secret", "destroy_version", "put_secrets", "undelete_secret"]
+__all__ = ["Put", "delete_secret", "destroy_version", "put_secrets", "undelete_secret"]
 
 
 class _ManyRows:
@@ -72,18 +72,26 @@ _ADVANCE: Final = _ManyRows(
 )
 
 
-def put_secrets(
-    connection: Connection, puts: Sequence[tuple[str, NewVersion]]
-) -> list[Outcome[SecretVersion]]:
+class Put(NamedTuple):
+    """A version to write, and whether the path, if there is one, has to be deleted; None for either."""
+
+    path: str
+    new: NewVersion
+    deleted: bool | None = None
+
+
+def put_secrets(connection: Connection, puts: Sequence[Put]) -> list[Outcome[SecretVersion]]:
     """Write versions, in order; each succeeds if it is the next of its path, else ``HeadMovedError``."""
-    rows = secret_rows(connection, (path for path, _ in puts))
-    masters = master_key_rowids(connection, {(new.master_key_id, new.master_key_version) for _, new in puts})
+    rows = secret_rows(connection, (put.path for put in puts))
+    wanted = {(put.new.master_key_id, put.new.master_key_version) for put in puts}
+    masters = master_key_rowids(connection, wanted)
     additions = _Additions(*last_ids(connection))
     outcomes: list[Outcome[SecretVersion]] = []
-    for path, new in puts:
+    for path, new, deleted in puts:
         row = rows.get(path)
         master = masters.get((new.master_key_id, new.master_key_version))
-        if new.version != (row.latest if row else 0) + 1:
+        moved = row is not None and deleted is not None and deleted is (row.deleted_at is None)
+        if moved or new.version != (row.latest if row else 0) + 1:
             outcomes.append(Error(HeadMovedError(path, row.head if row else NOTHING)))
         elif master is None:
             outcomes.append(Error(NotFoundError("there is no such master key version to put with")))

@@ -1,7 +1,7 @@
 """The store as the agent's tasks see it: async methods, and the cache that spares most of them.
 
 - A method that changes something returns only after the change is durable.
-- A caller that is cancelled stops waiting; its command is run all the same, whole or not at all.
+- A caller that is cancelled stops waiting; a write is run all the same, whole or not at all.
 - The cache is changed only where answers are delivered, in the store's order: trio wakes tasks in an
   order of its own, so a task that filled the cache itself could put an old record over a newer one.
 - It knows no key and no plaintext, and decides nothing about who may do what.
@@ -42,6 +42,12 @@ DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of writes that wait for the store's thread; a caller that left does not take its own back."""
+
+SMALL_WRITE: Final = 64 * 1024
+"""Bytes up to which a write may take the last quarter of those: large ones of others do not keep it out."""
+
+WAITING_COST: Final = 2 * 1024
+"""Bytes that a waiting write takes beside its value; without them endlessly many empty ones could wait."""
 
 T = TypeVar("T")
 
@@ -91,6 +97,7 @@ class Store:
         self._cache = cache
         self._thread = thread
         self._closed = False
+        self._reading_large = trio.Lock()
 
     @property
     def initialised(self) -> bool:
@@ -115,19 +122,26 @@ class Store:
         Raises:
             NotFoundError: never written, deleted, or no such version; the message says which.
         """
-        return await self._ask(commands.ReadSecret(path=path, version=version))
+        record = await self._ask(commands.ReadSecret(path=path, version=version))
+        if isinstance(record, SecretVersion):
+            return record
+        async with self._reading_large:  # one at a time, or their readers' number would be the memory's bound
+            return await self._ask(commands.ReadLargeSecret(path=path, version=version))
 
     async def read_head(self, path: str) -> Head:
         """Where ``path`` stands; ``latest`` is 0 if it was never written."""
         return await self._ask(commands.ReadHead(path=path))
 
-    async def put_secret(self, path: str, new: NewVersion) -> None:
-        """Write a version, durably, if it is the next one of ``path``; a deleted path is live again.
+    async def put_secret(self, path: str, new: NewVersion, *, deleted: bool | None = None) -> None:
+        """Write a version, durably, if it is the next one of ``path``, which is live then.
+
+        Args:
+            deleted: whether the path, if there is such a one, has to be deleted before; None for either.
 
         Raises:
-            HeadMovedError: it is not the next one; ``head`` says where the path stands.
+            HeadMovedError: it is not the next one, or not ``deleted``; ``head`` says where the path stands.
         """
-        await self._ask(commands.PutSecret(path=path, new=new))
+        await self._ask(commands.PutSecret(path=path, new=new, deleted=deleted))
 
     async def delete_secret(self, path: str, deleted_at: int) -> int:
         """Put a tombstone on a secret; its versions stay.
@@ -163,11 +177,17 @@ class Store:
         await self._ask(commands.DestroyVersion(path=path, version=version))
 
     async def list_secrets(self, prefix: str, after: str | None, limit: int) -> list[SecretSummary]:
-        """Up to ``limit`` live secrets below ``prefix`` and after ``after``, in the order of code points."""
+        """Up to ``limit`` live secrets below ``prefix`` and after ``after``, in the order of code points.
+
+        Fewer, but two if there are so many, once they come to ``LISTING_BYTES``. A path that is no text,
+        which only damage makes, has lone surrogates in it.
+        """
         return await self._ask(commands.ListSecrets(prefix=prefix, after=after, limit=limit))
 
     async def history(self, path: str, before: int | None, limit: int) -> tuple[Head, list[VersionSummary]]:
         """The head and up to ``limit`` versions below ``before``, newest first; of a deleted secret too.
+
+        Fewer, but two if there are so many, once they come to ``LISTING_BYTES``.
 
         Raises:
             NotFoundError: never written.
@@ -258,6 +278,11 @@ class _Waiter:
         self.epoch = epoch
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer; once not, never again. Asked by the store's thread."""
+        return self.task is not None
+
     def abandon(self, _: object) -> trio.lowlevel.Abort:
         self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
@@ -289,8 +314,9 @@ class _Desk:
         Raises:
             ResourceExhaustedError: too much waits already; somebody asks faster than the disk takes it.
         """
-        weight = _written_bytes(command)
-        if self._waiting_bytes and self._waiting_bytes + weight > MAX_WAITING_BYTES:
+        weight = _waiting_bytes(command)
+        limit = MAX_WAITING_BYTES if weight <= SMALL_WRITE else MAX_WAITING_BYTES * 3 // 4
+        if weight and self._waiting_bytes + weight > limit:
             raise ResourceExhaustedError("too much waits to be written just now; try again in a moment")
         self._waiting_bytes += weight
 
@@ -299,7 +325,7 @@ class _Desk:
             # What failed may be written or not, and recovery will tell: until then nothing is known.
             self._cache.drop()
         for waiter, outcome in zip(jobs, outcomes, strict=True):
-            self._waiting_bytes -= _written_bytes(waiter.command)
+            self._waiting_bytes -= _waiting_bytes(waiter.command)
             if isinstance(outcome, Value):
                 recent = waiter.epoch == self._cache.epoch
                 commands.settle(self._cache, waiter.command, outcome.value, recent=recent)
@@ -311,5 +337,5 @@ class _Desk:
         self.closed.set()
 
 
-def _written_bytes(command: commands.AnyCommand) -> int:
-    return command.weight if command.kind is commands.Kind.WRITE else 0
+def _waiting_bytes(command: commands.AnyCommand) -> int:
+    return command.weight + WAITING_COST if command.kind is commands.Kind.WRITE else 0

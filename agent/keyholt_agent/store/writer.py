@@ -39,9 +39,12 @@ _log = logging.getLogger(__name__)
 
 
 class Job(Protocol):
-    """A command on its way; everything else about it is its owner's."""
+    """A command on its way; everything else about it is its owner's. ``wanted``: somebody waits for it."""
 
     command: AnyCommand
+
+    @property
+    def wanted(self) -> bool: ...
 
 
 JobT = TypeVar("JobT", bound=Job)
@@ -132,7 +135,10 @@ class StoreThread(Generic[JobT]):
 
     def _serve(self, batch: Sequence[JobT]) -> None:
         for kind in Kind:
-            if jobs := [job for job in batch if job.command.kind is kind]:
+            # Nothing becomes of a read that nobody waits for: who asks and leaves must not make work.
+            if jobs := [
+                job for job in batch if job.command.kind is kind and (job.wanted or kind is not Kind.READ)
+            ]:
                 if kind is Kind.READ:
                     # Reads of one class are answered by one query, wherever they were queued.
                     jobs.sort(key=lambda job: type(job.command).__name__)

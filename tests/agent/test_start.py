@@ -1,0 +1,45 @@
+"""The start of the daemon: hardened before anything is imported, and clear about what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HARDENED_FIRST = """
+import sys
+from keyholt_agent import start
+heavy = {"trio", "sqlalchemy", "cryptography"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+def harden():
+    print("hardened with", sorted(heavy & set(sys.modules)))
+start.harden = harden
+sys.argv = ["keyholt-agent", "--version"]
+start.main()
+"""
+
+WITHOUT_TRIO = """
+import sys
+sys.modules["trio"] = None
+from keyholt_agent import start
+sys.exit(start.main())
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_hardening_comes_before_the_imports() -> None:
+    """None of the large packages is loaded when the process is hardened, nor needed for it."""
+    done = run(HARDENED_FIRST)
+    assert done.stdout.startswith("hardened with []\nkeyholt-agent "), done.stderr
+
+
+def test_missing_package_is_named() -> None:
+    """A library installed without the agent's packages says how to get them, in one sentence."""
+    done = run(WITHOUT_TRIO)
+    assert done.returncode == 1
+    assert done.stderr.startswith("keyholt-agent: the package 'trio")
+    assert "keyholt[agent]" in done.stderr
+    assert done.stderr.count("\n") == 1
