@@ -68,6 +68,7 @@ class AgentSettings:
     level: str = "info"
 
     def __post_init__(self) -> None:
+        _absolute(self.state_dir, "agent.state_dir")
         if self.level not in {"debug", "info", "warning", "error"}:
             raise ConfigError("agent.level must be debug, info, warning or error")
 
@@ -125,6 +126,7 @@ class UnixListenSettings:
     max_connections: int = 1024
 
     def __post_init__(self) -> None:
+        _absolute(self.path, "listen.unix.path")
         if not re.fullmatch("0?[0-7]{3}", self.mode):
             raise ConfigError('listen.unix.mode must be octal text such as "0660"')
         if self.max_connections < MIN_CONNECTIONS:
@@ -242,8 +244,26 @@ def _build(cls: type[Any], table: Mapping[str, object], prefix: str) -> object:
 
 
 def _unknown(name: str, prefix: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.removeprefix(prefix), known, n=1, cutoff=0.0)
+    last = name.removeprefix(prefix)
+    if below := [full for full in _all_names(Settings, "") if full.rpartition(".")[2] == last]:
+        return f"{name!r} is not a setting; {below[0]!r} is"
+    near = difflib.get_close_matches(last, known, n=1, cutoff=0.0)
     return f"{name!r} is not a setting; the nearest is {prefix + near[0]!r}"
+
+
+def _all_names(cls: type[Any], prefix: str) -> list[str]:
+    """The dotted name of every setting below a settings dataclass."""
+    names: list[str] = []
+    for name, hint in typing.get_type_hints(cls).items():
+        nested = dataclasses.is_dataclass(hint)
+        names += _all_names(cast("type[Any]", hint), f"{prefix}{name}.") if nested else [prefix + name]
+    return names
+
+
+def _absolute(path: str | None, name: str) -> None:
+    """Refuse a path that would depend on the directory in which the agent happens to be started."""
+    if path is not None and not path.startswith("/"):
+        raise ConfigError(f"{name} must be an absolute path, not {path!r}; '~' is not expanded here")
 
 
 def _convert(hint: object, value: object, name: str) -> object:

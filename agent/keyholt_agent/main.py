@@ -128,11 +128,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
     """The settings with what the command line overrides."""
     if options.state_dir:
-        settings = dataclasses.replace(
-            settings, agent=dataclasses.replace(settings.agent, state_dir=options.state_dir)
-        )
+        agent = dataclasses.replace(settings.agent, state_dir=os.path.abspath(options.state_dir))
+        settings = dataclasses.replace(settings, agent=agent)
     if options.socket:
-        unix = dataclasses.replace(settings.listen.unix, path=options.socket)
+        unix = dataclasses.replace(settings.listen.unix, path=os.path.abspath(options.socket))
         settings = dataclasses.replace(settings, listen=dataclasses.replace(settings.listen, unix=unix))
     return settings
 

@@ -165,7 +165,13 @@ def __getattr__(name: str) -> object:
 
     value: object
     if name in {"asyncio", "trio"}:
-        return import_module(f"keyholt.{name}")
+        try:
+            return import_module(f"keyholt.{name}")
+        except ModuleNotFoundError as error:
+            # Of an attribute this is expected (hasattr, help); `import keyholt.trio` says it itself.
+            raise AttributeError(
+                f"keyholt.{name} needs the package {error.name!r}: pip install it"
+            ) from error
     if name == "__version__":
         value = import_module("importlib.metadata").version("keyholt")
     else:

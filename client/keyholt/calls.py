@@ -119,7 +119,7 @@ def put(
     )
     view = _view(value)
     if len(view) > MAX_PAYLOAD:
-        raise TooLargeError(f"the value has {len(view)} bytes; at most {MAX_PAYLOAD} are allowed")
+        raise TooLargeError(f"the value has more than {MAX_PAYLOAD} bytes, the most there can be; split it")
     return _call(ops.PUT, request, view)
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from keyholt.address import Address
+from keyholt.address import SYSTEM_SOCKET, Address
 from keyholt.calls import Call
 from keyholt.exchange import Exchange, Stage
 from keyholt_protocol.codec import to_map
@@ -276,7 +276,9 @@ def try_connect(address: Address) -> Channel | None:
 
 def _unreachable(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"there is no socket at {path}; start the agent with `keyholt-agent`, or give its --address"
+        own = " nor in $XDG_RUNTIME_DIR/keyholt" if path == SYSTEM_SOCKET else ""
+        remedy = "start the agent with `keyholt-agent`, or give its --address"
+        return f"there is no socket at {path}{own}; {remedy}"
     if isinstance(error, ConnectionRefusedError):
         return f"nobody listens at {path}; start the agent with `keyholt-agent`"
     if isinstance(error, PermissionError):

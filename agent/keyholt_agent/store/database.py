@@ -163,7 +163,8 @@ class Database:
             if connection.execute(select(store_meta.c.id)).scalars().all() != [1]:
                 raise StoreDamagedError(f"{self._path} has no identity row: restore a backup")
         if whole and (found := self.pragma("quick_check(1)")) != ("ok",):
-            raise StoreDamagedError(f"{self._path} is damaged ({found}): restore a backup")
+            detail = " ".join(str(found[0] if found else "").split())
+            raise StoreDamagedError(f"{self._path} is damaged ({detail}): restore a backup")
 
     def _check_format(self, connection: Connection) -> None:
         revision = self._revision(connection)

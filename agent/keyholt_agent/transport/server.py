@@ -47,7 +47,8 @@ class RefusalLog:
         now = trio.current_time()
         self._untold += 1
         if now >= self._next:
-            _log.warning("denied %d peers, the last of uid %d, pid %d", self._untold, peer.uid, peer.pid)
+            more = f", the last of {self._untold} since the last word" if self._untold > 1 else ""
+            _log.warning("denied a connection of uid %d, pid %d%s", peer.uid, peer.pid, more)
             self._untold, self._next = 0, now + self.INTERVAL
 
 
