@@ -96,7 +96,10 @@ def _listeners(settings: Settings) -> list[UnixListener]:
 
 
 async def _wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    wanted = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) has said to go on without a terminal
+        wanted.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*wanted) as signals:
         async for number in signals:
             _log.info("stopping on %s", signal.Signals(number).name)
             return

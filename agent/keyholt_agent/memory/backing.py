@@ -78,7 +78,7 @@ def open_backing(choice: BackendChoice, size: int) -> Backing:
             try:
                 return _open(backend, lock, length)
             except OSError as error:
-                failures.append(error)
+                failures.append(error.with_traceback(None))  # which would keep the pages that were tried
     raise LockedMemoryError(_refusal(length, failures))
 
 

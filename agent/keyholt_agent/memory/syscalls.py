@@ -31,7 +31,10 @@ _SYS_MEMFD_SECRET: Final = 447
 """The same number on x86_64 and aarch64 (``include/uapi/asm-generic/unistd.h``)."""
 
 _PROT_READ_WRITE: Final = 1 | 2
+_PROT_NONE: Final = 0
 _MAP_SHARED_FIXED: Final = 0x01 | 0x10
+_MAP_ANONYMOUS_FIXED: Final = 0x02 | 0x20 | 0x10
+"""MAP_PRIVATE, MAP_ANONYMOUS and MAP_FIXED."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC_HELD: Final = ctypes.PyDLL(None, use_errno=True)
@@ -81,10 +84,18 @@ def memfd_secret() -> int:
 def map_over(address: int, length: int, fd: int) -> None:
     """Put ``fd``, shared and writable, in the place of a mapping of this process (mmap(2), MAP_FIXED).
 
-    Whoever owned the mapping owns this one; ``fd`` may be closed after.
+    Whoever owned the mapping owns this one; ``fd`` may be closed after. Where it fails, empty pages that
+    cannot be read are left.
     """
-    if _mmap(address, length, _PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, 0) != address:
+    if _mmap(address, length, _PROT_READ_WRITE, _MAP_SHARED_FIXED, fd, 0) == address:
+        return
+    failure = _failure("mmap")
+    # The kernel has taken the old pages away before it refused the new ones (RLIMIT_MEMLOCK is looked at
+    # last). Their owner will unmap the address some day, and must not then hit what came to lie there
+    # meanwhile: a thread's stack, or an arena full of keys.
+    if _mmap(address, length, _PROT_NONE, _MAP_ANONYMOUS_FIXED, -1, 0) != address:
         raise _failure("mmap")
+    raise failure
 
 
 def mlock2(address: int, length: int, flags: int) -> None:

@@ -40,10 +40,31 @@ else:
 """
 
 
-def under_limit(limit: int, backend: str, size: int = 0) -> str:
+REFUSED = (
+    TOO_LOW.partition("size = ")[0]
+    + """
+import ctypes, mmap
+from keyholt_agent.memory import syscalls
+size = int(sys.argv[3])
+pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+address = ctypes.addressof(ctypes.c_ubyte.from_buffer(pages))
+fd = syscalls.memfd_secret()
+os.ftruncate(fd, size)
+try:
+    syscalls.map_over(address, size, fd)
+except OSError:
+    with open("/proc/self/maps") as maps:
+        runs = [[int(end, 16) for end in line.split()[0].split("-")] for line in maps]
+    covered = sum(max(0, min(stop, address + size) - max(start, address)) for start, stop in runs)
+    print("refused, and", "all" if covered == size else "not all", "of the pages are still mapped")
+"""
+)
+
+
+def under_limit(limit: int, backend: str, size: int = 0, script: str = TOO_LOW) -> str:
     """What opening an arena says in a process with a lower RLIMIT_MEMLOCK and without privilege."""
     outcome = subprocess.run(
-        [sys.executable, "-c", TOO_LOW, str(limit), backend, str(size)],
+        [sys.executable, "-c", script, str(limit), backend, str(size)],
         capture_output=True,
         text=True,
         check=True,
@@ -173,3 +194,9 @@ def test_pages_outlive_the_finalizers_of_a_cycle() -> None:
         warnings.simplefilter("always")
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
+
+
+def test_refused_pages_leave_no_hole() -> None:
+    """Where secret memory is refused, its owner still has pages to unmap, so nothing else can lie there."""
+    said = under_limit(1024 * 1024, "memfd_secret", 32 * 1024 * 1024, REFUSED)
+    assert said == "refused, and all of the pages are still mapped"
