@@ -63,7 +63,7 @@ def test_values_go_through_as_they_are(agent: RunningAgent, tmp_path: Path) -> N
     too_large.write_bytes(bytes(16 * 1024 * 1024 + 1))
     result = agent.cli("put", "raw/large", "--file", str(too_large))
     assert result.status == 1
-    assert "at most 16777216" in result.err
+    assert "more than 16777216 bytes" in result.err
 
 
 def test_json_has_stable_shapes(agent: RunningAgent) -> None:
