@@ -23,7 +23,7 @@ def main() -> int:
     try:
         from keyholt_agent.main import main as run
     except ModuleNotFoundError as error:
-        what = f"the package {error.name!r} is missing; install the agent with: pip install 'keyholt[agent]'"
-        print(f"keyholt-agent: {what}", file=sys.stderr)
+        remedy = "install Keyholt with its extra 'agent', as in its README"
+        print(f"keyholt-agent: the package {error.name!r} is missing; {remedy}", file=sys.stderr)
         return 1
     return run()
