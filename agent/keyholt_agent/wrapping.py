@@ -48,12 +48,9 @@ async def _meet(services: Services, need: ReserveWraps | RotateMaster | None) ->
             await _rotate(services, need)
     except (ConflictError, AlreadyExistsError):
         await _catch_up(services)
-        if (
-            services.keyring.wrap_need() == need
-        ):  # refused for what the store does not say: no use in asking on
-            raise IntegrityError(
-                "the store contradicts itself about its master key; restore a backup"
-            ) from None
+        if services.keyring.wrap_need() == need:  # and would be refused again, for ever
+            sentence = "the store contradicts itself about its master key; restore a backup"
+            raise IntegrityError(sentence) from None
 
 
 async def _reserve(services: Services, need: ReserveWraps) -> None:

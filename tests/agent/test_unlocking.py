@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from keyholt_agent import unsealing
 from keyholt_agent.config import Settings, UnlockSettings
 from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys import kdf
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from keyholt_agent.services import Services
+    from keyholt_agent.store import SlotTable
     from tests.support.inside import Inside, Peer
 
 
@@ -141,6 +144,43 @@ async def test_too_many_derivations_wait(derived: Inside, gate: Gate) -> None:
     codes = [(await peer.receive()).code for peer in peers]
     assert sorted(codes) == [""] * 5 + ["rate_limited"] * 5
     assert gate.begun - before == 5
+
+
+async def test_one_user_s_attempts_keep_no_other_out(derived: Inside, gate: Gate) -> None:
+    """However many of one user's wait, another's unlock is taken, and its turn comes."""
+    crowd = [await derived.connect(peer=PeerIdentity(pid=1, uid=6, gid=6)) for _ in range(9)]
+    owner = await derived.connect()
+    gate.open.clear()
+    before = gate.begun
+    for peer in crowd:
+        await peer.request("agent.unlock", b"wrong")
+    await gate.wait_begun(before + 1)
+    await wait_all_tasks_blocked()
+    await owner.request("agent.unlock", PASSPHRASE)
+    await wait_all_tasks_blocked()
+    gate.open.set()
+    (await owner.receive()).expect()
+    codes = [(await peer.receive()).code for peer in crowd]
+    assert codes.count("unlock_failed") == 3
+    assert codes.count("rate_limited") == 6
+
+
+async def test_edited_table_of_many_slots(
+    derived: Inside, monkeypatch: pytest.MonkeyPatch, gate: Gate
+) -> None:
+    """No more slots are tried than a store can have; thousands would keep the agent at it for days."""
+    services, read = derived.services, derived.services.store.slot_table
+
+    async def tampered() -> SlotTable:
+        table = await read()
+        return dataclasses.replace(table, slots=table.slots * 5)
+
+    monkeypatch.setattr(unsealing, "MAX_SLOTS", 2)
+    monkeypatch.setattr(services.store, "slot_table", tampered)
+    peer = await derived.connect()
+    before = gate.begun
+    assert (await peer.call("agent.unlock", b"wrong")).code == "unlock_failed"
+    assert gate.begun - before == 2
 
 
 async def test_too_many_creations_wait(inside: Inside, services: Services, gate: Gate) -> None:

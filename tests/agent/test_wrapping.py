@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,3 +148,33 @@ async def test_locked_meanwhile(inside: Inside) -> None:
     inside.services.lock()
     with pytest.raises(LockedError):
         await ensure_wrap(inside.services)
+
+
+async def test_store_that_contradicts_itself(inside: Inside) -> None:
+    """A next version that is there already, and not in force: an error for whoever writes, and no loop."""
+    client = await inside.connect()
+    services = inside.services
+    await spend(services, leave=0)
+    (master,) = await masters(services)
+    taken = dataclasses.replace(master, version=2, state=KeyState.DESTROYED)
+    await services.store.add_master_version(taken)
+    slots = services.arena.usage.slots
+    with trio.fail_after(20):
+        for _ in range(3):
+            assert (await client.call("secret.put", b"v", path="a")).code == "integrity"
+    assert services.arena.usage.slots == slots
+    assert (await client.call("secret.get", path="a")).code == "not_found"
+
+
+async def test_peers_that_leave_waste_no_wraps(inside: Inside) -> None:
+    """A reservation that was begun is taken note of, whoever began it: the next writer needs no other."""
+    services = inside.services
+    for _ in range(20):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ensure_wrap, services)
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+    (master,) = await masters(services)
+    assert master.wraps_reserved == WRAP_RESERVATION

@@ -228,7 +228,7 @@ class Arena(Guarded):
         with self._lock:
             if self.abandoned:
                 self._reclaim()
-            left = self._total - self._used - granules
+            left = self._total - self._used + len(self._spare) - granules
             if left < self._reserve and left < granules * LEAVES:
                 raise self._exhausted(size)
             lengths = self._lengths

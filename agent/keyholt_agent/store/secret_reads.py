@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from outcome import Error, Outcome, Value
-from sqlalchemy import Connection, CursorResult, LargeBinary, Row, bindparam, case, cast, func, select, tuple_
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    LargeBinary,
+    Row,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+    tuple_,
+)
 
 from keyholt_agent.store.records import (
     Head,
@@ -42,6 +53,8 @@ __all__ = [
     "secret_row",
     "secret_rows",
 ]
+
+Rows = CursorResult[*tuple[Any, ...]]
 
 NOTHING: Final = Head(latest=0, deleted_at=None)
 """The head of a path that was never written."""
@@ -225,7 +238,7 @@ def _never_error(path: str) -> NotFoundError:
     return NotFoundError(f"there is no secret {path!r}")
 
 
-def _some(rows: CursorResult[*tuple[Any, ...]]) -> Iterator[Row[*tuple[Any, ...]]]:
+def _some(rows: Rows) -> Iterator[Row[*tuple[Any, ...]]]:
     """Rows up to and with the one that goes over ``LISTING_BYTES``, but two in any case."""
     room = LISTING_BYTES
     with closing(rows):
@@ -273,14 +286,14 @@ def _fetch_named(connection: Connection, wanted: Sequence[tuple[str, int]], most
         return _Named({}, {})
     rows = secret_rows(connection, (path for path, _ in wanted))
     pairs = list({(row.id, version) for path, version in wanted if (row := rows.get(path)) is not None})
-    found = connection.execute(_NAMED, {"pairs": pairs, "most": most})
+    found: Rows = connection.execute(_NAMED, {"pairs": pairs, "most": most})
     return _Named(rows, {(id_, record[0]): _version(*record) for id_, *record in found})
 
 
 def _fetch_latest(connection: Connection, paths: Sequence[str], most: int) -> _Latest:
     if not paths:
         return _Latest({})
-    found = connection.execute(_LATEST, {"paths": list(dict.fromkeys(paths)), "most": most})
+    found: Rows = connection.execute(_LATEST, {"paths": list(dict.fromkeys(paths)), "most": most})
     return _Latest(
         {path: _version(*record) if deleted_at is None else None for path, deleted_at, *record in found}
     )

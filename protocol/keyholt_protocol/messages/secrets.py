@@ -33,8 +33,9 @@ __all__ = [
 class PutRequest:
     """Writes the next version of a secret; the payload is its value.
 
-    ``if_version``: the write is refused unless this is the newest version; 0 means that no live secret may be
-    there. ``expires``: the time from which this version is no longer given out as the newest: asking for
+    ``if_version``: the write is refused unless this is the newest version of a live secret; 0 means that no
+    live secret may be there: it was never written, or is deleted. Without it a deleted secret is written anew
+    as well. ``expires``: the time from which this version is no longer given out as the newest: asking for
     the newest is then answered ``not_found``.
     """
 

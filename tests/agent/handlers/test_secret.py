@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from keyholt_agent.handlers import secret
-from keyholt_agent.store import Head, HeadMovedError
+from keyholt_agent.metadata import Metadata
+from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary
+from keyholt_protocol.codec import pack_header
 
 if TYPE_CHECKING:
     from tests.support.inside import Inside
@@ -68,7 +71,7 @@ async def test_put_gives_up_on_a_head_that_never_rests(
     """A head that moves each time ends in a conflict, not in a loop."""
     tries: list[str] = []
 
-    async def moved(path: str, new: object) -> None:
+    async def moved(path: str, new: object, **_: object) -> None:
         tries.append(path)
         await trio.lowlevel.checkpoint()
         raise HeadMovedError(path, Head(latest=len(tries), deleted_at=None))
@@ -154,3 +157,112 @@ async def test_pages_hold_what_a_header_holds(inside: Inside) -> None:
             break
         before = {"before": page["next"]}
     assert versions == list(range(21, 0, -1))
+
+
+async def test_put_on_a_deleted_version(inside: Inside) -> None:
+    """A deleted secret is there for version 0 and without a condition; its number does not bring it back."""
+    client = await inside.connect()
+    for number in range(3):
+        (await client.call("secret.put", b"%d" % number, path="a")).expect()
+    (await client.call("secret.delete", path="a")).expect()
+    for wrong in (1, 2, 3, 4):
+        refused = await client.call("secret.put", b"x", path="a", if_version=wrong)
+        assert (refused.code, "is deleted" in refused.message) == ("conflict", True)
+    assert (await client.call("secret.get", path="a")).code == "not_found"
+    assert (await client.call("secret.put", b"4", path="a", if_version=0)).expect().result["version"] == 4
+    assert (await client.call("secret.put", b"x", path="a", if_version=0)).code == "conflict"
+    (await client.call("secret.delete", path="a")).expect()
+    assert (await client.call("secret.put", b"5", path="a")).expect().result["version"] == 5
+    assert (await client.call("secret.get", path="a")).payload == b"5"
+
+
+async def test_put_anew_beside_an_undelete(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 0 writes over a deleted secret, and not over one that is undeleted in between."""
+    client, store = await inside.connect(), inside.services.store
+    (await client.call("secret.put", b"one", path="a")).expect()
+    (await client.call("secret.delete", path="a")).expect()
+    put = store.put_secret
+
+    async def put_later(path: str, new: NewVersion, **rules: bool | None) -> None:
+        if new.version == 2:
+            await store.undelete_secret(path)
+        await put(path, new, **rules)
+
+    monkeypatch.setattr(store, "put_secret", put_later)
+    assert (await client.call("secret.put", b"two", path="a", if_version=0)).code == "conflict"
+    assert (await client.call("secret.get", path="a")).payload == b"one"
+
+
+LABELS = {f"k{number:02}" + "é" * 30: "ü" * 128 for number in range(16)}
+
+
+async def test_page_costs_what_it_shows(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many entries with large labels only those of the page are decoded, however many were asked for."""
+    client = await inside.connect()
+    for number in range(40):
+        (await client.call("secret.put", b"", path=f"a/{number}", labels=LABELS)).expect()
+        (await client.call("secret.put", b"", path="b", labels=LABELS)).expect()
+    decoded: list[bytes] = []
+    decode = Metadata.decode
+
+    def counted(encoded: bytes) -> Metadata:
+        decoded.append(encoded)
+        return decode(encoded)
+
+    monkeypatch.setattr(Metadata, "decode", counted)
+    for op, entries, where in (("list", "secrets", {"prefix": "a/"}), ("history", "versions", {"path": "b"})):
+        decoded.clear()
+        page = (await client.call(f"secret.{op}", **where)).expect().result
+        assert 5 < len(page[entries]) == len(decoded) < 40
+        assert "next" in page
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"created": 1, "labels": {"o\x1b]0;title\x07": "x"}},
+        {"created": 1, "labels": {"o": "\x1b[2J"}},
+        {"created": 253_402_300_800},
+        {"created": -1},
+        {"created": 1, "expires": 2**53},
+        {"created": 1, "expires": -1},
+    ],
+    ids=["key", "value", "created late", "created early", "expires late", "expires early"],
+)
+async def test_listing_shows_nothing_that_could_not_be_written(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, metadata: dict[str, object]
+) -> None:
+    """Metadata are shown before they are authenticated: what breaks their rules is marked as damaged."""
+    client = await inside.connect()
+    monkeypatch.setattr(Metadata, "encode", lambda _: pack_header(metadata))
+    (await client.call("secret.put", b"v", path="a")).expect()
+    monkeypatch.undo()
+    (await client.call("secret.put", b"v", path="b")).expect()
+    bad, good = (await client.call("secret.list")).expect().result["secrets"]
+    assert bad == {"path": "a", "version": 1, "created": 0, "damaged": True}
+    assert "damaged" not in good
+    (version,) = (await client.call("secret.history", path="a")).expect().result["versions"]
+    assert version == {"version": 1, "created": 0, "damaged": True}
+    assert (await client.call("secret.get", path="a")).code == "integrity"
+
+
+async def test_listing_leaves_out_what_nobody_could_ask_for(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths with controls, or of no text at all, which only an edited file has: the others are listed."""
+    client, store = await inside.connect(), inside.services.store
+    for path in "acegi":
+        (await client.call("secret.put", b"v", path=path)).expect()
+    read = store.list_secrets
+
+    async def tampered(*where: object) -> list[SecretSummary]:
+        found = await read(*where)  # type: ignore[arg-type]
+        odd = dict(zip("cei", ("c\x1b[31m\nfake/line", "e\udcff", "i\x07"), strict=True))
+        return [dataclasses.replace(one, path=odd.get(one.path, one.path)) for one in found]
+
+    monkeypatch.setattr(store, "list_secrets", tampered)
+    result = (await client.call("secret.list")).expect().result
+    assert [entry["path"] for entry in result["secrets"]] == ["a", "g"]
+    assert "next" not in result
+    result = (await client.call("secret.list", limit=2)).expect().result
+    assert ([entry["path"] for entry in result["secrets"]], result["next"]) == (["a"], "a")

@@ -145,3 +145,34 @@ async def test_table_that_was_changed(
     peer = await derived.connect()
     assert await add(peer, "new", PASSPHRASE, b"new") == "integrity"
     assert (await peer.call("agent.unlock", PASSPHRASE)).code in {"integrity", "unlock_failed"}
+
+
+@pytest.mark.parametrize("field, value", [("name", "swapped"), ("kind", "recovery"), ("created", 1)])
+async def test_row_beside_a_header_that_was_changed(
+    derived: Inside, monkeypatch: pytest.MonkeyPatch, field: str, value: object
+) -> None:
+    """The row is under no MAC, and who removes a keyslot goes by it: one of two whose names were swapped is
+    neither removed nor listed.
+    """
+    services, read = derived.services, derived.services.store.slot_table
+    peer = await derived.connect()
+    assert await add(peer, "second", PASSPHRASE, b"another") == ""
+    before = await read()
+
+    async def tampered() -> SlotTable:
+        table = await read()
+        first, second = (dataclasses.replace(row, **{field: value}) for row in table.slots)  # type: ignore[arg-type]
+        if field == "name":
+            first = dataclasses.replace(first, name="second")
+            second = dataclasses.replace(second, name="passphrase")
+        return dataclasses.replace(table, slots=(first, second))
+
+    monkeypatch.setattr(services.store, "slot_table", tampered)
+    for name in ("passphrase", "second"):
+        for passphrase in (PASSPHRASE, b"another"):
+            assert (await peer.call("slot.remove", passphrase, name=name)).code == "integrity"
+    assert await add(peer, "third", PASSPHRASE, b"new") == "integrity"
+    assert (await peer.call("slot.list")).code == "integrity"
+    assert await unlocks(derived, PASSPHRASE) == "integrity"
+    monkeypatch.undo()
+    assert await read() == before

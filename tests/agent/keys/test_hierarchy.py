@@ -153,3 +153,21 @@ def test_used_up_version_asks_for_rotation(arena: Arena) -> None:
         masters.take_wrap()  # A reservation of the old version is worth nothing for the new one.
     masters.key(reference(b"k" * 16, 1))
     masters.release()
+
+
+def test_older_version_made_active_is_refused(arena: Arena) -> None:
+    """Whoever edits the states cannot have an old version, one that is compromised say, wrap again."""
+    for newer in (KeyState.DECRYPT_ONLY, KeyState.COMPROMISED):
+        with pytest.raises(IntegrityError, match="an older master key version"):
+            MasterKeys.load(arena, WRAP, STORE, [create(arena, 1), create(arena, 2, state=newer)])
+
+
+def test_version_that_is_caught_up_with_takes_no_further_slot(arena: Arena) -> None:
+    """What the store says of a version is taken over as often as need be; its key is held once."""
+    masters = MasterKeys.load(arena, WRAP, STORE, [create(arena, 1)])
+    slots = arena.usage.slots
+    for reserved in (1024, 2048, WRAPS_PER_MASTER_KEY):
+        masters.add(WRAP, STORE, create(arena, 1, wraps_reserved=reserved))
+    assert arena.usage.slots == slots
+    assert isinstance(masters.wrap_need(), RotateMaster)
+    masters.release()

@@ -12,7 +12,9 @@ import warnings
 
 import pytest
 
-from keyholt_agent.memory import Arena, LockedMemoryError, MemorySettings
+from keyholt_agent.memory import Arena, LockedBuffer, LockedMemoryError, MemorySettings
+from keyholt_agent.memory import arena as arena_module
+from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.memory.guard import wipe
 from keyholt_protocol.errors import ResourceExhaustedError
 
@@ -102,7 +104,7 @@ def test_larger_than_the_arena_is_refused_with_the_remedy(arena: Arena, size: in
     with pytest.raises(ResourceExhaustedError) as refusal:
         arena.allocate(size)
     said = str(refusal.value)
-    assert said.startswith(f"no locked memory for {size} bytes: {SIZE * 7 // 8} of {SIZE} are free for it")
+    assert said.startswith(f"no locked memory for {size} bytes: {SIZE} of {SIZE} are free for it")
     assert all(part in said for part in ("RLIMIT_MEMLOCK", "LimitMEMLOCK=", "`ulimit -l`", "`[memory] size`"))
     assert arena.usage.used == 0
 
@@ -207,3 +209,32 @@ def test_wipe_overwrites_all(size: int) -> None:
     data = bytearray(b"\xa5" * (size + 2))
     wipe(memoryview(data)[1 : size + 1])
     assert data == b"\xa5" + bytes(size) + b"\xa5"
+
+
+def announced(arena: Arena, slots: int) -> list[LockedBuffer]:
+    """The largest slots that there are, so many of them: what a peer can hold with headers alone."""
+    taken: list[LockedBuffer] = []
+    size = 16 * 1024 * 1024
+    while size and len(taken) < slots:
+        try:
+            taken.append(arena.allocate(size))
+        except ResourceExhaustedError:
+            size //= 2
+    return taken
+
+
+@pytest.mark.parametrize("slots", [20, 80, 1024])
+def test_small_slots_are_left_whoever_takes_the_rest(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    """As many announced payloads as there are connections leave room for keys and small values."""
+    arena = Arena(open_backing("auto", 32 * 1024 * 1024))
+    taken = announced(arena, slots)
+    small = [arena.allocate(48) for _ in range(1000)]
+    small.append(arena.allocate(512))
+    monkeypatch.setattr(arena_module, "LEAVES", 0)  # the control
+    rest = announced(arena, 1024)
+    with pytest.raises(ResourceExhaustedError):
+        arena.allocate(48)
+    for slot in (*taken, *small, *rest):
+        slot.release()
+    assert arena.usage.used == 0
+    arena.close()

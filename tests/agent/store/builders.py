@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -58,12 +60,14 @@ def seed() -> StoreSeed:
     )
 
 
-def version(number: int = 1, *, value: bytes | None = None, key: bytes | None = None) -> NewVersion:
+def version(
+    number: int = 1, *, value: bytes | None = None, key: bytes | None = None, metadata: bytes | None = None
+) -> NewVersion:
     """A version of a secret, random where nothing is given."""
     return NewVersion(
         version=number,
         created=CREATED,
-        metadata=b"metadata %d" % number,
+        metadata=b"metadata %d" % number if metadata is None else metadata,
         wrapped_key=os.urandom(90) if key is None else key,
         value=os.urandom(106) if value is None else value,
         master_key_id=MASTER,
@@ -85,3 +89,11 @@ async def started() -> None:
     """Let every task that was started before run up to its first wait: trio shuffles those of one pass."""
     await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()
+
+
+def sql(state: Path, *statements: str) -> None:
+    """Change a closed store behind the agent's back."""
+    with closing(sqlite3.connect(state / "store.db", isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

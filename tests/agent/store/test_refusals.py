@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,23 +15,12 @@ from keyholt_agent.store import (
 )
 from keyholt_agent.store.core import StoreCore
 from keyholt_protocol.errors import KeyholtError, StoreUnavailableError
-from tests.agent.store.builders import CREATED, seed, version
+from tests.agent.store.builders import CREATED, seed, sql, version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from keyholt_agent.store import Store
-
-
-def sql(state: Path, *statements: str) -> None:
-    """Change a closed store behind the agent's back."""
-    connection = sqlite3.connect(state / "store.db", isolation_level=None)
-    try:
-        for statement in statements:
-            connection.execute(statement)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()
 
 
 async def refusal(state: Path, kind: type[KeyholtError]) -> str:

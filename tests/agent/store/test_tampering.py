@@ -1,0 +1,180 @@
+"""A store that somebody else wrote to, with SQLite and without a key: refused as a whole, or row by row.
+
+What could undo an acknowledged change is refused before anything is served; a damaged row hinders no other.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from keyholt_agent.store import StoreDamagedError, open_store
+from keyholt_agent.store.commands import DestroyVersion, PutSecret, ReadHead, ReadSecret, ReadSlotTable
+from keyholt_agent.store.core import RECOVERY_INTERVAL, StoreCore
+from keyholt_agent.store.database import Database
+from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
+from tests.agent.store.builders import sql, version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+IGNORE: Final = "BEGIN SELECT RAISE(IGNORE); END"
+RESERVED: Final = f"CREATE TRIGGER sqlite_keep BEFORE UPDATE ON data_key {IGNORE}"
+SCHEMA: Final = "PRAGMA writable_schema = ON"
+"""Lets whoever has the file write anything into its schema, names that SQLite keeps for itself included."""
+
+FORGED: Final = {
+    "trigger": ["CREATE TRIGGER keep BEFORE UPDATE ON data_key " + IGNORE],
+    "reserved name": [
+        SCHEMA,
+        f"INSERT INTO sqlite_schema VALUES ('trigger', 'sqlite_keep', 'data_key', 0, '{RESERVED}')",
+    ],
+    "conflict clause": [
+        SCHEMA,
+        "UPDATE sqlite_schema SET sql = replace(sql, 'value BLOB', 'value BLOB NOT NULL ON CONFLICT IGNORE')",
+    ],
+    "view": ["CREATE VIEW more AS SELECT * FROM secret"],
+    "table": ["CREATE TABLE more (id INTEGER)"],
+    "index": ["CREATE UNIQUE INDEX one ON secret (latest)"],
+    "other index": ["DROP INDEX data_key_master", "CREATE INDEX data_key_master ON data_key (wrapped_key)"],
+    "missing index": ["DROP INDEX data_key_master"],
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+async def test_a_schema_that_keyholt_did_not_make_is_refused(state: Path, forgery: str) -> None:
+    """Triggers, under whatever name, views, and tables or indexes made otherwise."""
+    async with open_store(state) as store:
+        await store.put_secret("a", version(1))
+    sql(state, *FORGED[forgery])
+    with pytest.raises(StoreDamagedError, match="not as Keyholt made it"):
+        async with open_store(state):
+            pass
+
+
+@pytest.mark.parametrize("forgery", ["trigger", "reserved name", "conflict clause"])
+def test_a_forged_schema_would_undo_a_destruction(
+    state: Path, monkeypatch: pytest.MonkeyPatch, forgery: str
+) -> None:
+    """The control: served all the same, an acknowledged destruction leaves the key or all of it."""
+    core = StoreCore(state)
+    core.start()
+    core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    core.stop()
+    sql(state, *FORGED[forgery])
+    monkeypatch.setattr(Database, "_check_schema", lambda *_: None)
+    core = StoreCore(state)
+    core.start()
+    try:
+        core.run([DestroyVersion(path="a", version=1)])[0].unwrap()
+        rows = core._usable().connection.exec_driver_sql(
+            "SELECT wrapped_key, value FROM data_key, secret_version"
+        )
+        key, value = rows.one()
+    finally:
+        core.stop()
+    assert any(key) or value is not None
+
+
+BYTES: Final = (
+    "UPDATE secret_version SET value = CAST(x'ff00fe' AS TEXT) WHERE id = 2",
+    "UPDATE secret_version SET value = 5 WHERE id = 2",
+    "UPDATE secret_version SET metadata = CAST(x'ff00fe' AS TEXT) WHERE id = 2",
+    "UPDATE secret_version SET metadata = 1.5 WHERE id = 2",
+    "UPDATE data_key SET wrapped_key = CAST(x'ff00fe' AS TEXT) WHERE id = 2",
+    "UPDATE secret SET path = CAST(x'62ff' AS TEXT) WHERE id = 2",
+)
+
+
+@pytest.mark.parametrize("damage", BYTES)
+async def test_a_damaged_row_hinders_no_other(state: Path, damage: str) -> None:
+    """One bit of a row's header makes text of bytes: the row is read as the bytes that it holds."""
+    async with open_store(state) as store:
+        for path in "abc":
+            await store.put_secret(path, version(1))
+    sql(state, damage)
+    async with open_store(state) as store:
+        paths = [entry.path for entry in await store.list_secrets("", None, 10)]
+        assert paths in (["a", "b", "c"], ["a", "b\udcff", "c"])
+        for path in (path for path in paths if path.isascii()):
+            record = await store.read_secret(path, None)
+            assert {type(record.metadata), type(record.value), type(record.wrapped_key)} == {bytes}
+            assert len((await store.history(path, None, 5))[1]) == 1
+
+
+@pytest.fixture
+def core(state: Path) -> Iterator[StoreCore]:
+    """The core of a store with ``a`` in it, and a keyslot whose name is no text."""
+    core = StoreCore(state)
+    core.start()
+    core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    core.stop()
+    sql(state, "UPDATE keyslot SET name = CAST(x'ff' AS TEXT)")
+    core.start()
+    yield core
+    core.stop()
+
+
+def test_a_row_that_cannot_be_read_is_no_fault_of_the_store(core: StoreCore) -> None:
+    """Its reader is told, whoever else is in the batch is answered, and nothing is reopened."""
+    database = core._database
+    table, head, read = core.run([ReadSlotTable(), ReadHead(path="a"), ReadSecret(path="a", version=None)])
+    with pytest.raises(IntegrityError, match="a row of"):
+        table.unwrap()
+    assert head.unwrap().latest == read.unwrap().version == 1
+    assert not core.faulty
+    core.maintain()
+    assert core._database is database
+
+
+def test_the_store_is_not_checked_over_and_over(core: StoreCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault after a recovery waits as one after a failed attempt does: checks cost everybody."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checks: list[bool] = []
+    open_database = Database.open
+
+    def opened(path: Path, *, whole_check: bool = False) -> Database:
+        checks.append(whole_check)
+        return open_database(path, whole_check=whole_check)
+
+    monkeypatch.setattr(Database, "open", opened)
+    for turn in range(1, 4):
+        for _ in range(3):
+            core._set_fault(OSError(5, "Input/output error"))
+            for _ in range(5):
+                core.maintain()
+                core.run([ReadHead(path="a")])
+        assert checks == [True] * turn
+        assert core.faulty
+        now[0] += RECOVERY_INTERVAL
+    assert core.run([ReadHead(path="a")])[0].unwrap().latest == 1
+
+
+@pytest.mark.parametrize("column", ["state", "custody"])
+async def test_a_word_that_nobody_knows_is_damage(state: Path, column: str) -> None:
+    """One byte of a master key's state changed: an integrity error, and no defect of the program."""
+    sql(state, f"UPDATE master_key SET {column} = 'activf'")
+    async with open_store(state) as store:
+        with pytest.raises(IntegrityError, match="does not know"):
+            await store.master_keys()
+        await store.put_secret("a", version(1))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+async def test_a_directory_that_others_write_in_is_refused(tmp_path: Path, mode: int) -> None:
+    """Whoever may write there could put a store of theirs in the place of the agent's."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(StoreUnavailableError, match="chmod 700"):
+        async with open_store(directory):
+            pass
+    assert os.listdir(directory) == []
+    directory.chmod(0o750)
+    async with open_store(directory) as store:
+        assert not store.initialised
