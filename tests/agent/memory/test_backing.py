@@ -28,8 +28,10 @@ import os, resource, sys
 from keyholt_agent.memory import Arena, LockedMemoryError, MemorySettings
 limit = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
-if os.geteuid() == 0:
+try:
     os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+except OSError:
+    pass  # an ordinary user, or one in a namespace of one uid: without the privilege already
 size = int(sys.argv[3]) or None
 try:
     arena = Arena.open(MemorySettings(backend=sys.argv[2], size=size))
