@@ -122,8 +122,9 @@ async def test_busy_worker_of_trio_is_found() -> None:
         nursery.start_soon(partial(trio.to_thread.run_sync, done.wait, thread_name="straggler"))
         await trio.testing.wait_all_tasks_blocked()
         try:
-            with trio.fail_after(10):  # until the thread has taken the job, and with it the job's name
-                while "thread straggler" not in found_since(before):  # noqa: ASYNC110 (nothing tells when a thread takes its name)
+            # Until the thread has taken the job, and with it the job's name, of which nothing tells.
+            with trio.fail_after(10):
+                while "thread straggler" not in found_since(before):  # noqa: ASYNC110
                     await trio.sleep(0.01)
         finally:
             done.set()
