@@ -226,7 +226,10 @@ def announced(arena: Arena, slots: int) -> list[LockedBuffer]:
 @pytest.mark.parametrize("slots", [20, 80, 1024])
 def test_small_slots_are_left_whoever_takes_the_rest(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
     """As many announced payloads as there are connections leave room for keys and small values."""
-    arena = Arena(open_backing("auto", 4 * 1024 * 1024))
+    try:
+        arena = Arena(open_backing("auto", 32 * 1024 * 1024))
+    except LockedMemoryError:
+        pytest.skip("needs 32 MiB of locked memory: raise RLIMIT_MEMLOCK, or run the tests as root")
     taken = announced(arena, slots)
     small = [arena.allocate(48) for _ in range(1000)]
     small.append(arena.allocate(512))
