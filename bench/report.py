@@ -58,7 +58,8 @@ _METHOD: Final = """\
 - **One connection** is bound by the wake-ups of two processes, which the echo has too.
 - **`keyholt get`** is bound by the start of Python. It imports neither msgpack nor `socket`.
 - **One writer** waits for the disk: a commit is one `fdatasync`. Together writers are bound by the
-  interpreter: sealing on the one side and SQL on the other share it.
+  interpreter: sealing on the one side and SQL on the other share it. The store by itself, 64 tasks without
+  sockets and sealing, commits 13 to 18 times as often as one.
 - **The first fetch of a secret** is a read of the store by its thread; reads that wait at the same time share
   a query.
 - **Memory** is the interpreter with its libraries: cryptography, SQLAlchemy and alembic are most of it.
