@@ -31,7 +31,7 @@ from keyholt_agent.store.records import (
     StoreSeed,
     VersionSummary,
 )
-from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.errors import AlreadyExistsError, KeyholtError
 from keyholt_protocol.limits import MAX_PAYLOAD
 
 __all__ = [
@@ -155,8 +155,9 @@ class CreateStore(Command[None]):
     kind = Kind.CREATE
     seed: StoreSeed
 
-    def run(self, connection: Connection) -> None:
-        raise NotImplementedError("a store is created by the core: there is no connection before")
+    def run(self, connection: Connection) -> None:  # noqa: ARG002 (every command has it)
+        # The core creates a store where there is none; what has a connection has one.
+        raise AlreadyExistsError("there is a store already; `keyholt unlock` opens it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
