@@ -52,8 +52,8 @@ class Shown:
         )
 
 
-_Call = tuple[str, int, str, int]
-"""A call's name, descriptor, file, and the line in which it began."""
+_Call = tuple[str, int, str, int, int]
+"""A call's name, descriptor and file, the line in which it began, and that of the latest sync until then."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Reader:
     def read(self, text: str) -> None:
         self.line += 1
         if begun := _BEGUN.match(text):
-            call = (begun["call"], int(begun["fd"]), begun["file"] or "", self.line)
+            call = (begun["call"], int(begun["fd"]), begun["file"] or "", self.line, self.last_sync)
             if text.rstrip().endswith("<unfinished ...>"):
                 self.open_calls[begun["task"]] = call
                 return
@@ -79,9 +79,10 @@ class _Reader:
             return
         results = _RESULT.findall(text)
         if results and int(results[-1]) >= 0:
-            self._ended(*call, int(results[-1]))
+            self._ended(call, int(results[-1]))
 
-    def _ended(self, call: str, descriptor: int, file: str, begun: int, result: int) -> None:
+    def _ended(self, ended: _Call, result: int) -> None:
+        call, descriptor, file, begun, synced = ended
         if call in {"fdatasync", "fsync"} and file.endswith(_LOG_SUFFIX):
             self.last_sync = max(self.last_sync, begun)
             self.shown.syncs += 1
@@ -89,7 +90,8 @@ class _Reader:
             self.received[descriptor] = self.line
         elif call in {"sendto", "sendmsg"} and result == self.answer_size and descriptor in self.received:
             self.shown.answers += 1
-            self.shown.early += not self.received[descriptor] < self.last_sync < begun
+            # What was synced when the sending began: the next batch's sync may end before the sending does.
+            self.shown.early += not self.received[descriptor] < synced
 
 
 def read_trace(trace: Path) -> Shown:
