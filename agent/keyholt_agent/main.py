@@ -26,11 +26,18 @@ from keyholt_agent.handlers import HANDLERS
 from keyholt_agent.hardening import HardeningError, harden
 from keyholt_agent.memory import Arena, LockedMemoryError
 from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
-from keyholt_agent.transport.admission import OWN_UIDS, Admission, ConnectionLimits
-from keyholt_agent.transport.listener import ListenError, UnixListener, inherited_listeners, resolve_group
 from keyholt_agent.transport.server import Server
+from keyholt_agent.transport.unix.admission import OWN_UIDS, Admission
+from keyholt_agent.transport.unix.credentials import uid_quota
+from keyholt_agent.transport.unix.listener import (
+    ListenError,
+    UnixListener,
+    inherited_listeners,
+    resolve_group,
+)
 from keyholt_protocol.errors import StoreUnavailableError
 
 __all__ = ["main"]
@@ -61,20 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(settings: Settings) -> None:
     """Serve until a signal says stop; then end the sessions, zero every key, and finish the store's work."""
     store_path = settings.store_path(os.environ)
-    limits = ConnectionLimits(_connection_limit(settings.listen.unix), OWN_UIDS)
+    quotas = ConnectionQuotas(
+        _connection_limit(settings.listen.unix), frozenset(uid_quota(uid) for uid in OWN_UIDS)
+    )
     async with AsyncExitStack() as stack:
         arena = stack.enter_context(closing(Arena.open(settings.memory)))
         store = await stack.enter_async_context(
             open_store(store_path.parent, cache_bytes=settings.store.cache)
         )
-        services = Services(settings=settings, arena=arena, store=store, store_path=store_path, limits=limits)
+        services = Services(
+            settings=settings, arena=arena, store=store, store_path=store_path, connections=quotas
+        )
         stack.callback(services.lock)
         server = Server(
             pipeline=Pipeline(services, HANDLERS),
             arena=arena,
             buffer=stack.enter_context(arena.allocate(RECEIVE_BUFFER)),
             admission=_admission(settings.listen.unix),
-            limits=limits,
+            quotas=quotas,
         )
         listeners = [stack.enter_context(listener) for listener in _listeners(settings)]
         await _serve_until_told(server, services, listeners)

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.memory import LockedBuffer
+from keyholt_agent.principal import Principal
 from keyholt_protocol.codec import from_map
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
@@ -40,7 +40,7 @@ class Call:
 
     operation: Operation[Any, Any]
     request: Any
-    peer: PeerIdentity
+    principal: Principal
     payload: LockedBuffer | None = None
 
     @property
@@ -66,11 +66,11 @@ class Reply:
 Handler = Callable[["Services", Call], Reply | Awaitable[Reply]]
 
 
-Authorise = Callable[[PeerIdentity, Operation[Any, Any]], None]
-"""Raises ``DeniedError`` if the peer may not use the operation."""
+Authorise = Callable[[Principal, Operation[Any, Any]], None]
+"""Raises ``DeniedError`` if the principal may not use the operation."""
 
 
-def allow_all(peer: PeerIdentity, operation: Operation[Any, Any]) -> None:
+def allow_all(principal: Principal, operation: Operation[Any, Any]) -> None:
     """Whoever may connect may do everything: the listener admits only uids that are allowed to."""
 
 
@@ -80,7 +80,7 @@ class Pipeline:
     Args:
         services: passed to every handler.
         handlers: by operation name; the same set as the registry.
-        authorise: decides whether a peer may use an operation.
+        authorise: decides whether a principal may use an operation.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Pipeline:
             odd = ", ".join(sorted(self._handlers.keys() ^ OPERATIONS.keys()))
             raise AssertionError(f"handlers and registry are not the same set: {odd}")
 
-    def admit(self, event: RequestReceived, peer: PeerIdentity) -> Call:
+    def admit(self, event: RequestReceived, principal: Principal) -> Call:
         """Everything that can be decided before the payload is taken.
 
         Raises:
@@ -108,8 +108,8 @@ class Pipeline:
         if event.payload_size > operation.max_payload:
             raise _payload_error(operation, event.payload_size)
         self._check_state(operation)
-        self._authorise(peer, operation)
-        return Call(operation=operation, request=request, peer=peer)
+        self._authorise(principal, operation)
+        return Call(operation=operation, request=request, principal=principal)
 
     def invoke(self, call: Call) -> Reply | Awaitable[Reply]:
         """Call the handler, which may raise any error that its operation lists."""

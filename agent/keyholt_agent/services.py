@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -17,21 +17,21 @@ from typing import Final
 import trio
 
 from keyholt_agent.config import Settings
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys.autolock import AutoLock, boottime
 from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.throttle import UnlockThrottle
 from keyholt_agent.memory import Arena
 from keyholt_agent.metadata import forget_results
+from keyholt_agent.principal import Principal
+from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.store import Store
-from keyholt_agent.transport.admission import ConnectionLimits
 from keyholt_protocol.errors import LockedError, RateLimitedError
 
 __all__ = ["Services"]
 
 MAX_CHANGES: Final = 5
-"""Changes of keys of one uid, at about a second each; more are told to come back. By uid, so that nobody's
-attempts keep another from unlocking."""
+"""Changes of keys of one principal, at about a second each; more are told to come back. By principal, so that
+nobody's attempts keep another from unlocking."""
 
 
 class Services:
@@ -44,7 +44,7 @@ class Services:
         keyring: the keys, when unlocked.
         autolock: when the agent locks itself.
         throttle: who has to wait after wrong passphrases.
-        limits: the connections.
+        connections: how many there are, and of whom.
         derivations: threads for Argon2, one at a time.
         reserving: held while wraps are reserved.
         store_path: for messages.
@@ -53,13 +53,19 @@ class Services:
     """
 
     def __init__(
-        self, *, settings: Settings, arena: Arena, store: Store, store_path: Path, limits: ConnectionLimits
+        self,
+        *,
+        settings: Settings,
+        arena: Arena,
+        store: Store,
+        store_path: Path,
+        connections: ConnectionQuotas,
     ) -> None:
         self.settings: Final = settings
         self.arena: Final = arena
         self.store: Final = store
         self.store_path: Final = store_path
-        self.limits: Final = limits
+        self.connections: Final = connections
         self.keyring: Final = Keyring(arena)
         self.autolock: Final = AutoLock(settings.unlock.idle_timeout, settings.unlock.max_lifetime)
         self.throttle: Final = UnlockThrottle()
@@ -68,7 +74,7 @@ class Services:
         self.store_id: str | None = None
         self.locks_so_far = 0
         self._changing_keys: Final = trio.Lock()
-        self._changing: Final[Counter[int]] = Counter()  # by uid, the one at work included
+        self._changing: Final[Counter[Hashable]] = Counter()  # by quota key, the one at work included
         self._started: Final = boottime()
 
     @property
@@ -124,17 +130,17 @@ class Services:
         self.autolock.locked()
 
     @asynccontextmanager
-    async def key_change(self, peer: PeerIdentity) -> AsyncGenerator[None, None]:
-        """Held while keyslots are opened or changed: one at a time, and few of one uid waiting.
+    async def key_change(self, principal: Principal) -> AsyncGenerator[None, None]:
+        """Held while keyslots are opened or changed: one at a time, and few of one principal waiting.
 
         Raises:
-            RateLimitedError: too many of the peer's uid wait already.
+            RateLimitedError: too many of this principal's wait already.
         """
-        if self._changing[peer.uid] >= MAX_CHANGES:
+        if self._changing[principal.quota] >= MAX_CHANGES:
             raise RateLimitedError("too many passphrases are being checked; try again in a few seconds")
-        self._changing[peer.uid] += 1
+        self._changing[principal.quota] += 1
         try:
             async with self._changing_keys:
                 yield
         finally:
-            self._changing[peer.uid] -= 1
+            self._changing[principal.quota] -= 1

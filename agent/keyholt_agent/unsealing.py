@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys import kdf
 from keyholt_agent.keys.slots import Keyslot, PassphraseSource, SealedKeyslot, derive_slot_key, open_slot
 from keyholt_agent.memory import LockedBuffer
+from keyholt_agent.principal import Principal
 from keyholt_agent.rows import decode_slot
 from keyholt_protocol.errors import (
     IntegrityError,
@@ -77,7 +77,7 @@ def find_slot(table: SlotTable, name: str) -> SlotRow:
 
 async def unseal(
     services: Services,
-    peer: PeerIdentity,
+    principal: Principal,
     passphrase: memoryview,
     table: SlotTable,
     candidates: Iterable[SlotRow],
@@ -90,7 +90,7 @@ async def unseal(
         IntegrityError: the only candidate is damaged.
     """
     check_passphrase(passphrase)
-    services.throttle.check(peer.uid, trio.current_time())
+    services.throttle.check(principal.quota, trio.current_time())
     damage: IntegrityError | None = None
     for row in islice(candidates, MAX_SLOTS):
         try:
@@ -100,10 +100,10 @@ async def unseal(
         except IntegrityError as error:
             damage = error
             continue
-        services.throttle.succeeded(peer.uid)
+        services.throttle.succeeded(principal.quota)
         return name, root
-    services.throttle.failed(peer.uid, trio.current_time())
-    _log.warning("a passphrase from uid %d, pid %d opened no keyslot", peer.uid, peer.pid)
+    services.throttle.failed(principal.quota, trio.current_time())
+    _log.warning("a passphrase from %s opened no keyslot", principal.name)
     raise damage or UnlockFailedError
 
 

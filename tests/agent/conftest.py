@@ -9,9 +9,9 @@ import pytest
 from keyholt_agent.config import Settings, UnlockSettings
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
+from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
-from keyholt_agent.transport.admission import ConnectionLimits
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import Inside, found, serving
 
@@ -49,7 +49,7 @@ async def services(arena: Arena, settings: Settings, tmp_path: Path) -> AsyncIte
             arena=arena,
             store=store,
             store_path=tmp_path / "store.db",
-            limits=ConnectionLimits(100, frozenset()),
+            connections=ConnectionQuotas(100, frozenset()),
         )
         yield services
         services.lock()

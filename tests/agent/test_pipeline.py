@@ -22,7 +22,7 @@ from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, Needs, Operat
 from tests.support.inside import PEER, found
 
 if TYPE_CHECKING:
-    from keyholt_agent.identity import PeerIdentity
+    from keyholt_agent.principal import Principal
     from keyholt_agent.services import Services
 
 ARGUMENTS: dict[str, dict[str, object]] = {
@@ -102,10 +102,10 @@ async def test_unknown_operation_and_fields(services: Services) -> None:
 
 async def test_authorisation_comes_before_the_handler(services: Services) -> None:
     """A peer that may not is refused when the header is there; the rule is told who asks for what."""
-    asked: list[tuple[PeerIdentity, str]] = []
+    asked: list[tuple[Principal, str]] = []
 
-    def deny(peer: PeerIdentity, operation: Operation[object, object]) -> None:
-        asked.append((peer, operation.name))
+    def deny(principal: Principal, operation: Operation[object, object]) -> None:
+        asked.append((principal, operation.name))
         raise DeniedError
 
     pipeline = Pipeline(services, HANDLERS, deny)

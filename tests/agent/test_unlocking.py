@@ -13,9 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from keyholt_agent import unsealing
 from keyholt_agent.config import Settings, UnlockSettings
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys import kdf
 from tests.support.agent_process import PASSPHRASE
+from tests.support.inside import of_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ async def lock(peer: Peer) -> None:
 async def test_wrong_passphrases_slow_down_their_user_alone(derived: Inside, mock_clock: MockClock) -> None:
     """Three are free, then each doubles the wait, which is named; nobody else is slowed."""
     peer = await derived.connect()
-    other = await derived.connect(peer=PeerIdentity(pid=1, uid=5, gid=5))
+    other = await derived.connect(principal=of_uid(5))
     await lock(peer)
     for _ in range(3):
         assert (await peer.call("agent.unlock", b"wrong")).code == "unlock_failed"
@@ -148,7 +148,7 @@ async def test_too_many_derivations_wait(derived: Inside, gate: Gate) -> None:
 
 async def test_one_user_s_attempts_keep_no_other_out(derived: Inside, gate: Gate) -> None:
     """However many of one user's wait, another's unlock is taken, and its turn comes."""
-    crowd = [await derived.connect(peer=PeerIdentity(pid=1, uid=6, gid=6)) for _ in range(9)]
+    crowd = [await derived.connect(principal=of_uid(6)) for _ in range(9)]
     owner = await derived.connect()
     gate.open.clear()
     before = gate.begun
@@ -186,7 +186,7 @@ async def test_edited_table_of_many_slots(
 async def test_too_many_creations_wait(inside: Inside, services: Services, gate: Gate) -> None:
     """The same holds for whoever creates the store; the answer is one that the operation lists."""
     peers = [await inside.connect() for _ in range(8)]
-    another = PeerIdentity(pid=1, uid=12345, gid=12345)
+    another = of_uid(12345)
     async with services.key_change(another):  # whose waiting takes nobody else's place
         for peer in peers:
             await peer.request("store.init", PASSPHRASE)

@@ -16,10 +16,10 @@ import trio
 
 from keyholt_agent.handlers import HANDLERS
 from keyholt_agent.handlers.store import _seed
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys.kdf import FLOOR
 from keyholt_agent.keys.slots import passphrase_slot
 from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.principal import Principal
 from keyholt_agent.transport.session import Session
 from keyholt_agent.transport.stream import SocketByteStream
 from tests.support.wire import HELLO_ARGS, ClosedError, Reply, ReplyReader, request_frame
@@ -30,9 +30,14 @@ if TYPE_CHECKING:
     from keyholt_agent.memory import LockedBuffer
     from keyholt_agent.services import Services
 
-__all__ = ["PEER", "Inside", "Peer", "found", "serving"]
+__all__ = ["PEER", "Inside", "Peer", "found", "of_uid", "serving"]
 
-PEER: Final = PeerIdentity(pid=os.getpid(), uid=4711, gid=4711)
+PEER: Final = Principal(quota=("uid", 4711), name=f"uid 4711, pid {os.getpid()}")
+
+
+def of_uid(uid: int) -> Principal:
+    """A peer with that uid."""
+    return Principal(quota=("uid", uid), name=f"uid {uid}, pid 1")
 
 
 @dataclass
@@ -100,10 +105,12 @@ class Inside:
         """Bytes of locked memory that connections hold."""
         return self.services.arena.usage.used - self.buffer_used
 
-    async def connect(self, *, greet: bool = True, peer: PeerIdentity = PEER) -> Peer:
+    async def connect(self, *, greet: bool = True, principal: Principal = PEER) -> Peer:
         """Open a connection, served as the server would."""
         ours, theirs = socket.socketpair()
-        session = Session(SocketByteStream(theirs), peer, self.pipeline, self.services.arena, self._buffer)
+        session = Session(
+            SocketByteStream(theirs), principal, self.pipeline, self.services.arena, self._buffer
+        )
         self._nursery.start_soon(session.serve)
         client = Peer(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         self._peers.append(client)

@@ -35,7 +35,7 @@ async def status(services: Services, call: Call) -> Reply:
         pid=os.getpid(),
         uptime=services.uptime,
         store_path=os.fsencode(services.store_path).decode(errors="backslashreplace"),
-        connections=services.limits.count,
+        connections=services.connections.count,
         memory_backend=usage.backend,
         memory_size=usage.size,
         memory_used=usage.used,
@@ -53,12 +53,12 @@ async def status(services: Services, call: Call) -> Reply:
 
 async def unlock(services: Services, call: Call) -> Reply:
     """Unseal the root key with the named keyslot, or with the first that opens."""
-    async with services.key_change(call.peer):
+    async with services.key_change(call.principal):
         locks = services.locks_so_far
         table = await services.store.slot_table()
         slot = call.request.slot
         candidates = table.slots if slot is None else (find_slot(table, slot),)
-        name, root = await unseal(services, call.peer, call.body, table, candidates)
+        name, root = await unseal(services, call.principal, call.body, table, candidates)
         try:
             masters = await services.store.master_keys()
         except BaseException:
@@ -76,7 +76,7 @@ async def unlock(services: Services, call: Call) -> Reply:
         )
         services.store_id = table.store_id.hex()
         services.unlocked()
-    _log.info("unlocked with keyslot %s by uid %d, pid %d", name, call.peer.uid, call.peer.pid)
+    _log.info("unlocked with keyslot %s by %s", name, call.principal.name)
     return Reply(result=UnlockResult(slot=name))
 
 
@@ -85,7 +85,7 @@ def lock(services: Services, call: Call) -> Reply:
     was_unlocked = services.keyring.unlocked
     services.lock()
     if was_unlocked:
-        _log.info("locked by uid %d, pid %d", call.peer.uid, call.peer.pid)
+        _log.info("locked by %s", call.principal.name)
     return Reply(result=LockResult())
 
 

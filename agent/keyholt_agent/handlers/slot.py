@@ -45,10 +45,10 @@ async def add(services: Services, call: Call) -> Reply:
     request = call.request
     existing = call.body[: request.existing_size]
     new = check_passphrase(call.body[request.existing_size :])
-    async with services.key_change(call.peer):
+    async with services.key_change(call.principal):
         table = await _verified_table(services)
         candidates, others = _placed(table, request.name, replace=request.replace)
-        _, root = await unseal(services, call.peer, existing, table, candidates)
+        _, root = await unseal(services, call.principal, existing, table, candidates)
         root.release()  # that it opened is what counts; the keyring holds the same one
         slot = passphrase_slot(request.name, services.now(), await calibrated_parameters(services))
         with await derive_in_thread(services, slot, new) as key:
@@ -60,7 +60,7 @@ async def add(services: Services, call: Call) -> Reply:
 async def remove(services: Services, call: Call) -> Reply:
     """Take a keyslot out of the table; its wrapped root key is overwritten."""
     name = call.request.name
-    async with services.key_change(call.peer):
+    async with services.key_change(call.principal):
         table = await _verified_table(services)
         find_slot(table, name)
         others = tuple(row for row in table.slots if row.name != name)
@@ -68,7 +68,7 @@ async def remove(services: Services, call: Call) -> Reply:
             raise ConflictError(
                 f"{name!r} is the last keyslot; without it nobody could ever unlock the store"
             )
-        _, root = await unseal(services, call.peer, call.body, table, others)
+        _, root = await unseal(services, call.principal, call.body, table, others)
         root.release()
         await _replace_table(services, table, others)
     return Reply(result=SlotRemoveResult(name=name))

@@ -24,7 +24,7 @@ __all__ = ["init"]
 async def init(services: Services, call: Call) -> Reply:
     """Create the store with one passphrase keyslot and one master key, and leave the agent unlocked."""
     passphrase = check_passphrase(call.body)
-    async with services.key_change(call.peer):
+    async with services.key_change(call.principal):
         if services.initialised:
             raise AlreadyExistsError(
                 f"there is a store already, {services.store_path}; `keyholt unlock` opens it"

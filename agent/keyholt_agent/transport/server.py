@@ -15,13 +15,14 @@ from typing import Final
 
 import trio
 
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.pipeline import Pipeline
-from keyholt_agent.transport.admission import Admission, ConnectionLimits
-from keyholt_agent.transport.peer import identify_peer
+from keyholt_agent.principal import Principal
+from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.transport.session import Session
 from keyholt_agent.transport.stream import SocketByteStream
+from keyholt_agent.transport.unix.admission import Admission
+from keyholt_agent.transport.unix.credentials import peer_credentials
 from keyholt_protocol.connection import ServerConnection
 from keyholt_protocol.errors import DeniedError, KeyholtError
 
@@ -43,12 +44,12 @@ class RefusalLog:
         self._next = -math.inf
         self._untold = 0
 
-    def note(self, peer: PeerIdentity) -> None:
+    def note(self, principal: Principal) -> None:
         now = trio.current_time()
         self._untold += 1
         if now >= self._next:
             more = f", the last of {self._untold} since the last word" if self._untold > 1 else ""
-            _log.warning("denied a connection of uid %d, pid %d%s", peer.uid, peer.pid, more)
+            _log.warning("denied a connection of %s%s", principal.name, more)
             self._untold, self._next = 0, now + self.INTERVAL
 
 
@@ -62,7 +63,7 @@ class Server:
     arena: Arena
     buffer: LockedBuffer
     admission: Admission
-    limits: ConnectionLimits
+    quotas: ConnectionQuotas
     refusals: RefusalLog = field(default_factory=RefusalLog)
 
     async def serve(self, listener: socket.socket) -> None:
@@ -79,30 +80,31 @@ class Server:
                     _log.warning("cannot accept a connection: %s", error.strerror)
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
-                if peer := self._admit(sock):
-                    nursery.start_soon(self._serve_peer, sock, peer)
+                if principal := self._admit(sock):
+                    nursery.start_soon(self._serve_peer, sock, principal)
 
-    def _admit(self, sock: socket.socket) -> PeerIdentity | None:
+    def _admit(self, sock: socket.socket) -> Principal | None:
         """Who connected, counted; ``None`` and the socket closed if it is not to be served."""
         try:
-            peer = identify_peer(sock)
+            peer = peer_credentials(sock)
+            principal = peer.principal()
             if not self.admission.admits(peer, sock):
-                self.refusals.note(peer)
+                self.refusals.note(principal)
                 raise DeniedError(f"this agent does not serve uid {peer.uid}; its operator can allow it")
-            self.limits.take(peer.uid)
+            self.quotas.take(principal.quota)
         except KeyholtError as error:
             _refuse(sock, error)
             return None
         except OSError:
             sock.close()
             return None
-        return peer
+        return principal
 
-    async def _serve_peer(self, sock: socket.socket, peer: PeerIdentity) -> None:
+    async def _serve_peer(self, sock: socket.socket, principal: Principal) -> None:
         try:
-            await Session(SocketByteStream(sock), peer, self.pipeline, self.arena, self.buffer).serve()
+            await Session(SocketByteStream(sock), principal, self.pipeline, self.arena, self.buffer).serve()
         finally:
-            self.limits.give_back(peer.uid)
+            self.quotas.give_back(principal.quota)
 
 
 def _refuse(sock: socket.socket, error: KeyholtError) -> None:

@@ -20,9 +20,9 @@ from typing import Final, cast
 
 import trio
 
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.memory import Arena, LockedBuffer, wipe
 from keyholt_agent.pipeline import Call, Pipeline, Reply
+from keyholt_agent.principal import Principal
 from keyholt_agent.transport.outbox import Outbox
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError
 from keyholt_protocol.codec import to_map
@@ -52,17 +52,17 @@ class Session:
 
     Args:
         stream: the connection; closed when ``serve`` ends.
-        peer: who is at the other end.
+        principal: who is at the other end.
         pipeline: where requests go.
         arena: where payloads are held.
         buffer: locked memory to receive into, shared by every session of the agent.
     """
 
     def __init__(
-        self, stream: ByteStream, peer: PeerIdentity, pipeline: Pipeline, arena: Arena, buffer: LockedBuffer
+        self, stream: ByteStream, principal: Principal, pipeline: Pipeline, arena: Arena, buffer: LockedBuffer
     ) -> None:
         self._stream = stream
-        self._peer = peer
+        self._principal = principal
         self._pipeline = pipeline
         self._arena = arena
         self._buffer = buffer.view
@@ -165,7 +165,7 @@ class Session:
     def _on_request(self, event: RequestReceived) -> None:
         try:
             self._check_share()
-            call = self._pipeline.admit(event, self._peer)
+            call = self._pipeline.admit(event, self._principal)
             if call.takes_payload:
                 call.payload = self._arena.allocate(event.payload_size)
         except Exception as error:

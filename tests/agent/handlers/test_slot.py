@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keyholt_agent.handlers import slot as handler
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.keys import kdf
 from keyholt_agent.keys.slots import passphrase_slot, seal_slot
 from keyholt_agent.rows import sealed_slots, slot_row
 from tests.support.agent_process import PASSPHRASE
+from tests.support.inside import of_uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ async def unlocks(inside: Inside, passphrase: bytes, slot: str | None = None) ->
     """What a locked agent answers to a passphrase, asked by a user who never failed before."""
     inside.services.lock()
     unlocks.uid += 1  # type: ignore[attr-defined]
-    peer = await inside.connect(peer=PeerIdentity(pid=1, uid=unlocks.uid, gid=1))  # type: ignore[attr-defined]
+    peer = await inside.connect(principal=of_uid(unlocks.uid))  # type: ignore[attr-defined]
     return (await peer.call("agent.unlock", passphrase, slot=slot)).code
 
 

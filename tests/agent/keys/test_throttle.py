@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyholt_agent.keys.throttle import _MAX_UIDS, LONGEST_WAIT, UnlockThrottle
+from keyholt_agent.keys.throttle import _MAX_KEYS, LONGEST_WAIT, UnlockThrottle
 from keyholt_protocol.errors import RateLimitedError
 
 
@@ -87,12 +87,12 @@ def test_memory_is_bounded() -> None:
     for uid in (0, 1):
         for _ in range(3):
             throttle.check(uid, 0.0)
-    for uid in range(2, _MAX_UIDS):
+    for uid in range(2, _MAX_KEYS):
         throttle.check(uid, 0.0)
     with pytest.raises(RateLimitedError):
         throttle.check(0, 0.5)
-    throttle.check(_MAX_UIDS, 0.0)
+    throttle.check(_MAX_KEYS, 0.0)
     with pytest.raises(RateLimitedError):
         throttle.check(0, 0.5)
     throttle.check(1, 0.5)
-    assert len(throttle._records) == _MAX_UIDS
+    assert len(throttle._records) == _MAX_KEYS

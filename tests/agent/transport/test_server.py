@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from keyholt_agent.identity import PeerIdentity
 from keyholt_agent.transport.server import RefusalLog
+from keyholt_agent.transport.unix.credentials import Credentials
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +22,7 @@ async def test_refused_peers_fill_no_log(mock_clock: MockClock, caplog: pytest.L
     refusals = RefusalLog()
     for turn in range(1, 4):
         for number in range(500):
-            refusals.note(PeerIdentity(pid=number, uid=7, gid=7))
+            refusals.note(Credentials(pid=number, uid=7, gid=7).principal())
         assert len(caplog.records) == turn
         mock_clock.jump(RefusalLog.INTERVAL)
     assert "uid 7, pid 0" in caplog.messages[0]

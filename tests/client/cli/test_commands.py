@@ -20,7 +20,7 @@ from keyholt.cli.errors import UsageError
 from keyholt.cli.parser import parse
 from keyholt.cli.table import COMMANDS
 from keyholt_agent.memory import arena, syscalls
-from keyholt_agent.transport import listener
+from keyholt_agent.transport.unix import listener
 from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
 
 CANARY = "canary-c4d1"

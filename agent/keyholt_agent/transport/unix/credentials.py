@@ -9,11 +9,11 @@ from __future__ import annotations
 import array
 import socket
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
-from keyholt_agent.identity import PeerIdentity
+from keyholt_agent.principal import Principal
 
-__all__ = ["identify_peer", "peer_groups"]
+__all__ = ["Credentials", "peer_credentials", "peer_groups", "uid_quota"]
 
 _UCRED: Final = struct.Struct("3i")
 _SO_PEERGROUPS: Final = 59
@@ -21,14 +21,30 @@ _MAX_GROUPS_SIZE: Final = 65536 * 4
 """Bytes: the kernel allows a process 65,536 supplementary groups (NGROUPS_MAX)."""
 
 
-def identify_peer(sock: socket.socket) -> PeerIdentity:
+class Credentials(NamedTuple):
+    """``pid`` is for logs only: it may name another process by the time that it is read."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    def principal(self) -> Principal:
+        """The peer as everything behind the transport knows it: limits are those of its uid."""
+        return Principal(quota=uid_quota(self.uid), name=f"uid {self.uid}, pid {self.pid}")
+
+
+def uid_quota(uid: int) -> tuple[str, int]:
+    """What limits of a uid are counted by; no other kind of peer has such a key."""
+    return "uid", uid
+
+
+def peer_credentials(sock: socket.socket) -> Credentials:
     """The credentials of the process that connected.
 
     Raises:
         OSError: the socket has no peer any more.
     """
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return PeerIdentity(pid=pid, uid=uid, gid=gid)
+    return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 def peer_groups(sock: socket.socket) -> frozenset[int]:

@@ -1,0 +1,1 @@
+"""What is Unix only of the transport: sockets with a path, and credentials that the kernel vouches for."""
