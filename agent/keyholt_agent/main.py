@@ -12,8 +12,9 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -22,16 +23,19 @@ import trio
 
 from keyholt_agent import __version__
 from keyholt_agent.config import MIN_CONNECTIONS, ConfigError, Settings, UnixListenSettings, load_settings
-from keyholt_agent.handlers import HANDLERS
+from keyholt_agent.handlers import bindings
 from keyholt_agent.hardening import HardeningError, harden
 from keyholt_agent.memory import Arena, LockedMemoryError
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
+from keyholt_agent.transport.endpoint import Endpoint
 from keyholt_agent.transport.server import Server
 from keyholt_agent.transport.unix.admission import OWN_UIDS, Admission
 from keyholt_agent.transport.unix.credentials import uid_quota
+from keyholt_agent.transport.unix.endpoint import RefusalLog, UnixEndpoint
+from keyholt_agent.transport.unix.handout import HandOutEndpoint
 from keyholt_agent.transport.unix.listener import (
     ListenError,
     UnixListener,
@@ -39,11 +43,16 @@ from keyholt_agent.transport.unix.listener import (
     resolve_group,
 )
 from keyholt_protocol.errors import StoreUnavailableError
+from keyholt_protocol.limits import MAX_HEADER
+from keyholt_protocol.operations import OPERATIONS
 
 __all__ = ["main"]
 
-RECEIVE_BUFFER: Final = 64 * 1024
+RECEIVE_BUFFER: Final = MAX_HEADER
 """Bytes of locked memory that all sessions receive into, one at a time; the largest header fits."""
+
+HAND_OUT_SUFFIX: Final = ".fds"
+"""What the name of the socket that hands out connections has behind that of the socket for connections."""
 
 RESERVED_DESCRIPTORS: Final = 64
 """Descriptors that connections leave to the store, the locks and the interpreter."""
@@ -80,30 +89,42 @@ async def _serve(settings: Settings) -> None:
             settings=settings, arena=arena, store=store, store_path=store_path, connections=quotas
         )
         stack.callback(services.lock)
-        server = Server(
-            pipeline=Pipeline(services, HANDLERS),
-            arena=arena,
-            buffer=stack.enter_context(arena.allocate(RECEIVE_BUFFER)),
-            admission=_admission(settings.listen.unix),
-            quotas=quotas,
-        )
+        pipeline = Pipeline(OPERATIONS, bindings(services), gate=services.require, arena=arena)
+        server = Server(pipeline, stack.enter_context(arena.allocate(RECEIVE_BUFFER)), quotas)
         listeners = [stack.enter_context(listener) for listener in _listeners(settings)]
-        await _serve_until_told(server, services, listeners)
+        for listener in listeners:
+            _log.info("serving %s, %s", listener.path or "an inherited socket", services.state)
+        endpoints = [stack.enter_context(closing(one)) for one in _endpoints(listeners, settings, quotas)]
+        await _serve_until_told(server, services, endpoints)
 
 
-async def _serve_until_told(server: Server, services: Services, listeners: list[UnixListener]) -> None:
+async def _serve_until_told(server: Server, services: Services, endpoints: Sequence[Endpoint]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(services.autolock.run, services.lock)
-        for listener in listeners:
-            nursery.start_soon(server.serve, listener.socket)
-            _log.info("serving %s, %s", listener.path or "an inherited socket", services.state)
+        nursery.start_soon(server.serve, endpoints)
         await _wait_for_signal()
         nursery.cancel_scope.cancel()
 
 
-def _listeners(settings: Settings) -> list[UnixListener]:
-    inherited = inherited_listeners(os.environ)
-    return inherited or [UnixListener.bind(settings.socket_path(os.environ), settings.listen.unix)]
+def _listeners(settings: Settings) -> Iterator[UnixListener]:
+    """The sockets that were passed on, or the two of a path: for connections, and to hand them out."""
+    if inherited := inherited_listeners(os.environ):
+        yield from inherited
+        return
+    path, unix = settings.socket_path(os.environ), settings.listen.unix
+    yield UnixListener.bind(path, unix)
+    yield UnixListener.bind(path.with_name(path.name + HAND_OUT_SUFFIX), unix, socket.SOCK_SEQPACKET)
+
+
+def _endpoints(
+    listeners: Iterable[UnixListener], settings: Settings, quotas: ConnectionQuotas
+) -> Iterator[Endpoint]:
+    admission, refusals = _admission(settings.listen.unix), RefusalLog()
+    for listener in listeners:
+        if listener.socket.type == socket.SOCK_SEQPACKET:
+            yield HandOutEndpoint(listener.socket, admission, refusals, quotas)
+        else:
+            yield UnixEndpoint(listener.socket, admission, refusals)
 
 
 async def _wait_for_signal() -> None:

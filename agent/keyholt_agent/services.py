@@ -25,7 +25,8 @@ from keyholt_agent.metadata import forget_results
 from keyholt_agent.principal import Principal
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.store import Store
-from keyholt_protocol.errors import LockedError, RateLimitedError
+from keyholt_protocol.errors import LockedError, RateLimitedError, UninitialisedError
+from keyholt_protocol.operations import Needs
 
 __all__ = ["Services"]
 
@@ -103,6 +104,19 @@ class Services:
     def now(self) -> int:
         """Seconds since 1970-01-01 UTC."""
         return int(time.time())
+
+    def require(self, needs: Needs) -> None:
+        """Refuse what needs the agent to be in another state than it is.
+
+        Raises:
+            UninitialisedError, LockedError: see the message.
+        """
+        if needs is Needs.NOTHING:
+            return
+        if not self.initialised:
+            raise UninitialisedError
+        if needs is Needs.UNLOCKED:
+            self.require_unlocked()
 
     def require_unlocked(self) -> None:
         """Refuse if the agent is locked, or was due to be; count it as use of the keys if not.

@@ -52,6 +52,7 @@ class Operation(Generic[Request, Result]):
         payload: what the request's payload is, ``None`` if there must be none.
         max_payload: bytes of it at most.
         result_payload: what the result's payload is, ``None`` if there is none.
+        paged: whether the result is a page of a listing, which may fill a header.
         errors: what it may answer, besides what any operation may.
     """
 
@@ -66,7 +67,13 @@ class Operation(Generic[Request, Result]):
     payload: str | None = None
     max_payload: int = 0
     result_payload: str | None = None
+    paged: bool = False
     errors: frozenset[E] = frozenset()
+
+    @property
+    def waits_its_turn(self) -> bool:
+        """Whether its answer may be large, so that a connection gets one only when it has taken the last."""
+        return self.paged or self.result_payload is not None
 
 
 ANY_OPERATION: Final = frozenset(
@@ -214,6 +221,7 @@ LIST: Final = Operation(
     permission=Permission.LIST,
     mutates=False,
     repeatable=True,
+    paged=True,
     errors=_UNLOCKED,
 )
 HISTORY: Final = Operation(
@@ -225,6 +233,7 @@ HISTORY: Final = Operation(
     permission=Permission.LIST,
     mutates=False,
     repeatable=True,
+    paged=True,
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
 DELETE: Final = Operation(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from keyholt_agent.handlers import HANDLERS
-from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.handlers import bindings, secret
+from keyholt_agent.pipeline import Pipeline, Reply, allow_all, bind, record_nothing
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     DeniedError,
     InvalidRequestError,
     KeyholtError,
     LockedError,
+    ResourceExhaustedError,
     TooLargeError,
     UninitialisedError,
     UnsupportedError,
 )
-from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, Needs, Operation
+from keyholt_protocol.operations import ANY_OPERATION, GET, OPERATIONS, Needs, Operation
 from tests.support.inside import PEER, found
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from keyholt_agent.pipeline import AnyBinding, Authorise, Call, Outcome, Record
     from keyholt_agent.principal import Principal
     from keyholt_agent.services import Services
 
@@ -39,47 +44,90 @@ def event(op: str, payload_size: int = 0, **more: object) -> RequestReceived:
     return RequestReceived(id=1, op=op, args={**ARGUMENTS.get(op, {}), **more}, payload_size=payload_size)
 
 
+def pipeline_of(
+    services: Services, *, authorise: Authorise = allow_all, record: Record = record_nothing
+) -> Pipeline:
+    """The agent's own, with other stages."""
+    return Pipeline(
+        OPERATIONS,
+        bindings(services),
+        gate=services.require,
+        arena=services.arena,
+        authorise=authorise,
+        record=record,
+    )
+
+
+def refusal(pipeline: Pipeline, request: RequestReceived) -> KeyholtError:
+    """Why a request is refused as soon as its header is there."""
+    outcome = pipeline.begin(request, PEER)
+    assert isinstance(outcome, KeyholtError)
+    return outcome
+
+
 async def test_handlers_are_the_registry(services: Services) -> None:
     """One handler an operation: one missing or one too many is found at the start, and named."""
-    Pipeline(services, HANDLERS)
-    missing = {name: handler for name, handler in HANDLERS.items() if name != "secret.get"}
+    whole = bindings(services)
+
+    def build(registry: Mapping[str, Operation[Any, Any]], some: Iterable[AnyBinding]) -> Pipeline:
+        return Pipeline(registry, some, gate=services.require, arena=services.arena)
+
+    build(OPERATIONS, whole)
+    missing = [one for one in whole if one.operation is not GET]
     with pytest.raises(AssertionError, match=r"not the same set: secret\.get"):
-        Pipeline(services, missing)
+        build(OPERATIONS, missing)
     with pytest.raises(AssertionError, match=r"not the same set: secret\.steal"):
-        Pipeline(services, {**HANDLERS, "secret.steal": HANDLERS["secret.get"]})
+        build(OPERATIONS, [*whole, bind(replace(GET, name="secret.steal"), secret.get, services)])
+
+
+async def test_another_registry_is_served_alike(services: Services) -> None:
+    """What there is to ask is an argument: an operation outside of it is unknown."""
+    pipeline = Pipeline(
+        {GET.name: GET}, [bind(GET, secret.get, services)], gate=services.require, arena=services.arena
+    )
+    assert isinstance(refusal(pipeline, event("agent.status")), UnsupportedError)
+    assert isinstance(refusal(pipeline, event("secret.get")), UninitialisedError)
+
+
+async def test_handler_is_of_its_operation(services: Services) -> None:
+    """Another operation's handler is an error of types; were it none, the exemptions would be unused."""
+    bind(GET, secret.put, services)  # type: ignore[arg-type]  # another request and another result
+    bind(GET, secret.get, None)  # type: ignore[misc]  # not the part that it works with
+    assert bind(GET, secret.get, services).operation is GET
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_payload_is_held_against_the_operation(services: Services, name: str) -> None:
     """None where none is taken, and no more than is allowed, before any memory is taken for it."""
     operation = OPERATIONS[name]
-    pipeline = Pipeline(services, HANDLERS)
+    pipeline, used = pipeline_of(services), services.arena.usage.used
     if operation.payload is None:
-        with pytest.raises(InvalidRequestError, match="takes no payload"):
-            pipeline.admit(event(name, 1), PEER)
+        refused = refusal(pipeline, event(name, 1))
+        assert isinstance(refused, InvalidRequestError)
+        assert "takes no payload" in str(refused)
     else:
-        with pytest.raises(TooLargeError):
-            pipeline.admit(event(name, operation.max_payload + 1), PEER)
+        assert isinstance(refusal(pipeline, event(name, operation.max_payload + 1)), TooLargeError)
+    assert services.arena.usage.used == used
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_state_is_held_against_the_operation(services: Services, name: str) -> None:
     """Without a store, locked, and unlocked: what an operation needs decides."""
     operation = OPERATIONS[name]
-    pipeline = Pipeline(services, HANDLERS)
+    pipeline = pipeline_of(services)
 
-    def refusal() -> type[KeyholtError] | None:
-        try:
-            pipeline.admit(event(name), PEER)
-        except KeyholtError as error:
-            return type(error)
+    def refused() -> type[KeyholtError] | None:
+        outcome = pipeline.begin(event(name), PEER)
+        if isinstance(outcome, KeyholtError):
+            return type(outcome)
+        outcome.release()
         return None
 
-    assert refusal() is (None if operation.needs is Needs.NOTHING else UninitialisedError)
+    assert refused() is (None if operation.needs is Needs.NOTHING else UninitialisedError)
     await found(services)
-    assert refusal() is None
+    assert refused() is None
     services.lock()
-    assert refusal() is (LockedError if operation.needs is Needs.UNLOCKED else None)
+    assert refused() is (LockedError if operation.needs is Needs.UNLOCKED else None)
     listed = {error.name for error in operation.errors | ANY_OPERATION}
     if operation.needs is not Needs.NOTHING:
         assert "UNINITIALISED" in listed
@@ -89,26 +137,76 @@ async def test_state_is_held_against_the_operation(services: Services, name: str
 
 async def test_unknown_operation_and_fields(services: Services) -> None:
     """Named in the refusal, and cut off where long."""
-    pipeline = Pipeline(services, HANDLERS)
-    with pytest.raises(UnsupportedError, match=r"'secret\.steal'"):
-        pipeline.admit(event("secret.steal"), PEER)
-    with pytest.raises(UnsupportedError) as caught:
-        pipeline.admit(event("x" * 60_000), PEER)
-    assert len(str(caught.value)) < 200
+    pipeline = pipeline_of(services)
+    unknown = refusal(pipeline, event("secret.steal"))
+    assert isinstance(unknown, UnsupportedError)
+    assert "'secret.steal'" in str(unknown)
+    assert len(str(refusal(pipeline, event("x" * 60_000)))) < 200
     for name in OPERATIONS:
-        with pytest.raises(InvalidRequestError, match="'odd' is not a field here"):
-            pipeline.admit(event(name, odd=1), PEER)
+        odd = refusal(pipeline, event(name, odd=1))
+        assert isinstance(odd, InvalidRequestError)
+        assert "'odd' is not a field here" in str(odd)
 
 
-async def test_authorisation_comes_before_the_handler(services: Services) -> None:
-    """A peer that may not is refused when the header is there; the rule is told who asks for what."""
-    asked: list[tuple[Principal, str]] = []
+async def test_authorisation_sees_the_typed_request(services: Services) -> None:
+    """The rule is told who asks for what, path and all; whom it denies reaches no handler and takes no
+    memory.
+    """
+    await found(services)
+    asked: list[tuple[Principal, object, str]] = []
 
-    def deny(principal: Principal, operation: Operation[object, object]) -> None:
-        asked.append((principal, operation.name))
+    def deny(call: Call[Any], operation: Operation[Any, Any]) -> None:
+        asked.append((call.principal, call.request, operation.name))
         raise DeniedError
 
-    pipeline = Pipeline(services, HANDLERS, deny)
-    with pytest.raises(DeniedError):
-        pipeline.admit(event("agent.status"), PEER)
-    assert asked == [(PEER, "agent.status")]
+    used = services.arena.usage.used
+    assert isinstance(refusal(pipeline_of(services, authorise=deny), event("secret.put", 1000)), DeniedError)
+    assert services.arena.usage.used == used
+    ((principal, request, name),) = asked
+    assert (principal, request.path, name) == (PEER, "a", "secret.put")  # type: ignore[attr-defined]
+
+
+async def test_every_outcome_passes_the_way_out(services: Services) -> None:
+    """Results, and refusals of whichever stage, are recorded once each before they can be sent."""
+    await found(services)
+    told: list[tuple[str, str]] = []
+
+    def record(call: Call[Any], outcome: Outcome) -> None:
+        assert call.payload is None  # it has been given back
+        told.append((call.op, "result" if isinstance(outcome, Reply) else outcome.code.wire_name))
+
+    pipeline = pipeline_of(services, record=record)
+
+    async def whole(request: RequestReceived) -> None:
+        call = pipeline.begin(request, PEER)
+        if isinstance(call, KeyholtError):
+            return
+        outcome = pipeline.carry_out(call)
+        if not isinstance(outcome, (Reply, KeyholtError)):
+            outcome = await pipeline.wait_for(call, outcome)
+        if isinstance(outcome, Reply) and outcome.payload is not None:
+            outcome.payload.release()
+
+    pipeline.refuse(event("secret.get"), PEER, ResourceExhaustedError())  # of the connection
+    for request in (
+        event("secret.steal"),  # of the registry
+        event("secret.get", odd=1),  # of the decoder
+        event("secret.get", 1),  # of the payload's bound
+        event("secret.put", 4),  # of nobody, later
+        event("secret.get"),  # of nobody, at once
+        event("secret.get", path="none"),  # of the handler, later
+        event("agent.lock"),
+        event("secret.get"),  # of the gate
+    ):
+        await whole(request)
+    assert told == [
+        ("secret.get", "resource_exhausted"),
+        ("secret.steal", "unsupported"),
+        ("secret.get", "invalid_request"),
+        ("secret.get", "invalid_request"),
+        ("secret.put", "result"),
+        ("secret.get", "result"),
+        ("secret.get", "not_found"),
+        ("agent.lock", "result"),
+        ("secret.get", "locked"),
+    ]

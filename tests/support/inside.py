@@ -9,28 +9,31 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from keyholt_agent.handlers import HANDLERS
+from keyholt_agent.handlers import bindings
 from keyholt_agent.handlers.store import _seed
 from keyholt_agent.keys.kdf import FLOOR
 from keyholt_agent.keys.slots import passphrase_slot
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.principal import Principal
-from keyholt_agent.transport.session import Session
+from keyholt_agent.transport.server import Server
 from keyholt_agent.transport.stream import SocketByteStream
+from keyholt_protocol.limits import MAX_HEADER
+from keyholt_protocol.operations import OPERATIONS
 from tests.support.wire import HELLO_ARGS, ClosedError, Reply, ReplyReader, request_frame
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from keyholt_agent.memory import LockedBuffer
+    from keyholt_agent.pipeline import AnyBinding
     from keyholt_agent.services import Services
 
-__all__ = ["PEER", "Inside", "Peer", "found", "of_uid", "serving"]
+__all__ = ["PEER", "Inside", "Peer", "found", "of_uid", "serving", "with_handler"]
 
 PEER: Final = Principal(quota=("uid", 4711), name=f"uid 4711, pid {os.getpid()}")
 
@@ -89,10 +92,10 @@ class Inside:
     """The parts of an agent, and how to connect to it."""
 
     services: Services
-    pipeline: Pipeline
     buffer_used: int
     _nursery: trio.Nursery
     _buffer: LockedBuffer
+    _server: Server
     _peers: list[Peer] = field(default_factory=list["Peer"])
 
     @property
@@ -108,15 +111,18 @@ class Inside:
     async def connect(self, *, greet: bool = True, principal: Principal = PEER) -> Peer:
         """Open a connection, served as the server would."""
         ours, theirs = socket.socketpair()
-        session = Session(
-            SocketByteStream(theirs), principal, self.pipeline, self.services.arena, self._buffer
-        )
-        self._nursery.start_soon(session.serve)
+        for job in self._server.receive(SocketByteStream(theirs), principal):
+            self._nursery.start_soon(job)
         client = Peer(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         self._peers.append(client)
         if greet:
             (await client.call("session.hello", **HELLO_ARGS)).expect()
         return client
+
+    def use(self, bindings: list[AnyBinding]) -> None:
+        """Have other handlers answer the connections that are opened from now on."""
+        self._server = _server(self.services, bindings, self._buffer)
+        self._nursery.start_soon(self._server.serve, ())
 
     def close(self) -> None:
         for peer in self._peers:
@@ -133,13 +139,28 @@ async def found(services: Services) -> None:
     services.unlocked()
 
 
+def with_handler(services: Services, operation: str, handler: Callable[..., Any]) -> list[AnyBinding]:
+    """Every binding, that of one operation with another handler."""
+    return [
+        replace(one, handler=handler) if one.operation.name == operation else one
+        for one in bindings(services)
+    ]
+
+
 @asynccontextmanager
 async def serving(services: Services, nursery: trio.Nursery) -> AsyncIterator[Inside]:
     """Serve connections in ``nursery`` until the block ends."""
-    with services.arena.allocate(64 * 1024) as buffer:
-        inside = Inside(services, Pipeline(services, HANDLERS), services.arena.usage.used, nursery, buffer)
+    with services.arena.allocate(MAX_HEADER) as buffer:
+        server = _server(services, bindings(services), buffer)
+        nursery.start_soon(server.serve, ())
+        inside = Inside(services, services.arena.usage.used, nursery, buffer, server)
         try:
             yield inside
         finally:
             nursery.cancel_scope.cancel()
             inside.close()
+
+
+def _server(services: Services, bindings: Iterable[AnyBinding], buffer: LockedBuffer) -> Server:
+    pipeline = Pipeline(OPERATIONS, bindings, gate=services.require, arena=services.arena)
+    return Server(pipeline, buffer, services.connections)

@@ -14,7 +14,14 @@ from keyholt_agent.store import StoreStatistics
 from keyholt_agent.unsealing import find_slot, unseal
 from keyholt_protocol.errors import ConflictError, IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
-from keyholt_protocol.messages import LockResult, StatusResult, UnlockResult
+from keyholt_protocol.messages import (
+    LockRequest,
+    LockResult,
+    StatusRequest,
+    StatusResult,
+    UnlockRequest,
+    UnlockResult,
+)
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -24,7 +31,7 @@ __all__ = ["lock", "status", "unlock"]
 _log: Final = logging.getLogger("keyholt.unlock")
 
 
-async def status(services: Services, call: Call) -> Reply:
+async def status(services: Services, call: Call[StatusRequest]) -> Reply[StatusResult]:
     """Gather what every part says of itself. A store that fails is told of, not raised."""
     statistics, problem = await _store_statistics(services)
     usage = services.arena.usage
@@ -51,7 +58,7 @@ async def status(services: Services, call: Call) -> Reply:
     return Reply(result=result)
 
 
-async def unlock(services: Services, call: Call) -> Reply:
+async def unlock(services: Services, call: Call[UnlockRequest]) -> Reply[UnlockResult]:
     """Unseal the root key with the named keyslot, or with the first that opens."""
     async with services.key_change(call.principal):
         locks = services.locks_so_far
@@ -80,7 +87,7 @@ async def unlock(services: Services, call: Call) -> Reply:
     return Reply(result=UnlockResult(slot=name))
 
 
-def lock(services: Services, call: Call) -> Reply:
+def lock(services: Services, call: Call[LockRequest]) -> Reply[LockResult]:
     """Zero the keys and drop what was cached, before the answer."""
     was_unlocked = services.keyring.unlocked
     services.lock()

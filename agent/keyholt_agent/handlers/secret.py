@@ -23,14 +23,20 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_HEADER, MAX_VERSION
 from keyholt_protocol.messages import (
+    DeleteRequest,
     DeleteResult,
+    DestroyRequest,
     DestroyResult,
     GetRequest,
+    GetResult,
+    HistoryRequest,
     HistoryResult,
+    ListRequest,
     ListResult,
     PutRequest,
     PutResult,
     SecretInfo,
+    UndeleteRequest,
     UndeleteResult,
     VersionInfo,
 )
@@ -54,20 +60,20 @@ the rest of it, so the size of an entry is known before it is made."""
 Summary = TypeVar("Summary", SecretSummary, VersionSummary)
 
 
-def get(services: Services, call: Call) -> Reply | Awaitable[Reply]:
+def get(services: Services, call: Call[GetRequest]) -> Reply[GetResult] | Awaitable[Reply[GetResult]]:
     """Decrypt one version of a secret."""
-    request: GetRequest = call.request
+    request = call.request
     record = services.store.cached_secret(request.path, request.version)
     if record is None:
         return _get_from_store(services, request)
     return _opened(services, request, record)
 
 
-async def _get_from_store(services: Services, request: GetRequest) -> Reply:
+async def _get_from_store(services: Services, request: GetRequest) -> Reply[GetResult]:
     return _opened(services, request, await services.store.read_secret(request.path, request.version))
 
 
-def _opened(services: Services, request: GetRequest, record: SecretVersion) -> Reply:
+def _opened(services: Services, request: GetRequest, record: SecretVersion) -> Reply[GetResult]:
     if record.wrapped_key is None or record.value is None:
         raise NotFoundError(f"version {record.version} of {request.path!r} was destroyed; its value is gone")
     try:
@@ -92,9 +98,9 @@ def _opened(services: Services, request: GetRequest, record: SecretVersion) -> R
     return Reply(result=result, payload=value)
 
 
-async def put(services: Services, call: Call) -> Reply:
+async def put(services: Services, call: Call[PutRequest]) -> Reply[PutResult]:
     """Seal and write the next version of a secret."""
-    request: PutRequest = call.request
+    request = call.request
     metadata = Metadata(created=services.now(), expires=request.expires, labels=request.labels)
     encoded = metadata.encode()
     latest = _assumed_latest(services, request)
@@ -151,7 +157,7 @@ def _stands(head: Head) -> str:
     return f"is at version {head.latest}: read it and decide again"
 
 
-async def list_secrets(services: Services, call: Call) -> Reply:
+async def list_secrets(services: Services, call: Call[ListRequest]) -> Reply[ListResult]:
     """One page of live secrets."""
     request = call.request
     found = await services.store.list_secrets(request.prefix, request.after, request.limit + 1)
@@ -161,7 +167,7 @@ async def list_secrets(services: Services, call: Call) -> Reply:
     return Reply(result=ListResult(secrets=shown, next=following))
 
 
-async def history(services: Services, call: Call) -> Reply:
+async def history(services: Services, call: Call[HistoryRequest]) -> Reply[HistoryResult]:
     """One page of a secret's versions, newest first."""
     request = call.request
     head, found = await services.store.history(request.path, request.before, request.limit + 1)
@@ -173,18 +179,18 @@ async def history(services: Services, call: Call) -> Reply:
     )
 
 
-async def delete(services: Services, call: Call) -> Reply:
+async def delete(services: Services, call: Call[DeleteRequest]) -> Reply[DeleteResult]:
     """Hide a secret."""
     version = await services.store.delete_secret(call.request.path, services.now())
     return Reply(result=DeleteResult(version=version))
 
 
-async def undelete(services: Services, call: Call) -> Reply:
+async def undelete(services: Services, call: Call[UndeleteRequest]) -> Reply[UndeleteResult]:
     """Show a hidden secret again."""
     return Reply(result=UndeleteResult(version=await services.store.undelete_secret(call.request.path)))
 
 
-async def destroy(services: Services, call: Call) -> Reply:
+async def destroy(services: Services, call: Call[DestroyRequest]) -> Reply[DestroyResult]:
     """Destroy the data key of one version."""
     await services.store.destroy_version(call.request.path, call.request.version)
     return Reply(result=DestroyResult(version=call.request.version))

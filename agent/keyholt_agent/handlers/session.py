@@ -8,7 +8,7 @@ from keyholt_agent import __version__
 from keyholt_agent.pipeline import Call, Reply
 from keyholt_protocol.errors import UnsupportedError
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PROTOCOL_VERSION
-from keyholt_protocol.messages import HelloResult
+from keyholt_protocol.messages import HelloRequest, HelloResult
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["hello"]
 
 
-def hello(services: Services, call: Call) -> Reply:
+def hello(services: Services, call: Call[HelloRequest]) -> Reply[HelloResult]:
     """Agree on the protocol version; there is one so far."""
     if call.request.version != PROTOCOL_VERSION:
         raise UnsupportedError(

@@ -24,7 +24,15 @@ from keyholt_agent.unsealing import (
     unseal,
 )
 from keyholt_protocol.errors import AlreadyExistsError, ConflictError, InvalidRequestError
-from keyholt_protocol.messages import SlotAddResult, SlotInfo, SlotListResult, SlotRemoveResult
+from keyholt_protocol.messages import (
+    SlotAddRequest,
+    SlotAddResult,
+    SlotInfo,
+    SlotListRequest,
+    SlotListResult,
+    SlotRemoveRequest,
+    SlotRemoveResult,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +42,13 @@ if TYPE_CHECKING:
 __all__ = ["add", "list_slots", "remove"]
 
 
-async def list_slots(services: Services, call: Call) -> Reply:
+async def list_slots(services: Services, call: Call[SlotListRequest]) -> Reply[SlotListResult]:
     """List the keyslots, in the order in which they are tried."""
     table = await services.store.slot_table()
     return Reply(result=SlotListResult(slots=tuple(_info(row) for row in table.slots)))
 
 
-async def add(services: Services, call: Call) -> Reply:
+async def add(services: Services, call: Call[SlotAddRequest]) -> Reply[SlotAddResult]:
     """Wrap the root key for one more passphrase, or for another one in the place of an old one."""
     request = call.request
     existing = call.body[: request.existing_size]
@@ -57,7 +65,7 @@ async def add(services: Services, call: Call) -> Reply:
     return Reply(result=SlotAddResult(name=slot.name, kdf=slot.describe()))
 
 
-async def remove(services: Services, call: Call) -> Reply:
+async def remove(services: Services, call: Call[SlotRemoveRequest]) -> Reply[SlotRemoveResult]:
     """Take a keyslot out of the table; its wrapped root key is overwritten."""
     name = call.request.name
     async with services.key_change(call.principal):

@@ -13,7 +13,7 @@ from keyholt_agent.rows import master_key_row, slot_row
 from keyholt_agent.store import StoreSeed
 from keyholt_agent.unsealing import calibrated_parameters, check_passphrase, derive_in_thread
 from keyholt_protocol.errors import AlreadyExistsError
-from keyholt_protocol.messages import InitResult
+from keyholt_protocol.messages import InitRequest, InitResult
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 
-async def init(services: Services, call: Call) -> Reply:
+async def init(services: Services, call: Call[InitRequest]) -> Reply[InitResult]:
     """Create the store with one passphrase keyslot and one master key, and leave the agent unlocked."""
     passphrase = check_passphrase(call.body)
     async with services.key_change(call.principal):

@@ -2,15 +2,13 @@
 
 - Frames leave whole and in the order in which they were given.
 - A payload is sent from the locked memory that it lies in, which is released as soon as it is sent.
-- A peer that takes nothing for too long is treated as gone.
+- It never waits: whoever owns it calls ``flush`` when the stream takes bytes again.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
-
-import trio
 
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError
@@ -19,25 +17,21 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """The sending side of one stream.
+    """The sending side of one stream, which it does not own."""
 
-    Args:
-        stream: where to; not owned.
-        deadline: seconds within which the peer must take a frame once it is its turn.
-    """
+    __slots__ = ("_frames", "_stream", "taken")
 
-    def __init__(self, stream: ByteStream, deadline: float) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream: Final = stream
-        self._deadline: Final = deadline
         self._frames: Final[deque[_Frame]] = deque()
-        self._flushing: Final = trio.Lock()
+        self.taken = 0  # frames that had to wait and were taken whole since
 
     def __len__(self) -> int:
         """Frames that the peer has not taken yet."""
         return len(self._frames)
 
-    def send_nowait(self, head: bytes, payload: LockedBuffer | None = None) -> None:
-        """Take a frame, and own its payload; if it is not sent at once, ``flush`` has to be called.
+    def send(self, head: bytes, payload: LockedBuffer | None = None) -> None:
+        """Take a frame, and own its payload; what the peer does not take now is kept for ``flush``.
 
         Raises:
             PeerGoneError: the peer has left.
@@ -45,34 +39,32 @@ class Outbox:
         parts: list[bytes | memoryview] = [head] if payload is None else [head, payload.view]
         if not self._frames:
             try:
-                taken = _take_off(parts, self._stream.send_nowait(parts))
+                whole = _take_off(parts, self._stream.send_nowait(parts))
             except PeerGoneError:
                 _release(payload)
                 raise
-            if taken:  # as nearly always: nothing is kept of a frame that left at once
+            if whole:  # as nearly always: nothing is kept of a frame that left at once
                 _release(payload)
                 return
         self._frames.append(_Frame(parts, payload))
 
-    async def flush(self) -> None:
-        """Wait until the peer has taken every frame so far.
+    def flush(self) -> bool:
+        """Send what the peer takes now; true once nothing is left.
 
         Raises:
-            PeerGoneError: the peer has left, or did not take a frame in time.
+            PeerGoneError: the peer has left.
         """
-        async with self._flushing:
-            while self._frames:
-                with trio.move_on_after(self._deadline) as scope:
-                    while not self._frames[0].send_some(self._stream):
-                        await self._stream.wait_writable()
-                if scope.cancelled_caught:
-                    raise PeerGoneError
-                self._frames.popleft()
+        while self._frames:
+            if not self._frames[0].send_some(self._stream):
+                return False
+            self._frames.popleft()
+            self.taken += 1
+        return True
 
     def release(self) -> None:
         """Give up what has not been sent."""
-        for frame in self._frames:
-            frame.release()
+        while self._frames:
+            self._frames.popleft().release()
 
 
 class _Frame:

@@ -1,117 +1,122 @@
-"""Accepts connections and gives each a session, within limits.
+"""Serves connections: who comes in, within what limits, and whose turn it is.
 
-- A peer that is not served is told so and let go before a byte of it is read.
-- The limits leave descriptors for the store and room for other uids: what one uid opens never shuts out the
+- All listening sockets and all connections wait together, in one task (``common_wait``). A connection that
+  waits for nothing but its peer has no task of its own; a call that has to wait for something else has one
+  for as long as it waits.
+- The limits leave descriptors for the store and room for other principals: what one opens never shuts out the
   rest.
+- Nothing that a peer or a handler does raises out of ``serve``, or ends another's connection.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import socket
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import trio
 
-from keyholt_agent.memory import Arena, LockedBuffer
+from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.principal import Principal
 from keyholt_agent.quotas import ConnectionQuotas
+from keyholt_agent.transport.common_wait import READABLE, CommonWait
+from keyholt_agent.transport.deadlines import Deadlines
+from keyholt_agent.transport.endpoint import Endpoint, refuse
 from keyholt_agent.transport.session import Session
-from keyholt_agent.transport.stream import SocketByteStream
-from keyholt_agent.transport.unix.admission import Admission
-from keyholt_agent.transport.unix.credentials import peer_credentials
-from keyholt_protocol.connection import ServerConnection
-from keyholt_protocol.errors import DeniedError, KeyholtError
+from keyholt_agent.transport.stream import ByteStream
+from keyholt_agent.transport.visit import Job, Visit
+from keyholt_protocol.errors import ResourceExhaustedError
+from keyholt_protocol.limits import FRAME_DEADLINE
 
 __all__ = ["Server"]
 
 ACCEPT_PAUSE: Final = 0.1
 """Seconds without accepting when the process is out of descriptors or the kernel out of memory."""
 
+ACCEPTS_AT_ONCE: Final = 16
+"""Connections accepted in one turn: enough for a crowd, few enough to leave a turn to the others."""
+
 _log: Final = logging.getLogger("keyholt.server")
 
 
-class RefusalLog:
-    """Tells of refused peers, at most once in ``INTERVAL``: who is not served must not fill the log."""
-
-    INTERVAL: Final = 10.0
-    """Seconds."""
-
-    def __init__(self) -> None:
-        self._next = -math.inf
-        self._untold = 0
-
-    def note(self, principal: Principal) -> None:
-        now = trio.current_time()
-        self._untold += 1
-        if now >= self._next:
-            more = f", the last of {self._untold} since the last word" if self._untold > 1 else ""
-            _log.warning("denied a connection of %s%s", principal.name, more)
-            self._untold, self._next = 0, now + self.INTERVAL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What every connection of the agent shares. ``buffer`` is the locked memory that sessions receive
-    into.
+    """Every connection of the agent.
+
+    Args:
+        pipeline: where requests go.
+        buffer: the locked memory that all sessions receive into, one at a time.
+        quotas: how many connections there may be.
     """
 
-    pipeline: Pipeline
-    arena: Arena
-    buffer: LockedBuffer
-    admission: Admission
-    quotas: ConnectionQuotas
-    refusals: RefusalLog = field(default_factory=RefusalLog)
+    def __init__(self, pipeline: Pipeline, buffer: LockedBuffer, quotas: ConnectionQuotas) -> None:
+        self._pipeline: Final = pipeline
+        self._buffer: Final = buffer
+        self._quotas: Final = quotas
+        self._wait: Final[CommonWait[Visit | _Door]] = CommonWait()
+        self._deadlines: Final[Deadlines[Visit]] = Deadlines(FRAME_DEADLINE)
+        self._visits: Final[set[Visit]] = set()
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Accept and serve connections of one listening socket until cancelled."""
-        listener.setblocking(False)
-        async with trio.open_nursery() as nursery:
-            while True:
-                await trio.lowlevel.wait_readable(listener.fileno())
-                try:
-                    sock, _ = listener.accept()
-                except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-                    continue
-                except OSError as error:
-                    _log.warning("cannot accept a connection: %s", error.strerror)
-                    await trio.sleep(ACCEPT_PAUSE)
-                    continue
-                if principal := self._admit(sock):
-                    nursery.start_soon(self._serve_peer, sock, principal)
+    async def serve(self, endpoints: Iterable[Endpoint]) -> None:
+        """Serve what comes in by these endpoints, which stay the caller's, until cancelled."""
+        with self._wait:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._deadlines.run, Visit.overdue)
+                    for endpoint in endpoints:
+                        self._wait.watch(endpoint.fileno(), READABLE, _Door(self, endpoint))
+                    while True:
+                        for one in await self._wait.ready():
+                            for job in one.serve():
+                                nursery.start_soon(job)
+            finally:
+                for visit in tuple(self._visits):
+                    visit.close()
 
-    def _admit(self, sock: socket.socket) -> Principal | None:
-        """Who connected, counted; ``None`` and the socket closed if it is not to be served."""
+    def receive(self, stream: ByteStream, principal: Principal) -> list[Job]:
+        """Begin the visit of a new connection, which is often ready already; gives its jobs."""
         try:
-            peer = peer_credentials(sock)
-            principal = peer.principal()
-            if not self.admission.admits(peer, sock):
-                self.refusals.note(principal)
-                raise DeniedError(f"this agent does not serve uid {peer.uid}; its operator can allow it")
-            self.quotas.take(principal.quota)
-        except KeyholtError as error:
-            _refuse(sock, error)
-            return None
-        except OSError:
-            sock.close()
-            return None
-        return principal
+            self._quotas.take(principal.quota)
+        except ResourceExhaustedError as error:
+            refuse(stream, error)
+            return []
+        session = Session(stream, principal, self._pipeline, self._buffer)
+        visit = Visit(session, self._pipeline, self._wait, self._deadlines, self._left)
+        self._visits.add(visit)
+        return visit.serve()
 
-    async def _serve_peer(self, sock: socket.socket, principal: Principal) -> None:
+    def pause(self, door: _Door) -> Job:
+        """Watch a door no more for a while; gives the job that does so again."""
+        self._wait.forget(door.endpoint.fileno())
+        return partial(self._resume, door)
+
+    async def _resume(self, door: _Door) -> None:
+        await trio.sleep(ACCEPT_PAUSE)
+        self._wait.watch(door.endpoint.fileno(), READABLE, door)
+
+    def _left(self, visit: Visit) -> None:
+        self._visits.discard(visit)
+        self._quotas.give_back(visit.principal.quota)
+
+
+class _Door:
+    """An endpoint in the common wait."""
+
+    def __init__(self, server: Server, endpoint: Endpoint) -> None:
+        self.endpoint: Final = endpoint
+        self._server: Final = server
+
+    def serve(self) -> list[Job]:
+        """Let in who is there; gives the jobs of those that have come with something to do."""
+        jobs: list[Job] = []
         try:
-            await Session(SocketByteStream(sock), principal, self.pipeline, self.arena, self.buffer).serve()
-        finally:
-            self.quotas.give_back(principal.quota)
-
-
-def _refuse(sock: socket.socket, error: KeyholtError) -> None:
-    """Send why and close; the answer fits the empty socket buffer of a new connection."""
-    with sock:
-        sock.setblocking(False)
-        try:
-            sock.send(ServerConnection().send_error(0, error), socket.MSG_NOSIGNAL)
-        except OSError:
-            return
+            for _ in range(ACCEPTS_AT_ONCE):
+                arrival = self.endpoint.accept_nowait()
+                if arrival is None:
+                    break
+                jobs += self._server.receive(*arrival)
+        except OSError as error:
+            _log.warning("cannot accept a connection: %s", error.strerror)
+            jobs.append(self._server.pause(self))
+        return jobs

@@ -1,27 +1,30 @@
-"""One connection, from its first byte to its last: frames in, calls made, replies out.
+"""One connection, from its first byte to its last: frames in, calls made, replies out, without ever waiting.
+
+The server calls ``serve_ready`` when the stream is ready for what the session ``awaits``, starts a task for
+each call in ``unstarted``, which must wait, and brings its outcome back with ``answer``.
 
 - A payload is received into locked memory and sent from it. What the shared receive buffer saw of it is wiped
-  before the buffer is used again; nothing waits while bytes are in that buffer.
-- A request that need not wait is answered before the next one is read. One that must wait runs in a task of
-  the session, and its reply may overtake others.
+  before the buffer is used again.
+- A request that need not wait is answered before the next one is read. One that must wait is answered when
+  its outcome is there, and its reply may overtake others.
 - A reply that the peer does not take stops the reading, and the next value is fetched only once the one
   before was taken: a peer that never reads holds little of the locked memory, and for a limited time; one
-  that asks for much at once gets all of it.
-- A peer can end its own session, by misuse or by leaving, and nothing else. ``serve`` raises for nothing
-  that a peer or a handler does.
+  that asks for much at once gets all of it (docs/adr/0009).
+- In one turn a connection is read once, and little of it, or the rest of one frame: however much a peer
+  sends, the others have their turn (``SHARE``).
+- A peer can end its own session, by misuse or by leaving, and nothing else: what ``serve_ready`` and
+  ``answer`` raise is the session's end, and the server's to contain.
 """
 
 from __future__ import annotations
 
-import logging
-import traceback
+from collections import deque
 from collections.abc import Awaitable
-from typing import Final, cast
+from enum import Enum
+from typing import Any, Final
 
-import trio
-
-from keyholt_agent.memory import Arena, LockedBuffer, wipe
-from keyholt_agent.pipeline import Call, Pipeline, Reply
+from keyholt_agent.memory import LockedBuffer, wipe
+from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply, log_defect
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.outbox import Outbox
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError
@@ -37,115 +40,177 @@ from keyholt_protocol.errors import (
     error_from_wire,
 )
 from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
-from keyholt_protocol.operations import Permission
 
-__all__ = ["Session"]
+__all__ = ["Awaits", "Session"]
 
-_IN_TURN: Final = frozenset({Permission.READ, Permission.LIST})
-"""What gives out values or pages: at most one such answer of a connection waits for its peer."""
+SHARE: Final = 1024
+"""Bytes of frames that a connection may begin in one turn: about sixteen fetches. The rest of the last of
+them is read in the same turn, if it is there."""
 
-_log: Final = logging.getLogger("keyholt.session")
+REST: Final = 2
+"""Further receipts in one turn, for the rest of a frame: its header, and what is there of its payload."""
+
+
+class Awaits(Enum):
+    """What a session needs its stream to be ready for."""
+
+    BYTES = "bytes of the peer"
+    ROOM = "room for an answer"
+    NOTHING = "nothing; it reads no more, and calls of it are under way"
+    OVER = "nothing any more; it is to be closed"
 
 
 class Session:
     """Serves one peer over one stream, which it owns.
 
     Args:
-        stream: the connection; closed when ``serve`` ends.
+        stream: the connection; closed by ``close``.
         principal: who is at the other end.
         pipeline: where requests go.
-        arena: where payloads are held.
         buffer: locked memory to receive into, shared by every session of the agent.
+
+    Attributes:
+        unstarted: calls whose outcome has to be waited for; the server takes them out and starts them.
     """
 
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_ending",
+        "_fetching",
+        "_frames",
+        "_in_turn",
+        "_incoming",
+        "_mid_frame",
+        "_outbox",
+        "_pipeline",
+        "_share",
+        "_under_way",
+        "principal",
+        "stream",
+        "unstarted",
+    )
+
     def __init__(
-        self, stream: ByteStream, principal: Principal, pipeline: Pipeline, arena: Arena, buffer: LockedBuffer
+        self, stream: ByteStream, principal: Principal, pipeline: Pipeline, buffer: LockedBuffer
     ) -> None:
-        self._stream = stream
-        self._principal = principal
+        self.stream: Final = stream
+        self.principal: Final = principal
+        self.unstarted: Final[list[tuple[Call[Any], Awaitable[Reply[Any]]]]] = []
         self._pipeline = pipeline
-        self._arena = arena
         self._buffer = buffer.view
+        self._share = buffer.view[:SHARE]
         self._connection = ServerConnection()
-        self._incoming: tuple[int, Call] | None = None  # a call whose payload is on its way
-        self._waiting: list[tuple[int, Call, Awaitable[Reply]]] = []  # about to get tasks of their own
-        self._fetching = 0  # calls for a value that have tasks of their own
-        self._turn = trio.Lock()  # held by the one of them that may fetch
-        self._outbox = Outbox(stream, FRAME_DEADLINE)
+        self._outbox = Outbox(stream)
+        self._incoming: Call[Any] | None = None  # its payload is on its way
+        self._in_turn: deque[Call[Any]] = deque()  # to be carried out when the answers before were taken
+        self._fetching = False  # a call that has its turn is under way
+        self._under_way = 0  # calls whose outcome is waited for
+        self._ending = False  # nothing is read any more
         self._frames = 0  # received whole
         self._mid_frame = False  # another one has begun
-        self._deadline = trio.current_time() + FRAME_DEADLINE  # to say hello, then for a frame begun
 
-    async def serve(self) -> None:
-        """Serve the peer until it leaves, breaks a rule, or takes too long."""
-        try:
-            await self._serve()
-        except* PeerGoneError:
-            pass
-        except* Exception as group:  # the session's edge: nothing of one connection may end another
-            _log_defect(group)
-        finally:
-            self._release()
-            self._stream.close()
+    @property
+    def awaits(self) -> Awaits:
+        """What the stream has to be ready for until ``serve_ready`` can go on."""
+        if self._outbox:
+            return Awaits.ROOM
+        if not self._ending:
+            return Awaits.BYTES
+        return Awaits.NOTHING if self._under_way or self._in_turn else Awaits.OVER
 
-    async def _serve(self) -> None:
-        async with trio.open_nursery() as nursery:
+    @property
+    def debt(self) -> object:
+        """What the peer owes within ``FRAME_DEADLINE`` seconds; another value is another debt.
+
+        It owes the taking of each answer that did not fit its socket, the rest of each frame that it began,
+        and a greeting. Between frames a peer that has greeted owes nothing, however long.
+        """
+        if self._outbox:
+            return "answer", self._outbox.taken
+        if self._ending:
+            return None
+        if self._mid_frame:
+            return "frame", self._frames
+        return None if self._connection.greeted else "greeting"
+
+    def serve_ready(self) -> None:
+        """Go on, now that the stream is ready for what the session awaited.
+
+        Raises:
+            PeerGoneError: the peer has left.
+        """
+        if self._outbox:
+            self._send_rest()
+        elif not self._ending:
             try:
-                while size := await self._receive():
-                    try:
-                        self._process(size)
-                    finally:  # what was asked before a broken rule is still answered
-                        while self._waiting:
-                            nursery.start_soon(self._answer_later, *self._waiting.pop(0))
-                    if self._outbox:
-                        await self._outbox.flush()
+                self._read()
             except RemoteProtocolError as error:
-                self._outbox.send_nowait(self._connection.send_error(0, _as_error(error)))
-            except _TooSlowError:
-                self._outbox.send_nowait(self._connection.send_error(0, DeadlineExceededError(_TOO_SLOW)))
-        await self._outbox.flush()
+                self._end(error_from_wire(error.code.wire_name, str(error)))
+
+    def answer(self, call: Call[Any], outcome: Outcome) -> None:
+        """Send what a call in ``unstarted`` has come to.
+
+        Raises:
+            PeerGoneError: the peer has left.
+        """
+        self._under_way -= 1
+        if call.in_turn:
+            self._fetching = False
+        self._send(call.id, outcome)
+        self._take_turns()
+
+    def overdue(self) -> None:
+        """End the session: the peer has not paid its debt in time.
+
+        Raises:
+            PeerGoneError: the peer has left, or takes nothing, so that nothing can be said.
+        """
+        if self._outbox:
+            raise PeerGoneError
+        self._end(DeadlineExceededError(_TOO_SLOW))
+
+    def close(self) -> None:
+        """Give back all memory and close the stream; calls under way are the server's to cancel."""
+        self._ending = True
+        if self._incoming is not None:
+            self._incoming.release()
+            self._incoming = None
+        self._in_turn.clear()
+        self._outbox.release()
+        self.stream.close()
 
     # receiving
 
-    async def _receive(self) -> int:
-        """Wait for bytes, into the payload under way or the shared buffer; 0 at the end of the stream."""
-        while True:
-            # First the others' turn: by then the next request of a busy peer is there, and trying costs less
-            # than waiting (a third of the transport's time, measured with 64 connections).
-            await trio.lowlevel.checkpoint()
+    def _read(self) -> None:
+        """Receive what a turn allows, into the payload under way or the shared buffer, and act on it."""
+        for place in (self._share, *[self._buffer] * REST):
             room = self._connection.payload_room()
-            size = self._stream.receive_nowait(self._buffer if room is None else room)
-            if size is not None:
-                return size
-            await self._wait_readable()
+            size = self.stream.receive_nowait(place if room is None else room)
+            if size is None:
+                return
+            if not size:
+                self._ending = True
+                return
+            self._process(size, into_payload=room is not None)
+            if self._outbox or not self._mid_frame:
+                return
 
-    async def _wait_readable(self) -> None:
-        if self._connection.greeted and not self._mid_frame:
-            await self._stream.wait_readable()
-            return
-        with trio.move_on_at(self._deadline):
-            await self._stream.wait_readable()
-            return
-        raise _TooSlowError
-
-    def _process(self, size: int) -> None:
-        """Act on ``size`` bytes just received; calls that have to wait are put into ``_waiting``."""
+    def _process(self, size: int, *, into_payload: bool) -> None:
+        """Act on ``size`` bytes just received."""
         connection = self._connection
-        began_mid_frame, frames = self._mid_frame, self._frames
-        if began_mid_frame and connection.payload_room() is not None:
+        if into_payload:
             connection.payload_received(size)
             self._act()
         else:
             connection.receive_data(self._buffer[:size])
             secret = True  # unless it turns out that no part of a payload can have been received
             try:
-                secret = self._act() or began_mid_frame
+                secret = self._act() or self._mid_frame
             finally:
                 if secret:
                     wipe(self._buffer[:size])
         self._mid_frame = connection.mid_frame
-        if self._mid_frame and (self._frames != frames or not began_mid_frame):
-            self._deadline = trio.current_time() + FRAME_DEADLINE  # another frame has begun
 
     def _act(self) -> bool:
         """Act on every event there is; gives whether a payload was announced among them."""
@@ -157,123 +222,81 @@ class Session:
                     announced = True
                     continue
             elif self._incoming is not None:
-                (request_id, call), self._incoming = self._incoming, None
-                self._invoke(request_id, call)
+                call, self._incoming = self._incoming, None
+                self._on_whole(call)
             self._frames += 1
         return announced
 
     def _on_request(self, event: RequestReceived) -> None:
-        try:
-            self._check_share()
-            call = self._pipeline.admit(event, self._principal)
-            if call.takes_payload:
-                call.payload = self._arena.allocate(event.payload_size)
-        except Exception as error:
+        if self._connection.in_flight + len(self._outbox) > MAX_IN_FLIGHT:
+            call: Call[Any] | KeyholtError = self._pipeline.refuse(event, self.principal, _too_many())
+        else:
+            call = self._pipeline.begin(event, self.principal)
+        if isinstance(call, KeyholtError):
             if event.payload_size:
                 self._connection.accept_payload(None)
-            self._send_error(event.id, error)
-            return
-        if event.payload_size and call.payload is not None:
+            self._send(event.id, call)
+        elif event.payload_size and call.payload is not None:
             self._connection.accept_payload(call.payload.view)
-            self._incoming = event.id, call
+            self._incoming = call
         else:
-            self._invoke(event.id, call)
-
-    def _check_share(self) -> None:
-        """Refuse a request of a peer that has too many in hand: it has answers to read first."""
-        if self._connection.in_flight + len(self._outbox) > MAX_IN_FLIGHT:
-            raise ResourceExhaustedError(
-                f"more than {MAX_IN_FLIGHT} requests are in flight on this connection; read answers first"
-            )
+            self._on_whole(call)
 
     # calling
 
-    def _invoke(self, request_id: int, call: Call) -> None:
-        fetches = call.operation.permission in _IN_TURN
-        try:
-            if fetches and (self._fetching or self._outbox):
-                outcome: Reply | Awaitable[Reply] = self._invoke_in_turn(call)
-            else:
-                outcome = self._pipeline.invoke(call)
-        except Exception as error:
-            _release(call.payload)
-            self._send_error(request_id, error)
-            return
-        if isinstance(outcome, Reply):
-            _release(call.payload)
-            self._send_reply(request_id, outcome)
+    def _on_whole(self, call: Call[Any]) -> None:
+        """All of a request is there: its turn is now, unless its answer may be large and others wait."""
+        if call.in_turn and (self._fetching or self._outbox):
+            self._in_turn.append(call)
         else:
-            self._fetching += fetches
-            self._waiting.append((request_id, call, outcome))
+            self._carry_out(call)
 
-    async def _invoke_in_turn(self, call: Call) -> Reply:
-        """Fetch a value once the peer has taken every answer so far: one at a time lies in locked memory."""
-        async with self._turn:
-            await self._outbox.flush()
-            outcome = self._pipeline.invoke(call)
-            return outcome if isinstance(outcome, Reply) else await outcome
-
-    async def _answer_later(self, request_id: int, call: Call, outcome: Awaitable[Reply]) -> None:
-        try:
-            reply = await outcome
-        except PeerGoneError:
-            raise
-        except Exception as error:
-            self._send_error(request_id, error)
+    def _carry_out(self, call: Call[Any]) -> None:
+        outcome = self._pipeline.carry_out(call)
+        if isinstance(outcome, (Reply, KeyholtError)):
+            self._send(call.id, outcome)
         else:
-            self._send_reply(request_id, reply)
-        finally:
-            self._fetching -= call.operation.permission in _IN_TURN
-            _release(call.payload)
-        if self._outbox:
-            await self._outbox.flush()
+            self._under_way += 1
+            self._fetching = self._fetching or call.in_turn
+            self.unstarted.append((call, outcome))
+
+    def _take_turns(self) -> None:
+        while self._in_turn and not self._fetching and not self._outbox:
+            self._carry_out(self._in_turn.popleft())
 
     # sending
 
-    def _send_reply(self, request_id: int, reply: Reply) -> None:
-        size = 0 if reply.payload is None else len(reply.payload)
+    def _send(self, request_id: int, outcome: Outcome) -> None:
+        if isinstance(outcome, KeyholtError):
+            self._outbox.send(self._connection.send_error(request_id, outcome))
+            return
+        payload = outcome.payload
         try:
-            head = self._connection.send_result(request_id, to_map(reply.result), size)
+            head = self._connection.send_result(
+                request_id, to_map(outcome.result), 0 if payload is None else len(payload)
+            )
         except LocalProtocolError as error:  # the result does not fit a header
-            _release(reply.payload)
-            self._send_error(request_id, error)
+            log_defect(error)
+            if payload is not None:
+                payload.release()
+            self._outbox.send(self._connection.send_error(request_id, InternalError()))
         else:
-            self._outbox.send_nowait(head, reply.payload)
+            self._outbox.send(head, payload)
 
-    def _send_error(self, request_id: int, error: Exception) -> None:
-        if isinstance(error, InternalError) or not isinstance(error, KeyholtError):
-            _log_defect(error)
-            error = InternalError()
-        self._outbox.send_nowait(self._connection.send_error(request_id, error))
+    def _send_rest(self) -> None:
+        if self._outbox.flush():
+            self._take_turns()
 
-    def _release(self) -> None:
-        if self._incoming is not None:
-            _release(self._incoming[1].payload)
-        self._outbox.release()
-
-
-class _TooSlowError(Exception):
-    """The peer did not say hello, or did not finish a frame, in time."""
+    def _end(self, error: KeyholtError) -> None:
+        """Read nothing more, and say why; what was asked before is still answered."""
+        self._ending = True
+        self._outbox.send(self._connection.send_error(0, error))
 
 
 _TOO_SLOW: Final = f"a frame must be whole within {FRAME_DEADLINE} seconds; connect again"
 
 
-def _release(payload: LockedBuffer | None) -> None:
-    if payload is not None:
-        payload.release()
-
-
-def _as_error(error: RemoteProtocolError) -> KeyholtError:
-    return error_from_wire(error.code.wire_name, str(error))
-
-
-def _log_defect(error: BaseException) -> None:
-    """Log where a defect happened, by file, line and function; its message might repeat a peer's data."""
-    if isinstance(error, BaseExceptionGroup):
-        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            _log_defect(one)
-        return
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " <- ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    _log.error("defect: %s at %s", type(error).__name__, places)
+def _too_many() -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"more than {MAX_IN_FLIGHT} requests are in flight on this connection; read answers first"
+    )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from keyholt_agent.transport.server import RefusalLog
 from keyholt_agent.transport.unix.credentials import Credentials
+from keyholt_agent.transport.unix.endpoint import RefusalLog
 
 if TYPE_CHECKING:
     import pytest

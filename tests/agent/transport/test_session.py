@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from keyholt_agent.handlers import HANDLERS
-from keyholt_agent.pipeline import Pipeline
+from keyholt_agent.pipeline import Reply
 from keyholt_protocol.limits import FRAME_DEADLINE
+from tests.support.inside import with_handler
 from tests.support.wire import HELLO_ARGS, frame, request_frame
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ async def test_handler_that_fails_ends_nobody(inside: Inside, caplog: pytest.Log
         raise ExceptionGroup("CANARY", [ValueError("CANARY")])
 
     for handler in (at_once, later):
-        inside.pipeline = Pipeline(inside.services, {**HANDLERS, "secret.put": handler})  # type: ignore[dict-item]
+        inside.use(with_handler(inside.services, "secret.put", handler))
         peer = await inside.connect()
         assert (await peer.call("secret.put", b"CANARY", path="CANARY")).code == "internal"
         (await peer.call("agent.status")).expect()
@@ -221,16 +221,15 @@ async def test_handler_that_fails_ends_nobody(inside: Inside, caplog: pytest.Log
 
 async def test_reply_that_does_not_fit(inside: Inside) -> None:
     """An answer over the limits, a defect, is ``internal``; the connection goes on, its memory is back."""
-    from keyholt_agent.pipeline import Reply
     from keyholt_protocol.messages import GetResult
 
-    def too_long(*_: object) -> Reply:
+    def too_long(*_: object) -> Reply[GetResult]:
         return Reply(
             result=GetResult(version=1, created=1, labels={"x": "y" * 70_000}),
             payload=inside.services.arena.allocate(100),
         )
 
-    inside.pipeline = Pipeline(inside.services, {**HANDLERS, "secret.get": too_long})
+    inside.use(with_handler(inside.services, "secret.get", too_long))
     peer = await inside.connect()
     assert (await peer.call("secret.get", path="a")).code == "internal"
     (await peer.call("agent.status")).expect()

@@ -1,4 +1,4 @@
-"""The Unix socket: claimed safely, guarded by permissions, or taken over from a service manager.
+"""The Unix sockets: claimed safely, guarded by permissions, or taken over from a service manager.
 
 - A live socket is never taken away: whoever serves a path holds a lock on ``PATH.lock`` as long as it does,
   and a socket that somebody answers at is left alone even without the lock.
@@ -19,6 +19,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import SOCK_SEQPACKET, SOCK_STREAM, SocketKind
 from types import TracebackType
 from typing import Final
 
@@ -36,6 +37,10 @@ FIRST_INHERITED_FD: Final = 3
 """SD_LISTEN_FDS_START, sd_listen_fds(3)."""
 
 
+_KINDS: Final = frozenset({SOCK_STREAM, SOCK_SEQPACKET})
+"""Of a stream socket come connections; over a sequential packet socket they are handed out (``handout``)."""
+
+
 class ListenError(Exception):
     """The socket cannot be had; the message says why and what to do."""
 
@@ -49,8 +54,8 @@ class UnixListener:
     lock_fd: int | None
 
     @classmethod
-    def bind(cls, path: Path, settings: UnixListenSettings) -> UnixListener:
-        """Claim ``path`` and listen there.
+    def bind(cls, path: Path, settings: UnixListenSettings, kind: SocketKind = SOCK_STREAM) -> UnixListener:
+        """Claim ``path`` and listen there, with a socket of that kind.
 
         Raises:
             ListenError: another agent serves it, something else is there, or the directory is not safe.
@@ -69,7 +74,7 @@ class UnixListener:
             ) from None
         try:
             _remove_stale(path)
-            return cls(_listen(path, int(settings.mode, 8), group), path, lock_fd)
+            return cls(_listen(path, kind, int(settings.mode, 8), group), path, lock_fd)
         except OSError as error:
             os.close(lock_fd)
             raise ListenError(
@@ -96,10 +101,11 @@ class UnixListener:
 
 
 def inherited_listeners(environment: Mapping[str, str]) -> list[UnixListener]:
-    """The listening Unix sockets that a service manager passed on (sd_listen_fds(3)); none if it passed none.
+    """The listening Unix sockets, of either kind, that a service manager passed on (sd_listen_fds(3)); none
+    if it passed none.
 
     Raises:
-        ListenError: something passed on is not a listening Unix stream socket.
+        ListenError: something passed on is not a listening Unix stream or SEQPACKET socket.
     """
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
@@ -129,12 +135,12 @@ def _adopt(fd: int) -> UnixListener:
         sock = socket.socket(fileno=fd)
     except OSError as error:
         raise ListenError(f"the inherited descriptor {fd} is not a socket: {error.strerror}") from None
-    kind = sock.family, sock.type
-    if kind != (socket.AF_UNIX, socket.SOCK_STREAM) or not sock.getsockopt(
-        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-    ):
+    served = sock.family == socket.AF_UNIX and sock.type in _KINDS
+    if not served or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.close()
-        raise ListenError(f"the inherited descriptor {fd} is not a listening Unix stream socket")
+        raise ListenError(
+            f"the inherited descriptor {fd} is not a listening Unix socket, stream or sequential packet"
+        )
     sock.set_inheritable(False)
     return UnixListener(sock, None, None)
 
@@ -185,8 +191,8 @@ def _answers(path: Path) -> bool:
         return probe.connect_ex(os.fsencode(path)) not in {errno.ECONNREFUSED, errno.ENOENT}
 
 
-def _listen(path: Path, mode: int, group: int | None) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _listen(path: Path, kind: SocketKind, mode: int, group: int | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, kind)
     try:
         before = os.umask(0o177)  # nobody else may connect before the permissions are as configured
         try:

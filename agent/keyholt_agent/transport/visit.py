@@ -1,0 +1,160 @@
+"""A connection as the server sees it: what it is watched for, what its peer owes, what it waits for.
+
+The session decides; a visit carries that out with the common wait, the deadlines and the tasks of the server.
+It contains whatever the session raises: that ends the visit, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply, log_defect
+from keyholt_agent.principal import Principal
+from keyholt_agent.transport.common_wait import READABLE, WRITABLE, CommonWait
+from keyholt_agent.transport.deadlines import Deadlines
+from keyholt_agent.transport.session import Awaits, Session
+from keyholt_agent.transport.stream import PeerGoneError
+
+__all__ = ["Job", "Visit"]
+
+Job = Callable[[], Awaitable[None]]
+"""What the server is to start as a task."""
+
+_EVENTS: Final = {Awaits.BYTES: READABLE, Awaits.ROOM: WRITABLE, Awaits.NOTHING: 0, Awaits.OVER: 0}
+
+
+class Visit:
+    """One connection.
+
+    Args:
+        session: its session, which the visit owns.
+        pipeline: where calls that have to wait are waited for.
+        wait: where its stream is watched.
+        deadlines: where its debts are kept.
+        left: called once, when it has ended.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_debt",
+        "_events",
+        "_left",
+        "_open",
+        "_pipeline",
+        "_scopes",
+        "_session",
+        "_wait",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        pipeline: Pipeline,
+        wait: CommonWait[Any],
+        deadlines: Deadlines[Visit],
+        left: Callable[[Visit], None],
+    ) -> None:
+        self._session = session
+        self._pipeline = pipeline
+        self._wait = wait
+        self._deadlines = deadlines
+        self._left = left
+        self._events = 0  # that its stream is watched for; 0: it is not watched
+        self._debt: object = None
+        self._scopes: set[trio.CancelScope] = set()  # of the calls that have tasks
+        self._open = True
+
+    @property
+    def principal(self) -> Principal:
+        """Who is at the other end."""
+        return self._session.principal
+
+    def serve(self) -> list[Job]:
+        """Its stream is ready: go on, and give the calls that have to wait."""
+        return self._carry_on(self._session.serve_ready)
+
+    def overdue(self) -> None:
+        """A debt of its peer has fallen due."""
+        self._debt = None
+        self._carry_on(self._session.overdue)
+
+    def close(self) -> None:
+        """End it now: nothing more is answered, and calls under way are cancelled."""
+        if not self._open:
+            return
+        self._open = False
+        if self._events:
+            self._wait.forget(self._session.stream.fileno())
+        if self._debt is not None:
+            self._deadlines.settle(self)
+        for scope in self._scopes:
+            scope.cancel()
+        self._session.close()
+        self._left(self)
+
+    def _carry_on(self, act: Callable[[], None]) -> list[Job]:
+        """Have the session act, and do what follows of it; gives the calls that have to be waited for."""
+        session = self._session
+        try:
+            act()
+        except PeerGoneError:
+            self.close()
+        except Exception as error:  # a defect; the peer's connection ends, and nobody else's
+            log_defect(error)
+            self.close()
+        if self._open:
+            self._settle()
+        if not session.unstarted:
+            return []
+        jobs: list[Job] = [partial(self._wait_for, call, reply) for call, reply in session.unstarted]
+        session.unstarted.clear()
+        return jobs
+
+    def _settle(self) -> None:
+        """Watch the stream for what the session awaits, and take down what its peer owes."""
+        session = self._session
+        awaits = session.awaits
+        if awaits is Awaits.OVER:
+            self.close()
+            return
+        events = _EVENTS[awaits]
+        if events != self._events:
+            self._watch(events)
+        debt = session.debt
+        if debt != self._debt:
+            self._debt = debt
+            if debt is None:
+                self._deadlines.settle(self)
+            else:
+                self._deadlines.owe(self)
+
+    def _watch(self, events: int) -> None:
+        fd = self._session.stream.fileno()
+        if not self._events:
+            self._wait.watch(fd, events, self)
+        elif events:
+            self._wait.change(fd, events)
+        else:  # not watched for nothing: a peer that has hung up would be ready for ever
+            self._wait.forget(fd)
+        self._events = events
+
+    async def _wait_for(self, call: Call[Any], reply: Awaitable[Reply[Any]]) -> None:
+        """Wait for a call and answer it, and for the call, if there is one, whose turn comes with that."""
+        outcome: Outcome | None = None
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            if not self._open:
+                scope.cancel()  # its peer left in the moment of asking
+            outcome = await self._pipeline.wait_for(call, reply)
+        self._scopes.discard(scope)
+        if outcome is None:
+            return  # cancelled
+        if self._open:
+            for job in self._carry_on(partial(self._session.answer, call, outcome)):
+                await job()
+        elif isinstance(outcome, Reply) and outcome.payload is not None:
+            outcome.payload.release()

@@ -1,0 +1,112 @@
+"""Waiting for many descriptors in one task: who is ready, who is not, and whose turn it is."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from keyholt_agent.transport.common_wait import AT_ONCE, READABLE, WRITABLE, CommonWait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[Pair]]:
+    """Connected sockets, more of them than one turn serves."""
+    made = [socket.socketpair() for _ in range(AT_ONCE + 10)]
+    yield made
+    for pair in made:
+        for sock in pair:
+            sock.close()
+
+
+@pytest.fixture
+def wait() -> Iterator[CommonWait[int]]:
+    """Nothing watched yet."""
+    with CommonWait[int]() as wait:
+        yield wait
+
+
+async def test_only_what_is_ready_is_given(wait: CommonWait[int], pairs: list[Pair]) -> None:
+    """And as long as nothing is, the task waits."""
+    for number, (ours, _) in enumerate(pairs):
+        wait.watch(ours.fileno(), READABLE, number)
+    with trio.move_on_after(0.02) as scope:
+        await wait.ready()
+    assert scope.cancelled_caught
+    pairs[3][1].send(b"x")
+    assert await wait.ready() == [3]
+    assert await wait.ready() == [3]  # until it was read
+    pairs[3][0].recv(1)
+    pairs[5][1].send(b"x")
+    assert await wait.ready() == [5]
+
+
+async def test_nobody_is_passed_over(wait: CommonWait[int], pairs: list[Pair]) -> None:
+    """With more ready than one turn serves, and all of them ready again at once, each has the same turns."""
+    for number, (ours, theirs) in enumerate(pairs):
+        wait.watch(ours.fileno(), READABLE, number)
+        theirs.send(b"x")  # never read, so always ready
+    turns: Counter[int] = Counter()
+    for _ in range(len(pairs)):
+        ready = await wait.ready()
+        assert len(ready) == AT_ONCE
+        turns.update(ready)
+    assert set(turns) == set(range(len(pairs)))
+    assert max(turns.values()) - min(turns.values()) <= 1
+
+
+async def test_changed_and_forgotten(wait: CommonWait[int], pairs: list[Pair]) -> None:
+    """Another event is waited for in the place of the first; what is forgotten is never given."""
+    ours, theirs = pairs[0]
+    wait.watch(ours.fileno(), READABLE, 0)
+    wait.change(ours.fileno(), WRITABLE)
+    assert await wait.ready() == [0]
+    wait.change(ours.fileno(), READABLE)
+    theirs.send(b"x")
+    assert await wait.ready() == [0]
+    wait.forget(ours.fileno())
+    wait.watch(pairs[1][0].fileno(), WRITABLE, 1)
+    assert await wait.ready() == [1]
+
+
+async def test_others_have_their_turn(wait: CommonWait[int], pairs: list[Pair]) -> None:
+    """Between two turns every other task that can go on goes on, however much is ready."""
+    wait.watch(pairs[0][0].fileno(), WRITABLE, 0)
+    steps = [0]
+
+    async def other() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            steps[0] += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(20):
+            await wait.ready()
+        nursery.cancel_scope.cancel()
+    assert steps[0] >= 15  # it began a turn or two later
+
+
+async def test_one_that_hangs_up_is_ready(wait: CommonWait[int], pairs: list[Pair]) -> None:
+    """A peer that leaves while nothing is read of it is noticed."""
+    ours, theirs = pairs[0]
+    wait.watch(ours.fileno(), READABLE, 0)
+    found: list[list[int]] = []
+
+    async def look() -> None:
+        found.append(await wait.ready())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await wait_all_tasks_blocked(0.01)
+        theirs.close()
+    assert found == [[0]]

@@ -1,0 +1,130 @@
+"""Connections over a descriptor that programs inherit: of a real agent, by processes that open no socket."""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from keyholt_agent.main import HAND_OUT_SUFFIX
+from tests.support.wire import HELLO_ARGS, ReplyReader, request_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.agent_process import AgentProcess
+
+PROGRAM: Final = """
+import array, json, os, socket, sys
+shared = socket.socket(fileno=int(sys.argv[1]))
+values = []
+for _ in range(5):
+    shared.send(b"?")
+    _, rights, _, _ = shared.recvmsg(16, socket.CMSG_SPACE(4))
+    (descriptor,) = array.array("i", rights[0][2])
+    with socket.socket(fileno=descriptor) as connection:
+        connection.sendall(bytes.fromhex(sys.argv[2]))
+        received = b""
+        while b"the value" not in received:
+            received += connection.recv(65536)
+    values.append(len(received))
+print(json.dumps(values))
+"""
+"""Takes five connections, one after the other, greets and fetches on each."""
+
+
+@pytest.fixture
+def shared(agent: AgentProcess) -> Iterator[socket.socket]:
+    """What a launcher connects and lets its programs inherit."""
+    agent.found()
+    with agent.connect() as client:
+        client.put("shared", b"the value")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(agent.socket_path) + HAND_OUT_SUFFIX)
+        yield sock
+
+
+def take(shared: socket.socket) -> socket.socket:
+    """One connection."""
+    shared.send(b"?")
+    _, rights, _, _ = shared.recvmsg(16, socket.CMSG_SPACE(4))
+    (descriptor,) = array.array("i", rights[0][2])
+    return socket.socket(fileno=descriptor)
+
+
+def ask(connection: socket.socket, op: str, **args: object) -> str:
+    """The code of the answer to a request on a fresh connection, empty for a success."""
+    connection.settimeout(20)
+    reader = ReplyReader()
+    reader.operations = {1: "session.hello", 2: op}
+    with suppress(BrokenPipeError):  # one that is refused can be read all the same
+        connection.sendall(request_frame(1, "session.hello", HELLO_ARGS) + request_frame(2, op, args))
+    codes: list[str] = []
+    while len(codes) < 2:
+        if not (data := connection.recv(65536)):
+            break
+        reader.feed(data)
+        while (reply := reader.next_reply()) is not None:
+            codes.append(reply.code)
+    return codes[-1]
+
+
+def test_many_programs_share_one(shared: socket.socket) -> None:
+    """Twenty at a time take connections from one inherited descriptor, each its own."""
+    frames = request_frame(1, "session.hello", HELLO_ARGS) + request_frame(
+        2, "secret.get", {"path": "shared"}
+    )
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", PROGRAM, str(shared.fileno()), frames.hex()],
+            pass_fds=[shared.fileno()],
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(20)
+    ]
+    printed = [program.communicate(timeout=60)[0] for program in programs]
+    assert [program.returncode for program in programs] == [0] * 20
+    assert {len(json.loads(line)) for line in printed} == {5}
+
+
+def test_connections_outlive_the_descriptor(shared: socket.socket, agent: AgentProcess) -> None:
+    """Closing it takes none of them along, and gives back what it counted for."""
+    first, second = take(shared), take(shared)
+    with first, second, agent.connect() as client:
+        counted = client.status()["connections"]
+        shared.close()
+        assert ask(first, "secret.get", path="shared") == ""
+        assert ask(second, "secret.get", path="none") == "not_found"
+        assert client.status()["connections"] == counted - 1
+
+
+def test_too_many_are_told_so(shared: socket.socket, agent: AgentProcess) -> None:
+    """Over the limit the connection that is handed out says why, as one that is accepted does."""
+    agent.stop()
+    agent.config += "[listen.unix]\nmax_connections = 4\n"
+    agent.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as again:
+        again.connect(str(agent.socket_path) + HAND_OUT_SUFFIX)
+        taken = [take(again) for _ in range(4)]
+        try:
+            assert [ask(one, "agent.status") for one in taken] == ["", "", "", "resource_exhausted"]
+        finally:
+            for one in taken:
+                one.close()
+
+
+def test_one_that_takes_no_answers(shared: socket.socket) -> None:
+    """Who asks for connections without taking them is let go: descriptors in flight are bounded."""
+
+    def ask_on() -> None:
+        for _ in range(100_000):
+            shared.send(b"?")
+
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        ask_on()
