@@ -17,8 +17,14 @@ from typing import Final
 from keyholt_protocol.codec import pack_header, to_map
 from keyholt_protocol.framing import frame_head
 from keyholt_protocol.limits import PROTOCOL_VERSION
-from keyholt_protocol.messages import GetRequest, GetResult, HelloRequest, PutRequest, PutResult
-from keyholt_protocol.operations import GET, HELLO, PUT
+from keyholt_protocol.messages import (
+    SecretGetRequest,
+    SecretGetResult,
+    SecretPutRequest,
+    SecretPutResult,
+    SessionHelloRequest,
+)
+from keyholt_protocol.operations import SECRET_GET, SECRET_PUT, SESSION_HELLO
 
 __all__ = ["EXCHANGES", "VALUE_SIZE", "Exchange", "hello_frame", "path_of", "value_of"]
 
@@ -56,8 +62,8 @@ def value_of(number: int) -> bytes:
 
 def hello_frame() -> bytes:
     """The greeting of a connection."""
-    greeting = HelloRequest(version=PROTOCOL_VERSION, client="keyholt-bench")
-    return frame_head(pack_header({"id": 1, "op": HELLO.name, "args": to_map(greeting)}))
+    greeting = SessionHelloRequest(version=PROTOCOL_VERSION, client="keyholt-bench")
+    return frame_head(pack_header({"id": 1, "op": SESSION_HELLO.name, "args": to_map(greeting)}))
 
 
 def _get(number: int) -> Exchange:
@@ -79,14 +85,26 @@ def _echo(number: int) -> Exchange:
 
 @functools.cache
 def _first_get() -> Exchange:
-    request = GetRequest(path=path_of(0))
-    return _exchange(GET.name, to_map(request), 0, to_map(GetResult(version=1, created=_LATE)), VALUE_SIZE)
+    request = SecretGetRequest(path=path_of(0))
+    return _exchange(
+        SECRET_GET.name,
+        to_map(request),
+        0,
+        to_map(SecretGetResult(version=1, created=_LATE)),
+        VALUE_SIZE,
+    )
 
 
 @functools.cache
 def _first_put() -> Exchange:
-    request = PutRequest(path=path_of(0))
-    return _exchange(PUT.name, to_map(request), VALUE_SIZE, to_map(PutResult(version=1, created=_LATE)), 0)
+    request = SecretPutRequest(path=path_of(0))
+    return _exchange(
+        SECRET_PUT.name,
+        to_map(request),
+        VALUE_SIZE,
+        to_map(SecretPutResult(version=1, created=_LATE)),
+        0,
+    )
 
 
 def _exchange(

@@ -41,8 +41,8 @@ _KDF: Final = "argon2id t=3 m=65536 p=4"
 
 EXAMPLES: Final = {
     "session.hello": Example(
-        request=m.HelloRequest(version=PROTOCOL_VERSION, client="doc 1"),
-        result=m.HelloResult(
+        request=m.SessionHelloRequest(version=PROTOCOL_VERSION, client="doc 1"),
+        result=m.SessionHelloResult(
             version=PROTOCOL_VERSION,
             agent="keyholt-agent 0.1.0",
             max_payload=MAX_PAYLOAD,
@@ -50,13 +50,13 @@ EXAMPLES: Final = {
         ),
     ),
     "store.init": Example(
-        request=m.InitRequest(),
+        request=m.StoreInitRequest(),
         payload=b"correct horse",
-        result=m.InitResult(store_id="00112233445566778899aabbccddeeff", slot="passphrase", kdf=_KDF),
+        result=m.StoreInitResult(store_id="00112233445566778899aabbccddeeff", slot="passphrase", kdf=_KDF),
     ),
     "agent.status": Example(
-        request=m.StatusRequest(),
-        result=m.StatusResult(
+        request=m.AgentStatusRequest(),
+        result=m.AgentStatusResult(
             state="uninitialised",
             version="0.1.0",
             protocol=PROTOCOL_VERSION,
@@ -72,9 +72,11 @@ EXAMPLES: Final = {
         ),
     ),
     "agent.unlock": Example(
-        request=m.UnlockRequest(), payload=b"correct horse", result=m.UnlockResult(slot="passphrase")
+        request=m.AgentUnlockRequest(),
+        payload=b"correct horse",
+        result=m.AgentUnlockResult(slot="passphrase"),
     ),
-    "agent.lock": Example(request=m.LockRequest(), result=m.LockResult()),
+    "agent.lock": Example(request=m.AgentLockRequest(), result=m.AgentLockResult()),
     "slot.list": Example(
         request=m.SlotListRequest(),
         result=m.SlotListResult(
@@ -92,36 +94,40 @@ EXAMPLES: Final = {
         result=m.SlotRemoveResult(name="spare"),
     ),
     "secret.put": Example(
-        request=m.PutRequest(path=_PATH, if_version=0, labels={"team": "web"}),
+        request=m.SecretPutRequest(path=_PATH, if_version=0, labels={"team": "web"}),
         payload=b"s3cret",
-        result=m.PutResult(version=1, created=_CREATED),
+        result=m.SecretPutResult(version=1, created=_CREATED),
     ),
     "secret.get": Example(
-        request=m.GetRequest(path=_PATH),
-        result=m.GetResult(version=1, created=_CREATED, labels={"team": "web"}),
+        request=m.SecretGetRequest(path=_PATH),
+        result=m.SecretGetResult(version=1, created=_CREATED, labels={"team": "web"}),
         result_payload=b"s3cret",
     ),
     "secret.list": Example(
-        request=m.ListRequest(prefix="prod/", limit=1),
-        result=m.ListResult(
+        request=m.SecretListRequest(prefix="prod/", limit=1),
+        result=m.SecretListResult(
             secrets=(m.SecretInfo(path=_PATH, version=1, created=_CREATED),),
             next=_PATH,
         ),
     ),
     "secret.history": Example(
-        request=m.HistoryRequest(path=_PATH),
-        result=m.HistoryResult(
+        request=m.SecretHistoryRequest(path=_PATH),
+        result=m.SecretHistoryResult(
             latest=2,
             versions=(
-                m.VersionInfo(version=2, created=_CREATED + 60),
-                m.VersionInfo(version=1, created=_CREATED, destroyed=True),
+                m.SecretVersionInfo(version=2, created=_CREATED + 60),
+                m.SecretVersionInfo(version=1, created=_CREATED, destroyed=True),
             ),
         ),
     ),
-    "secret.delete": Example(request=m.DeleteRequest(path=_PATH), result=m.DeleteResult(version=2)),
-    "secret.undelete": Example(request=m.UndeleteRequest(path=_PATH), result=m.UndeleteResult(version=2)),
+    "secret.delete": Example(
+        request=m.SecretDeleteRequest(path=_PATH), result=m.SecretDeleteResult(version=2)
+    ),
+    "secret.undelete": Example(
+        request=m.SecretUndeleteRequest(path=_PATH), result=m.SecretUndeleteResult(version=2)
+    ),
     "secret.destroy": Example(
-        request=m.DestroyRequest(path=_PATH, version=1), result=m.DestroyResult(version=1)
+        request=m.SecretDestroyRequest(path=_PATH, version=1), result=m.SecretDestroyResult(version=1)
     ),
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.errors import IntegrityError, InvalidRequestError
 from keyholt_protocol.limits import MAX_TIME
-from keyholt_protocol.messages import GetResult
+from keyholt_protocol.messages import SecretGetResult
 from keyholt_protocol.names import check_labels
 
 __all__ = ["Metadata", "forget_results", "get_result"]
@@ -55,7 +55,7 @@ def _check_time(seconds: int) -> None:
 
 
 @functools.lru_cache(maxsize=512)
-def get_result(version: int, encoded: bytes) -> GetResult:
+def get_result(version: int, encoded: bytes) -> SecretGetResult:
     """What a fetch of a version says beside the value.
 
     Remembered, for decoding costs as much as decrypting, and secrets written together share it. It is not
@@ -65,7 +65,7 @@ def get_result(version: int, encoded: bytes) -> GetResult:
         IntegrityError: the bytes are no metadata.
     """
     metadata = Metadata.decode(encoded)
-    return GetResult(
+    return SecretGetResult(
         version=version, created=metadata.created, expires=metadata.expires, labels=metadata.labels
     )
 

@@ -69,7 +69,7 @@ class AsyncAgent:
 
     def __init__(self, address: Address, kit: Callable[[], Kit]) -> None:
         self.slots = AsyncSlots(self)
-        self.greeting: m.HelloResult | None = None
+        self.greeting: m.SessionHelloResult | None = None
         self._address = address
         self._make_kit = kit
         self._channel: Channel | None = None
@@ -87,7 +87,7 @@ class AsyncAgent:
         if_version: int | None = None,
         labels: Mapping[str, str] | None = None,
         expires: int | datetime | None = None,
-    ) -> m.PutResult:
+    ) -> m.SecretPutResult:
         """Write the next version of a secret; it is on the agent's disk when this returns."""
         return await self.perform(
             calls.put(path, value, if_version=if_version, labels=labels, expires=expires)
@@ -97,23 +97,23 @@ class AsyncAgent:
         """The live secrets whose path begins with ``prefix``, without values."""
         return await self._follow(calls.list_secrets(prefix))
 
-    async def history(self, path: str) -> m.HistoryResult:
+    async def history(self, path: str) -> m.SecretHistoryResult:
         """All versions of a secret, newest first, without values."""
         return await self._follow(calls.history(path))
 
-    async def delete(self, path: str) -> m.DeleteResult:
+    async def delete(self, path: str) -> m.SecretDeleteResult:
         """Hide a secret and its versions until it is undeleted or written again."""
         return await self.perform(calls.delete(path))
 
-    async def undelete(self, path: str) -> m.UndeleteResult:
+    async def undelete(self, path: str) -> m.SecretUndeleteResult:
         """Bring a deleted secret back as it was."""
         return await self.perform(calls.undelete(path))
 
-    async def destroy(self, path: str, *, version: int) -> m.DestroyResult:
+    async def destroy(self, path: str, *, version: int) -> m.SecretDestroyResult:
         """Destroy the data key of one version: nobody can read that value again."""
         return await self.perform(calls.destroy(path, version))
 
-    async def status(self) -> m.StatusResult:
+    async def status(self) -> m.AgentStatusResult:
         """The agent's state and the health of its parts."""
         return await self.perform(calls.status())
 
@@ -121,11 +121,11 @@ class AsyncAgent:
         """Make the agent forget its keys until it is unlocked again."""
         await self.perform(calls.lock())
 
-    async def unlock(self, *, passphrase: Value, slot: str | None = None) -> m.UnlockResult:
+    async def unlock(self, *, passphrase: Value, slot: str | None = None) -> m.AgentUnlockResult:
         """Unlock the agent; takes about a second by design."""
         return await self.perform(calls.unlock(passphrase, slot))
 
-    async def init(self, *, passphrase: Value, slot: str = "passphrase") -> m.InitResult:
+    async def init(self, *, passphrase: Value, slot: str = "passphrase") -> m.StoreInitResult:
         """Create the store with its first keyslot; the agent is unlocked afterwards."""
         return await self.perform(calls.init(passphrase, slot))
 

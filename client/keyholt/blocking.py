@@ -109,7 +109,7 @@ class Agent:
         if_version: int | None = None,
         labels: Mapping[str, str] | None = None,
         expires: int | datetime | None = None,
-    ) -> m.PutResult:
+    ) -> m.SecretPutResult:
         """Write the next version of a secret; it is on the agent's disk when this returns.
 
         Args:
@@ -136,7 +136,7 @@ class Agent:
         """
         return self._follow(calls.list_secrets(prefix))
 
-    def history(self, path: str) -> m.HistoryResult:
+    def history(self, path: str) -> m.SecretHistoryResult:
         """All versions of a secret, newest first, without values; of a deleted one too.
 
         Raises:
@@ -144,7 +144,7 @@ class Agent:
         """
         return self._follow(calls.history(path))
 
-    def delete(self, path: str) -> m.DeleteResult:
+    def delete(self, path: str) -> m.SecretDeleteResult:
         """Hide a secret and its versions until it is undeleted or written again.
 
         Raises:
@@ -152,7 +152,7 @@ class Agent:
         """
         return self.perform(calls.delete(path))
 
-    def undelete(self, path: str) -> m.UndeleteResult:
+    def undelete(self, path: str) -> m.SecretUndeleteResult:
         """Bring a deleted secret back as it was.
 
         Raises:
@@ -160,7 +160,7 @@ class Agent:
         """
         return self.perform(calls.undelete(path))
 
-    def destroy(self, path: str, *, version: int) -> m.DestroyResult:
+    def destroy(self, path: str, *, version: int) -> m.SecretDestroyResult:
         """Destroy the data key of one version: nobody can read that value again.
 
         Raises:
@@ -168,7 +168,7 @@ class Agent:
         """
         return self.perform(calls.destroy(path, version))
 
-    def status(self) -> m.StatusResult:
+    def status(self) -> m.AgentStatusResult:
         """The agent's state and the health of its parts; possible in every state."""
         return self.perform(calls.status())
 
@@ -176,7 +176,7 @@ class Agent:
         """Make the agent forget its keys until it is unlocked again."""
         self.perform(calls.lock())
 
-    def unlock(self, *, passphrase: Value, slot: str | None = None) -> m.UnlockResult:
+    def unlock(self, *, passphrase: Value, slot: str | None = None) -> m.AgentUnlockResult:
         """Unlock the agent; takes about a second by design.
 
         Args:
@@ -189,7 +189,7 @@ class Agent:
         """
         return self.perform(calls.unlock(passphrase, slot))
 
-    def init(self, *, passphrase: Value, slot: str = "passphrase") -> m.InitResult:
+    def init(self, *, passphrase: Value, slot: str = "passphrase") -> m.StoreInitResult:
         """Create the store with its first keyslot; the agent is unlocked afterwards.
 
         Raises:
@@ -264,7 +264,7 @@ class Agent:
             self._channel, self.greeting = self._open()
         return self._channel
 
-    def _open(self) -> tuple[Channel, m.HelloResult]:
+    def _open(self) -> tuple[Channel, m.SessionHelloResult]:
         deadline = time.monotonic() + self._timeout
         while (channel := try_connect(self._address)) is None:
             if time.monotonic() >= deadline:

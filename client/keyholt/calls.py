@@ -75,29 +75,29 @@ class Call(Generic[T]):
         return sum(map(len, self.payload))
 
 
-def hello() -> Call[m.HelloResult]:
+def hello() -> Call[m.SessionHelloResult]:
     """The first call of every connection."""
-    return _call(ops.HELLO, m.HelloRequest(version=PROTOCOL_VERSION, client=CLIENT_NAME))
+    return _call(ops.SESSION_HELLO, m.SessionHelloRequest(version=PROTOCOL_VERSION, client=CLIENT_NAME))
 
 
-def init(passphrase: Value, slot: str) -> Call[m.InitResult]:
+def init(passphrase: Value, slot: str) -> Call[m.StoreInitResult]:
     """Creates the store with its first keyslot ``slot``."""
-    return _call(ops.INIT, m.InitRequest(slot=slot), _passphrase(passphrase))
+    return _call(ops.STORE_INIT, m.StoreInitRequest(slot=slot), _passphrase(passphrase))
 
 
-def status() -> Call[m.StatusResult]:
+def status() -> Call[m.AgentStatusResult]:
     """Asks for the agent's state."""
-    return _call(ops.STATUS, m.StatusRequest())
+    return _call(ops.AGENT_STATUS, m.AgentStatusRequest())
 
 
-def unlock(passphrase: Value, slot: str | None) -> Call[m.UnlockResult]:
+def unlock(passphrase: Value, slot: str | None) -> Call[m.AgentUnlockResult]:
     """Unlocks with the keyslot ``slot``, or with any that opens."""
-    return _call(ops.UNLOCK, m.UnlockRequest(slot=slot), _passphrase(passphrase))
+    return _call(ops.AGENT_UNLOCK, m.AgentUnlockRequest(slot=slot), _passphrase(passphrase))
 
 
-def lock() -> Call[m.LockResult]:
+def lock() -> Call[m.AgentLockResult]:
     """Makes the agent forget its keys."""
-    return _call(ops.LOCK, m.LockRequest())
+    return _call(ops.AGENT_LOCK, m.AgentLockRequest())
 
 
 def put(
@@ -107,26 +107,26 @@ def put(
     if_version: int | None = None,
     labels: Mapping[str, str] | None = None,
     expires: int | datetime | None = None,
-) -> Call[m.PutResult]:
+) -> Call[m.SecretPutResult]:
     """Writes the next version of a secret.
 
     Raises:
         InvalidRequestError: the path, a label or the time of expiry is not allowed; says why.
         TooLargeError: the value is over the limit.
     """
-    request = m.PutRequest(
+    request = m.SecretPutRequest(
         path=path, if_version=if_version, labels=dict(labels or {}), expires=_seconds(expires)
     )
     view = _view(value)
     if len(view) > MAX_PAYLOAD:
         raise TooLargeError(f"the value has more than {MAX_PAYLOAD} bytes, the most there can be; split it")
-    return _call(ops.PUT, request, view)
+    return _call(ops.SECRET_PUT, request, view)
 
 
 def get(path: str, version: int | None = None) -> Call[Secret]:
     """Fetches one version of a secret, or the newest."""
 
-    def read(result: m.GetResult, value: bytearray) -> Secret:
+    def read(result: m.SecretGetResult, value: bytearray) -> Secret:
         return Secret(
             value,
             path=path,
@@ -136,27 +136,27 @@ def get(path: str, version: int | None = None) -> Call[Secret]:
             labels=result.labels,
         )
 
-    return Call(operation=ops.GET, request=m.GetRequest(path=path, version=version), read=read)
+    return Call(operation=ops.SECRET_GET, request=m.SecretGetRequest(path=path, version=version), read=read)
 
 
-def delete(path: str) -> Call[m.DeleteResult]:
+def delete(path: str) -> Call[m.SecretDeleteResult]:
     """Hides a secret."""
-    return _call(ops.DELETE, m.DeleteRequest(path=path))
+    return _call(ops.SECRET_DELETE, m.SecretDeleteRequest(path=path))
 
 
-def undelete(path: str) -> Call[m.UndeleteResult]:
+def undelete(path: str) -> Call[m.SecretUndeleteResult]:
     """Brings a deleted secret back."""
-    return _call(ops.UNDELETE, m.UndeleteRequest(path=path))
+    return _call(ops.SECRET_UNDELETE, m.SecretUndeleteRequest(path=path))
 
 
-def destroy(path: str, version: int) -> Call[m.DestroyResult]:
+def destroy(path: str, version: int) -> Call[m.SecretDestroyResult]:
     """Destroys the data key of one version."""
-    return _call(ops.DESTROY, m.DestroyRequest(path=path, version=version))
+    return _call(ops.SECRET_DESTROY, m.SecretDestroyRequest(path=path, version=version))
 
 
-def list_page(prefix: str, after: str | None) -> Call[m.ListResult]:
+def list_page(prefix: str, after: str | None) -> Call[m.SecretListResult]:
     """One page of a listing, from behind the path ``after``."""
-    return _call(ops.LIST, m.ListRequest(prefix=prefix, after=after))
+    return _call(ops.SECRET_LIST, m.SecretListRequest(prefix=prefix, after=after))
 
 
 def list_secrets(prefix: str) -> Plan[list[m.SecretInfo]]:
@@ -164,19 +164,21 @@ def list_secrets(prefix: str) -> Plan[list[m.SecretInfo]]:
     found: list[m.SecretInfo] = []
     after: str | None = None
     while True:
-        page: m.ListResult = yield list_page(prefix, after)
+        page: m.SecretListResult = yield list_page(prefix, after)
         found += page.secrets
         if page.next is None:
             return found
         after = page.next
 
 
-def history(path: str) -> Plan[m.HistoryResult]:
+def history(path: str) -> Plan[m.SecretHistoryResult]:
     """All versions of a secret, newest first."""
-    versions: list[m.VersionInfo] = []
+    versions: list[m.SecretVersionInfo] = []
     before: int | None = None
     while True:
-        page: m.HistoryResult = yield _call(ops.HISTORY, m.HistoryRequest(path=path, before=before))
+        page: m.SecretHistoryResult = yield _call(
+            ops.SECRET_HISTORY, m.SecretHistoryRequest(path=path, before=before)
+        )
         versions += page.versions
         if page.next is None:
             return replace(page, versions=tuple(versions))

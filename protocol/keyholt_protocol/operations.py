@@ -93,21 +93,21 @@ _STORE: Final = frozenset({E.UNINITIALISED, E.STORE_UNAVAILABLE})
 _UNLOCKED: Final = _STORE | {E.LOCKED, E.INTEGRITY}
 _PASSPHRASE: Final = _STORE | {E.UNLOCK_FAILED, E.RATE_LIMITED, E.INTEGRITY}
 
-HELLO: Final = Operation(
+SESSION_HELLO: Final = Operation(
     name=HELLO_OPERATION,
     summary="Opens a connection: the first request of each, and never a later one.",
-    request=m.HelloRequest,
-    result=m.HelloResult,
+    request=m.SessionHelloRequest,
+    result=m.SessionHelloResult,
     needs=Needs.NOTHING,
     permission=Permission.CONNECT,
     mutates=False,
     repeatable=True,
 )
-INIT: Final = Operation(
+STORE_INIT: Final = Operation(
     name="store.init",
     summary="Creates the store with its first keyslot, and leaves the agent unlocked.",
-    request=m.InitRequest,
-    result=m.InitResult,
+    request=m.StoreInitRequest,
+    result=m.StoreInitResult,
     needs=Needs.NOTHING,
     permission=Permission.ADMINISTER,
     mutates=True,
@@ -116,21 +116,21 @@ INIT: Final = Operation(
     max_payload=MAX_PASSPHRASE,
     errors=frozenset({E.ALREADY_EXISTS, E.RATE_LIMITED, E.STORE_UNAVAILABLE}),
 )
-STATUS: Final = Operation(
+AGENT_STATUS: Final = Operation(
     name="agent.status",
     summary="Tells the agent's state and the health of its parts.",
-    request=m.StatusRequest,
-    result=m.StatusResult,
+    request=m.AgentStatusRequest,
+    result=m.AgentStatusResult,
     needs=Needs.NOTHING,
     permission=Permission.CONNECT,
     mutates=False,
     repeatable=True,
 )
-UNLOCK: Final = Operation(
+AGENT_UNLOCK: Final = Operation(
     name="agent.unlock",
     summary="Unseals the root key with a keyslot.",
-    request=m.UnlockRequest,
-    result=m.UnlockResult,
+    request=m.AgentUnlockRequest,
+    result=m.AgentUnlockResult,
     needs=Needs.STORE,
     permission=Permission.ADMINISTER,
     mutates=True,
@@ -139,11 +139,11 @@ UNLOCK: Final = Operation(
     max_payload=MAX_PASSPHRASE,
     errors=_PASSPHRASE | {E.NOT_FOUND, E.CONFLICT},
 )
-LOCK: Final = Operation(
+AGENT_LOCK: Final = Operation(
     name="agent.lock",
     summary="Zeroes every key in memory and drops what was cached; locking a locked agent is no error.",
-    request=m.LockRequest,
-    result=m.LockResult,
+    request=m.AgentLockRequest,
+    result=m.AgentLockResult,
     needs=Needs.STORE,
     permission=Permission.ADMINISTER,
     mutates=True,
@@ -187,11 +187,11 @@ SLOT_REMOVE: Final = Operation(
     max_payload=MAX_PASSPHRASE,
     errors=_PASSPHRASE | {E.LOCKED, E.NOT_FOUND, E.CONFLICT},
 )
-PUT: Final = Operation(
+SECRET_PUT: Final = Operation(
     name="secret.put",
     summary="Writes the next version of a secret; it is on the disk before the answer.",
-    request=m.PutRequest,
-    result=m.PutResult,
+    request=m.SecretPutRequest,
+    result=m.SecretPutResult,
     needs=Needs.UNLOCKED,
     permission=Permission.WRITE,
     mutates=True,
@@ -200,11 +200,11 @@ PUT: Final = Operation(
     max_payload=MAX_PAYLOAD,
     errors=_UNLOCKED | {E.CONFLICT},
 )
-GET: Final = Operation(
+SECRET_GET: Final = Operation(
     name="secret.get",
     summary="Gives the value of a secret.",
-    request=m.GetRequest,
-    result=m.GetResult,
+    request=m.SecretGetRequest,
+    result=m.SecretGetResult,
     needs=Needs.UNLOCKED,
     permission=Permission.READ,
     mutates=False,
@@ -212,11 +212,11 @@ GET: Final = Operation(
     result_payload="the value",
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
-LIST: Final = Operation(
+SECRET_LIST: Final = Operation(
     name="secret.list",
     summary="Lists live secrets without their values, a page at a time.",
-    request=m.ListRequest,
-    result=m.ListResult,
+    request=m.SecretListRequest,
+    result=m.SecretListResult,
     needs=Needs.UNLOCKED,
     permission=Permission.LIST,
     mutates=False,
@@ -224,11 +224,11 @@ LIST: Final = Operation(
     paged=True,
     errors=_UNLOCKED,
 )
-HISTORY: Final = Operation(
+SECRET_HISTORY: Final = Operation(
     name="secret.history",
     summary="Lists the versions of a secret, newest first, a page at a time.",
-    request=m.HistoryRequest,
-    result=m.HistoryResult,
+    request=m.SecretHistoryRequest,
+    result=m.SecretHistoryResult,
     needs=Needs.UNLOCKED,
     permission=Permission.LIST,
     mutates=False,
@@ -236,33 +236,33 @@ HISTORY: Final = Operation(
     paged=True,
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
-DELETE: Final = Operation(
+SECRET_DELETE: Final = Operation(
     name="secret.delete",
     summary="Hides a secret behind a tombstone; undelete brings it back.",
-    request=m.DeleteRequest,
-    result=m.DeleteResult,
+    request=m.SecretDeleteRequest,
+    result=m.SecretDeleteResult,
     needs=Needs.UNLOCKED,
     permission=Permission.WRITE,
     mutates=True,
     repeatable=False,
     errors=_UNLOCKED | {E.NOT_FOUND},
 )
-UNDELETE: Final = Operation(
+SECRET_UNDELETE: Final = Operation(
     name="secret.undelete",
     summary="Brings a deleted secret back as it was.",
-    request=m.UndeleteRequest,
-    result=m.UndeleteResult,
+    request=m.SecretUndeleteRequest,
+    result=m.SecretUndeleteResult,
     needs=Needs.UNLOCKED,
     permission=Permission.WRITE,
     mutates=True,
     repeatable=False,
     errors=_UNLOCKED | {E.NOT_FOUND, E.ALREADY_EXISTS},
 )
-DESTROY: Final = Operation(
+SECRET_DESTROY: Final = Operation(
     name="secret.destroy",
     summary="Destroys the data key of one version, for good.",
-    request=m.DestroyRequest,
-    result=m.DestroyResult,
+    request=m.SecretDestroyRequest,
+    result=m.SecretDestroyResult,
     needs=Needs.UNLOCKED,
     permission=Permission.WRITE,
     mutates=True,
@@ -271,23 +271,6 @@ DESTROY: Final = Operation(
 )
 
 OPERATIONS: Final[dict[str, Operation[Any, Any]]] = {
-    operation.name: operation
-    for operation in (
-        HELLO,
-        INIT,
-        STATUS,
-        UNLOCK,
-        LOCK,
-        SLOT_LIST,
-        SLOT_ADD,
-        SLOT_REMOVE,
-        PUT,
-        GET,
-        LIST,
-        HISTORY,
-        DELETE,
-        UNDELETE,
-        DESTROY,
-    )
+    value.name: value for value in list(globals().values()) if isinstance(value, Operation)
 }
-"""Every operation by its name."""
+"""Every operation by its name: each descriptor of this module, in the order in which they stand."""

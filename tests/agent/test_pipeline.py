@@ -20,7 +20,7 @@ from keyholt_protocol.errors import (
     UninitialisedError,
     UnsupportedError,
 )
-from keyholt_protocol.operations import ANY_OPERATION, GET, OPERATIONS, Needs, Operation
+from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, SECRET_GET, Needs, Operation
 from tests.support.inside import PEER, found
 
 if TYPE_CHECKING:
@@ -73,17 +73,20 @@ async def test_handlers_are_the_registry(services: Services) -> None:
         return Pipeline(registry, some, gate=services.require, arena=services.arena)
 
     build(OPERATIONS, whole)
-    missing = [one for one in whole if one.operation is not GET]
+    missing = [one for one in whole if one.operation is not SECRET_GET]
     with pytest.raises(AssertionError, match=r"not the same set: secret\.get"):
         build(OPERATIONS, missing)
     with pytest.raises(AssertionError, match=r"not the same set: secret\.steal"):
-        build(OPERATIONS, [*whole, bind(replace(GET, name="secret.steal"), secret.get, services)])
+        build(OPERATIONS, [*whole, bind(replace(SECRET_GET, name="secret.steal"), secret.get, services)])
 
 
 async def test_another_registry_is_served_alike(services: Services) -> None:
     """What there is to ask is an argument: an operation outside of it is unknown."""
     pipeline = Pipeline(
-        {GET.name: GET}, [bind(GET, secret.get, services)], gate=services.require, arena=services.arena
+        {SECRET_GET.name: SECRET_GET},
+        [bind(SECRET_GET, secret.get, services)],
+        gate=services.require,
+        arena=services.arena,
     )
     assert isinstance(refusal(pipeline, event("agent.status")), UnsupportedError)
     assert isinstance(refusal(pipeline, event("secret.get")), UninitialisedError)
@@ -91,9 +94,9 @@ async def test_another_registry_is_served_alike(services: Services) -> None:
 
 async def test_handler_is_of_its_operation(services: Services) -> None:
     """Another operation's handler is an error of types; were it none, the exemptions would be unused."""
-    bind(GET, secret.put, services)  # type: ignore[arg-type]  # another request and another result
-    bind(GET, secret.get, None)  # type: ignore[misc]  # not the part that it works with
-    assert bind(GET, secret.get, services).operation is GET
+    bind(SECRET_GET, secret.put, services)  # type: ignore[arg-type]  # another request and another result
+    bind(SECRET_GET, secret.get, None)  # type: ignore[misc]  # not the part that it works with
+    assert bind(SECRET_GET, secret.get, services).operation is SECRET_GET
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -12,11 +12,11 @@ from pathlib import Path
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.connection import RequestReceived, ServerConnection
 from keyholt_protocol.errors import KeyholtError
-from keyholt_protocol.messages import HelloResult
+from keyholt_protocol.messages import SessionHelloResult
 
 __all__ = ["GREETING", "Peer", "Script", "ScriptedAgent"]
 
-GREETING = HelloResult(version=1, agent="scripted", max_payload=2**24, max_in_flight=64)
+GREETING = SessionHelloResult(version=1, agent="scripted", max_payload=2**24, max_in_flight=64)
 PATIENCE = 20.0
 """Seconds after which a script that waits for its client fails: it hangs, or the machine does."""
 

@@ -18,7 +18,7 @@ from keyholt.asynchronous import AsyncAgent, AsyncSlots
 from keyholt.blocking import Agent, Slots
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError, NotFoundError
-from keyholt_protocol.messages import GetResult, PutResult
+from keyholt_protocol.messages import SecretGetResult, SecretPutResult
 from tests.client.conftest import PASSPHRASE, RunningAgent
 from tests.client.scripted import Peer, ScriptedAgent
 
@@ -99,7 +99,7 @@ def kit(request: pytest.FixtureRequest) -> Trio | Asyncio:
 def answer_get(peer: Peer, request: RequestReceived, value: bytes | None = None) -> None:
     """Answer a get with its path as the value."""
     path = str(request.args["path"]).encode()
-    peer.answer(request, GetResult(version=1, created=1), path if value is None else value)
+    peer.answer(request, SecretGetResult(version=1, created=1), path if value is None else value)
 
 
 def test_everything_against_a_real_agent(kit: Trio | Asyncio, agent: RunningAgent) -> None:
@@ -288,7 +288,7 @@ def test_a_large_put_does_not_wait_behind_unread_answers(kit: Trio | Asyncio, tm
         peer.sock.recv(1, 0x2)  # MSG_PEEK: the put has begun
         answer_get(peer, request, bytes(LARGE))
         request, payload = peer.request()
-        peer.answer(request, PutResult(version=1, created=len(payload)))
+        peer.answer(request, SecretPutResult(version=1, created=len(payload)))
 
     async def main() -> None:
         async with kit.connect(agent.address) as client:

@@ -19,12 +19,17 @@ from keyholt_protocol.errors import (
     TooLargeError,
 )
 from keyholt_protocol.limits import MAX_PAGE, MAX_PAYLOAD
-from keyholt_protocol.messages import GetResult, HistoryResult, StatusRequest, VersionInfo
+from keyholt_protocol.messages import (
+    AgentStatusRequest,
+    SecretGetResult,
+    SecretHistoryResult,
+    SecretVersionInfo,
+)
 from tests.client.conftest import PASSPHRASE, RunningAgent
 from tests.client.scripted import GREETING, Peer, ScriptedAgent
 
 CANARY = b"canary-51b0"
-GOT = GetResult(version=2, created=5)
+GOT = SecretGetResult(version=2, created=5)
 
 
 def serve_one(peer: Peer) -> None:
@@ -109,8 +114,8 @@ def test_history_goes_through_all_pages(tmp_path: Path) -> None:
         for before, versions, following in ((None, (5, 4), 4), (4, (3, 2), 2), (2, (1,), None)):
             request, _ = peer.request()
             assert request.args.get("before") == before
-            page = tuple(VersionInfo(version=version, created=version) for version in versions)
-            peer.answer(request, HistoryResult(latest=5, deleted=7, versions=page, next=following))
+            page = tuple(SecretVersionInfo(version=version, created=version) for version in versions)
+            peer.answer(request, SecretHistoryResult(latest=5, deleted=7, versions=page, next=following))
 
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         history = client.history("a")
@@ -203,7 +208,7 @@ def test_errors_and_reprs_show_no_value(tmp_path: Path) -> None:
 
 def test_the_request_of_a_call_is_its_message() -> None:
     """A call without arguments is its operation's empty request."""
-    assert calls.status().request == StatusRequest()
+    assert calls.status().request == AgentStatusRequest()
 
 
 def test_pipelined_calls_that_found_no_room_are_made_again(agent: RunningAgent) -> None:

@@ -22,13 +22,13 @@ from keyholt_protocol.errors import (
     ResourceExhaustedError,
     UnsupportedError,
 )
-from keyholt_protocol.messages import GetResult, PutResult
+from keyholt_protocol.messages import SecretGetResult, SecretPutResult
 from tests.client.conftest import PASSPHRASE, RunningAgent
 from tests.client.scripted import PATIENCE, Peer, ScriptedAgent
 
 CANARY = b"canary-51b0"
 POLL = select.poll
-GOT = GetResult(version=2, created=5)
+GOT = SecretGetResult(version=2, created=5)
 
 
 def serve_one(peer: Peer) -> None:
@@ -115,7 +115,7 @@ def test_an_idle_connection_that_was_closed_with_a_word_is_replaced(tmp_path: Pa
         peer.greet()
         request, payload = peer.request()
         assert payload == CANARY
-        peer.answer(request, PutResult(version=1, created=1))
+        peer.answer(request, SecretPutResult(version=1, created=1))
 
     with ScriptedAgent(tmp_path / "s", idle, write) as agent, keyholt.connect(agent.address) as client:
         assert closed.wait(10)
@@ -296,7 +296,7 @@ def test_a_write_without_room_among_others_is_made_again_alone(tmp_path: Path) -
         peer.answer(first, GOT, b"first")
         again, payload = peer.request()
         assert (again.op, payload) == ("secret.put", large)
-        peer.answer(again, PutResult(version=1, created=1))
+        peer.answer(again, SecretPutResult(version=1, created=1))
 
     several: list[Call[Any]] = [calls.get("first"), calls.put("second", large), calls.get("third")]
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:

@@ -312,13 +312,13 @@ def test_check_of_types_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(codec, "_check_exact", lenient)
     monkeypatch.setattr(codec, "_FIELDS", {})
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        test_value_of_another_type_is_refused(messages.GetRequest)
+        test_value_of_another_type_is_refused(messages.SecretGetRequest)
 
 
 def test_long_unknown_field_is_not_repeated_whole() -> None:
     """An error message stays short whatever the field's name, and shows no control character."""
     with pytest.raises(InvalidRequestError) as caught:
-        from_map(messages.GetRequest, {"\x1b[2J" + "x" * 60_000: 1})
+        from_map(messages.SecretGetRequest, {"\x1b[2J" + "x" * 60_000: 1})
     assert len(str(caught.value)) < 200
     assert "\x1b" not in str(caught.value)
 
@@ -333,7 +333,7 @@ def test_nested_message_names_the_wrong_field() -> None:
 
 def test_labels_cannot_be_changed_after_the_check() -> None:
     """Labels that were decoded are read-only, as the message is."""
-    labels = from_map(messages.PutRequest, {"path": "a", "labels": {"k": "v"}}).labels
+    labels = from_map(messages.SecretPutRequest, {"path": "a", "labels": {"k": "v"}}).labels
     assert type(labels) is types.MappingProxyType
 
 

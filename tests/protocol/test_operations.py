@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from keyholt_protocol import messages
+from keyholt_protocol import messages, operations
 from keyholt_protocol.codec import from_map, to_map
 from keyholt_protocol.errors import ERRORS, InvalidRequestError
 from keyholt_protocol.limits import HELLO_OPERATION, MAX_PAYLOAD
-from keyholt_protocol.operations import ANY_OPERATION, HELLO, OPERATIONS, Needs, Operation, Permission
+from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, SESSION_HELLO, Needs, Operation, Permission
 
 ALL = list(OPERATIONS.values())
 
@@ -27,9 +27,16 @@ def test_descriptor_is_sound(operation: Operation[Any, Any]) -> None:
     assert operation.max_payload <= MAX_PAYLOAD
     assert not operation.errors & ANY_OPERATION
     assert {code.wire_name for code in operation.errors | ANY_OPERATION} <= ERRORS.keys()
-    assert operation.request.__name__.removesuffix("Request") == operation.result.__name__.removesuffix(
-        "Result"
-    )
+
+
+@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)
+def test_names_follow_from_the_operation_s(operation: Operation[Any, Any]) -> None:
+    """``domain.verb`` is the constant ``DOMAIN_VERB``; its messages are in the module of the domain."""
+    domain, verb = operation.name.split(".")
+    assert getattr(operations, f"{domain}_{verb}".upper()) is operation
+    for cls, kind in ((operation.request, "Request"), (operation.result, "Result")):
+        assert cls.__name__ == f"{domain.title()}{verb.title()}{kind}"
+        assert cls.__module__ == f"keyholt_protocol.messages.{domain}"
 
 
 def test_operations_of_the_design_are_there() -> None:
@@ -45,7 +52,7 @@ def test_operations_of_the_design_are_there() -> None:
 def test_every_message_belongs_to_an_operation() -> None:
     """No message is left over, and none serves two operations."""
     used = [cls for operation in ALL for cls in (operation.request, operation.result)]
-    parts = {messages.SecretInfo, messages.SlotInfo, messages.VersionInfo}
+    parts = {messages.SecretInfo, messages.SecretVersionInfo, messages.SlotInfo}
     assert len(set(used)) == len(used)
     assert {*used, *parts} == {getattr(messages, name) for name in messages.__all__}
 
@@ -81,5 +88,5 @@ def test_secrets_are_for_the_unlocked_agent_only() -> None:
 
 def test_hello_is_the_operation_that_a_connection_waits_for() -> None:
     """The connection's constant and the registry name the same operation."""
-    assert HELLO.name == HELLO_OPERATION
-    assert HELLO.needs is Needs.NOTHING
+    assert SESSION_HELLO.name == HELLO_OPERATION
+    assert SESSION_HELLO.needs is Needs.NOTHING

@@ -126,7 +126,7 @@ def test_example_is_two_frames_that_a_plain_reader_understands(name: str) -> Non
 
 def test_example_that_does_not_survive_is_found() -> None:
     """An example of the wrong message stops the reference from being written."""
-    wrong = dataclasses.replace(protocol_examples.EXAMPLES["secret.get"], request=m.LockRequest())
+    wrong = dataclasses.replace(protocol_examples.EXAMPLES["secret.get"], request=m.AgentLockRequest())
     with pytest.raises(InvalidRequestError):
         protocol_examples.annotated(OPERATIONS["secret.get"], wrong)
 
@@ -180,7 +180,7 @@ def little_agent(path: Path) -> Iterator[str]:
 
 def _serve_one(listener: socket.socket) -> None:
     sock, _ = listener.accept()
-    server, store = ServerConnection(), dict[str, tuple[m.PutRequest, bytes]]()
+    server, store = ServerConnection(), dict[str, tuple[m.SecretPutRequest, bytes]]()
     with sock:
         sock.settimeout(20)
         while data := sock.recv(65536):
@@ -196,7 +196,7 @@ _pending: dict[ServerConnection, tuple[Any, bytearray]] = {}
 
 
 def _answers(
-    server: ServerConnection, store: dict[str, tuple[m.PutRequest, bytes]], data: bytes
+    server: ServerConnection, store: dict[str, tuple[m.SecretPutRequest, bytes]], data: bytes
 ) -> list[bytes]:
     answers = list[bytes]()
     server.receive_data(memoryview(data))
@@ -219,22 +219,24 @@ def _carry_out(
     operation: Operation[Any, Any] | None,
     event: Any,
     payload: bytes,
-    store: dict[str, tuple[m.PutRequest, bytes]],
+    store: dict[str, tuple[m.SecretPutRequest, bytes]],
 ) -> tuple[Any, bytes]:
     if operation is None:
         raise UnsupportedError
     request = from_map(operation.request, event.args)
-    if isinstance(request, m.HelloRequest):
-        return m.HelloResult(version=1, agent="t", max_payload=MAX_PAYLOAD, max_in_flight=MAX_IN_FLIGHT), b""
-    if isinstance(request, m.PutRequest):
+    if isinstance(request, m.SessionHelloRequest):
+        return m.SessionHelloResult(
+            version=1, agent="t", max_payload=MAX_PAYLOAD, max_in_flight=MAX_IN_FLIGHT
+        ), b""
+    if isinstance(request, m.SecretPutRequest):
         store[request.path] = request, payload
-        return m.PutResult(version=1, created=1), b""
-    if isinstance(request, m.GetRequest):
+        return m.SecretPutResult(version=1, created=1), b""
+    if isinstance(request, m.SecretGetRequest):
         if request.path not in store:
             raise NotFoundError
         written, value = store[request.path]
-        return m.GetResult(version=1, created=1, labels=written.labels), value
-    assert isinstance(request, m.ListRequest)
-    return m.ListResult(
+        return m.SecretGetResult(version=1, created=1, labels=written.labels), value
+    assert isinstance(request, m.SecretListRequest)
+    return m.SecretListResult(
         secrets=tuple(m.SecretInfo(path=path, version=1, created=1) for path in sorted(store))
     ), b""

@@ -15,12 +15,12 @@ from keyholt_agent.unsealing import find_slot, unseal
 from keyholt_protocol.errors import ConflictError, IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import (
-    LockRequest,
-    LockResult,
-    StatusRequest,
-    StatusResult,
-    UnlockRequest,
-    UnlockResult,
+    AgentLockRequest,
+    AgentLockResult,
+    AgentStatusRequest,
+    AgentStatusResult,
+    AgentUnlockRequest,
+    AgentUnlockResult,
 )
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ __all__ = ["lock", "status", "unlock"]
 _log: Final = logging.getLogger("keyholt.unlock")
 
 
-async def status(services: Services, call: Call[StatusRequest]) -> Reply[StatusResult]:
+async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[AgentStatusResult]:
     """Gather what every part says of itself. A store that fails is told of, not raised."""
     statistics, problem = await _store_statistics(services)
     usage = services.arena.usage
-    result = StatusResult(
+    result = AgentStatusResult(
         state=services.state,
         version=__version__,
         protocol=PROTOCOL_VERSION,
@@ -58,7 +58,7 @@ async def status(services: Services, call: Call[StatusRequest]) -> Reply[StatusR
     return Reply(result=result)
 
 
-async def unlock(services: Services, call: Call[UnlockRequest]) -> Reply[UnlockResult]:
+async def unlock(services: Services, call: Call[AgentUnlockRequest]) -> Reply[AgentUnlockResult]:
     """Unseal the root key with the named keyslot, or with the first that opens."""
     async with services.key_change(call.principal):
         locks = services.locks_so_far
@@ -84,16 +84,16 @@ async def unlock(services: Services, call: Call[UnlockRequest]) -> Reply[UnlockR
         services.store_id = table.store_id.hex()
         services.unlocked()
     _log.info("unlocked with keyslot %s by %s", name, call.principal.name)
-    return Reply(result=UnlockResult(slot=name))
+    return Reply(result=AgentUnlockResult(slot=name))
 
 
-def lock(services: Services, call: Call[LockRequest]) -> Reply[LockResult]:
+def lock(services: Services, call: Call[AgentLockRequest]) -> Reply[AgentLockResult]:
     """Zero the keys and drop what was cached, before the answer."""
     was_unlocked = services.keyring.unlocked
     services.lock()
     if was_unlocked:
         _log.info("locked by %s", call.principal.name)
-    return Reply(result=LockResult())
+    return Reply(result=AgentLockResult())
 
 
 async def _store_statistics(services: Services) -> tuple[StoreStatistics | None, str | None]:

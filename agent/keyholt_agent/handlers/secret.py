@@ -23,22 +23,22 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_HEADER, MAX_VERSION
 from keyholt_protocol.messages import (
-    DeleteRequest,
-    DeleteResult,
-    DestroyRequest,
-    DestroyResult,
-    GetRequest,
-    GetResult,
-    HistoryRequest,
-    HistoryResult,
-    ListRequest,
-    ListResult,
-    PutRequest,
-    PutResult,
+    SecretDeleteRequest,
+    SecretDeleteResult,
+    SecretDestroyRequest,
+    SecretDestroyResult,
+    SecretGetRequest,
+    SecretGetResult,
+    SecretHistoryRequest,
+    SecretHistoryResult,
     SecretInfo,
-    UndeleteRequest,
-    UndeleteResult,
-    VersionInfo,
+    SecretListRequest,
+    SecretListResult,
+    SecretPutRequest,
+    SecretPutResult,
+    SecretUndeleteRequest,
+    SecretUndeleteResult,
+    SecretVersionInfo,
 )
 from keyholt_protocol.names import check_path
 
@@ -60,7 +60,9 @@ the rest of it, so the size of an entry is known before it is made."""
 Summary = TypeVar("Summary", SecretSummary, VersionSummary)
 
 
-def get(services: Services, call: Call[GetRequest]) -> Reply[GetResult] | Awaitable[Reply[GetResult]]:
+def get(
+    services: Services, call: Call[SecretGetRequest]
+) -> Reply[SecretGetResult] | Awaitable[Reply[SecretGetResult]]:
     """Decrypt one version of a secret."""
     request = call.request
     record = services.store.cached_secret(request.path, request.version)
@@ -69,11 +71,11 @@ def get(services: Services, call: Call[GetRequest]) -> Reply[GetResult] | Awaita
     return _opened(services, request, record)
 
 
-async def _get_from_store(services: Services, request: GetRequest) -> Reply[GetResult]:
+async def _get_from_store(services: Services, request: SecretGetRequest) -> Reply[SecretGetResult]:
     return _opened(services, request, await services.store.read_secret(request.path, request.version))
 
 
-def _opened(services: Services, request: GetRequest, record: SecretVersion) -> Reply[GetResult]:
+def _opened(services: Services, request: SecretGetRequest, record: SecretVersion) -> Reply[SecretGetResult]:
     if record.wrapped_key is None or record.value is None:
         raise NotFoundError(f"version {record.version} of {request.path!r} was destroyed; its value is gone")
     try:
@@ -98,7 +100,7 @@ def _opened(services: Services, request: GetRequest, record: SecretVersion) -> R
     return Reply(result=result, payload=value)
 
 
-async def put(services: Services, call: Call[PutRequest]) -> Reply[PutResult]:
+async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
     """Seal and write the next version of a secret."""
     request = call.request
     metadata = Metadata(created=services.now(), expires=request.expires, labels=request.labels)
@@ -123,11 +125,11 @@ async def put(services: Services, call: Call[PutRequest]) -> Reply[PutResult]:
         except HeadMovedError as error:
             latest = _actual_latest(request, error.head)
         else:
-            return Reply(result=PutResult(version=version.version, created=metadata.created))
+            return Reply(result=SecretPutResult(version=version.version, created=metadata.created))
     raise ConflictError(f"too many others write {request.path!r} just now; try again")
 
 
-def _assumed_latest(services: Services, request: PutRequest) -> int:
+def _assumed_latest(services: Services, request: SecretPutRequest) -> int:
     """The version that the write builds on, as far as can be told without waiting; the store knows better."""
     if request.if_version is not None:
         return request.if_version
@@ -135,12 +137,12 @@ def _assumed_latest(services: Services, request: PutRequest) -> int:
     return cached.version if cached else 0
 
 
-def _has_to_be_deleted(request: PutRequest) -> bool | None:
+def _has_to_be_deleted(request: SecretPutRequest) -> bool | None:
     """Whether what is there may only be built on if it is deleted, or only if it is not; None for either."""
     return None if request.if_version is None else request.if_version == 0
 
 
-def _actual_latest(request: PutRequest, head: Head) -> int:
+def _actual_latest(request: SecretPutRequest, head: Head) -> int:
     """The version to build on now that the store has told it; a conflict if the caller meant another one."""
     deleted = head.deleted_at is not None
     allowed = request.if_version is None or (request.if_version == 0 and deleted)
@@ -157,17 +159,17 @@ def _stands(head: Head) -> str:
     return f"is at version {head.latest}: read it and decide again"
 
 
-async def list_secrets(services: Services, call: Call[ListRequest]) -> Reply[ListResult]:
+async def list_secrets(services: Services, call: Call[SecretListRequest]) -> Reply[SecretListResult]:
     """One page of live secrets."""
     request = call.request
     found = await services.store.list_secrets(request.prefix, request.after, request.limit + 1)
     page = _page(found, request.limit)
     shown = tuple(_secret_info(one) for one in page if _has_name(one))
     following = shown[-1].path if shown and len(page) < len(found) else None
-    return Reply(result=ListResult(secrets=shown, next=following))
+    return Reply(result=SecretListResult(secrets=shown, next=following))
 
 
-async def history(services: Services, call: Call[HistoryRequest]) -> Reply[HistoryResult]:
+async def history(services: Services, call: Call[SecretHistoryRequest]) -> Reply[SecretHistoryResult]:
     """One page of a secret's versions, newest first."""
     request = call.request
     head, found = await services.store.history(request.path, request.before, request.limit + 1)
@@ -175,25 +177,27 @@ async def history(services: Services, call: Call[HistoryRequest]) -> Reply[Histo
     shown = tuple(_version_info(one) for one in page)
     following = shown[-1].version if len(page) < len(found) else None
     return Reply(
-        result=HistoryResult(latest=head.latest, deleted=head.deleted_at, versions=shown, next=following)
+        result=SecretHistoryResult(
+            latest=head.latest, deleted=head.deleted_at, versions=shown, next=following
+        )
     )
 
 
-async def delete(services: Services, call: Call[DeleteRequest]) -> Reply[DeleteResult]:
+async def delete(services: Services, call: Call[SecretDeleteRequest]) -> Reply[SecretDeleteResult]:
     """Hide a secret."""
     version = await services.store.delete_secret(call.request.path, services.now())
-    return Reply(result=DeleteResult(version=version))
+    return Reply(result=SecretDeleteResult(version=version))
 
 
-async def undelete(services: Services, call: Call[UndeleteRequest]) -> Reply[UndeleteResult]:
+async def undelete(services: Services, call: Call[SecretUndeleteRequest]) -> Reply[SecretUndeleteResult]:
     """Show a hidden secret again."""
-    return Reply(result=UndeleteResult(version=await services.store.undelete_secret(call.request.path)))
+    return Reply(result=SecretUndeleteResult(version=await services.store.undelete_secret(call.request.path)))
 
 
-async def destroy(services: Services, call: Call[DestroyRequest]) -> Reply[DestroyResult]:
+async def destroy(services: Services, call: Call[SecretDestroyRequest]) -> Reply[SecretDestroyResult]:
     """Destroy the data key of one version."""
     await services.store.destroy_version(call.request.path, call.request.version)
-    return Reply(result=DestroyResult(version=call.request.version))
+    return Reply(result=SecretDestroyResult(version=call.request.version))
 
 
 def _page(found: Sequence[Summary], limit: int) -> Sequence[Summary]:
@@ -229,9 +233,9 @@ def _secret_info(summary: SecretSummary) -> SecretInfo:
     )
 
 
-def _version_info(summary: VersionSummary) -> VersionInfo:
+def _version_info(summary: VersionSummary) -> SecretVersionInfo:
     metadata, damaged = _shown(summary.metadata)
-    return VersionInfo(
+    return SecretVersionInfo(
         version=summary.version,
         created=metadata.created,
         destroyed=summary.destroyed,

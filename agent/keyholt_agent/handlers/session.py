@@ -8,7 +8,7 @@ from keyholt_agent import __version__
 from keyholt_agent.pipeline import Call, Reply
 from keyholt_protocol.errors import UnsupportedError
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PROTOCOL_VERSION
-from keyholt_protocol.messages import HelloRequest, HelloResult
+from keyholt_protocol.messages import SessionHelloRequest, SessionHelloResult
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["hello"]
 
 
-def hello(services: Services, call: Call[HelloRequest]) -> Reply[HelloResult]:
+def hello(services: Services, call: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
     """Agree on the protocol version; there is one so far."""
     if call.request.version != PROTOCOL_VERSION:
         raise UnsupportedError(
             f"this agent speaks protocol version {PROTOCOL_VERSION}, not {call.request.version}; "
             "use a client of the same release"
         )
-    result = HelloResult(
+    result = SessionHelloResult(
         version=PROTOCOL_VERSION,
         agent=f"keyholt-agent {__version__}",
         max_payload=MAX_PAYLOAD,

@@ -13,7 +13,7 @@ from keyholt_agent.rows import master_key_row, slot_row
 from keyholt_agent.store import StoreSeed
 from keyholt_agent.unsealing import calibrated_parameters, check_passphrase, derive_in_thread
 from keyholt_protocol.errors import AlreadyExistsError
-from keyholt_protocol.messages import InitRequest, InitResult
+from keyholt_protocol.messages import StoreInitRequest, StoreInitResult
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 
-async def init(services: Services, call: Call[InitRequest]) -> Reply[InitResult]:
+async def init(services: Services, call: Call[StoreInitRequest]) -> Reply[StoreInitResult]:
     """Create the store with one passphrase keyslot and one master key, and leave the agent unlocked."""
     passphrase = check_passphrase(call.body)
     async with services.key_change(call.principal):
@@ -41,7 +41,7 @@ async def init(services: Services, call: Call[InitRequest]) -> Reply[InitResult]
             raise
         services.store_id = store_id.hex()
         services.unlocked()
-    return Reply(result=InitResult(store_id=store_id.hex(), slot=slot.name, kdf=slot.describe()))
+    return Reply(result=StoreInitResult(store_id=store_id.hex(), slot=slot.name, kdf=slot.describe()))
 
 
 def _seed(store_id: bytes, slot: Keyslot, founding: Founding) -> StoreSeed:

@@ -8,7 +8,7 @@ from typing import Final
 from keyholt import connect
 from keyholt.cli.output import say, show, table
 from keyholt.cli.passphrase import obtain, wiped
-from keyholt_protocol.messages import StatusResult
+from keyholt_protocol.messages import AgentStatusResult
 
 __all__ = ["init", "lock", "readable_size", "readable_time", "status", "unlock"]
 
@@ -62,7 +62,7 @@ def status(options: Namespace) -> int:
     return 0
 
 
-def _describe(status: StatusResult) -> list[str]:
+def _describe(status: AgentStatusResult) -> list[str]:
     used, size = readable_size(status.memory_used), readable_size(status.memory_size)
     rows = [
         ("state", status.state),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from keyholt.cli.agent import readable_size
-from keyholt_protocol.messages import HelloResult, StatusResult
+from keyholt_protocol.messages import AgentStatusResult, SessionHelloResult
 
 __all__ = [
     "Finding",
@@ -82,7 +82,7 @@ def check_socket(path: str) -> Iterator[Finding]:
         yield _wrong("socket", text, f"chmod go-w {directory}")
 
 
-def check_protocol(greeting: HelloResult, client_version: str) -> Iterator[Finding]:
+def check_protocol(greeting: SessionHelloResult, client_version: str) -> Iterator[Finding]:
     """Whether both sides speak the same protocol, and are of the same release."""
     # An agent of another protocol version refuses the greeting, and is reported as not answering.
     yield _ok("protocol", f"version {greeting.version} on both sides")
@@ -93,7 +93,7 @@ def check_protocol(greeting: HelloResult, client_version: str) -> Iterator[Findi
         yield _note("versions", text, "install the same release of both, and restart the agent")
 
 
-def check_agent_memory(status: StatusResult) -> Iterator[Finding]:
+def check_agent_memory(status: AgentStatusResult) -> Iterator[Finding]:
     """Where the agent holds its keys, and whether they could end up in a core file or on a disk."""
     yield _ok("locked memory", f"{status.memory_backend}, {readable_size(status.memory_size)}")
     if status.memory_backend == "mlock" and _has_swap():
@@ -105,7 +105,7 @@ def check_agent_memory(status: StatusResult) -> Iterator[Finding]:
         yield _ok("core dumps", "off")
 
 
-def check_store(status: StatusResult) -> Iterator[Finding]:
+def check_store(status: AgentStatusResult) -> Iterator[Finding]:
     """Whether the store is there and can be used."""
     if status.problem is not None:
         yield _wrong("store", status.problem, "see the agent's log")

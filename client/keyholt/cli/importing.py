@@ -22,7 +22,7 @@ from keyholt.cli.output import say, show
 from keyholt.cli.progress import shown
 from keyholt.reference import is_reference, write
 from keyholt_protocol.errors import KeyholtError
-from keyholt_protocol.messages import PutResult
+from keyholt_protocol.messages import SecretPutResult
 from keyholt_protocol.names import check_path
 
 __all__ = ["import_file"]
@@ -89,9 +89,9 @@ def _read(file: str, prefix: str) -> list[_Variable]:
     return list(found.values())
 
 
-def _store(address: str | None, stored: Sequence[_Variable]) -> list[PutResult]:
+def _store(address: str | None, stored: Sequence[_Variable]) -> list[SecretPutResult]:
     puts = [_put(variable) for variable in stored]
-    results: list[PutResult] = []
+    results: list[SecretPutResult] = []
     with connect(address) as agent:
         try:
             results.extend(shown(agent.perform_all(puts), len(puts), "importing"))
@@ -102,7 +102,7 @@ def _store(address: str | None, stored: Sequence[_Variable]) -> list[PutResult]:
     return results
 
 
-def _put(variable: _Variable) -> Call[PutResult]:
+def _put(variable: _Variable) -> Call[SecretPutResult]:
     try:
         return calls.put(variable.path, variable.value)
     except KeyholtError as error:

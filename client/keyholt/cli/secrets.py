@@ -12,7 +12,7 @@ from keyholt import connect
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
 from keyholt_protocol.limits import MAX_PAYLOAD
-from keyholt_protocol.messages import SecretInfo, VersionInfo
+from keyholt_protocol.messages import SecretInfo, SecretVersionInfo
 
 __all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
 
@@ -101,9 +101,9 @@ def _tell(options: Namespace, version: int, text: str) -> int:
     return 0
 
 
-def _about(info: SecretInfo | VersionInfo) -> tuple[str, str]:
+def _about(info: SecretInfo | SecretVersionInfo) -> tuple[str, str]:
     """When it was written, and what else is to be said of it."""
-    if isinstance(info, VersionInfo) and info.destroyed:
+    if isinstance(info, SecretVersionInfo) and info.destroyed:
         return moment(info.created), "destroyed"
     if info.damaged:
         return "?", "damaged: restore a backup"

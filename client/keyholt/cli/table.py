@@ -138,7 +138,7 @@ GROUPS: Final = {"slot": "Manages the keyslots: the ways to unlock the store."}
 COMMANDS: Final = (
     Command(
         words=("init",),
-        help=ops.INIT.summary,
+        help=ops.STORE_INIT.summary,
         handler="keyholt.cli.agent:init",
         json="an object: store_id, slot, kdf",
         parameters=(
@@ -148,7 +148,7 @@ COMMANDS: Final = (
     ),
     Command(
         words=("unlock",),
-        help=ops.UNLOCK.summary,
+        help=ops.AGENT_UNLOCK.summary,
         handler="keyholt.cli.agent:unlock",
         json="an object: slot, the keyslot that opened",
         parameters=(
@@ -156,16 +156,18 @@ COMMANDS: Final = (
             *_passphrase(),
         ),
     ),
-    Command(words=("lock",), help=ops.LOCK.summary, handler="keyholt.cli.agent:lock", json="an empty object"),
+    Command(
+        words=("lock",), help=ops.AGENT_LOCK.summary, handler="keyholt.cli.agent:lock", json="an empty object"
+    ),
     Command(
         words=("status",),
-        help=ops.STATUS.summary,
+        help=ops.AGENT_STATUS.summary,
         handler="keyholt.cli.agent:status",
         json="an object: the fields of `agent.status` (docs/protocol.md), null where there is nothing to say",
     ),
     Command(
         words=("put",),
-        help=ops.PUT.summary,
+        help=ops.SECRET_PUT.summary,
         handler="keyholt.cli.secrets:put",
         json="an object: path, version, created",
         parameters=(
@@ -198,7 +200,7 @@ COMMANDS: Final = (
     ),
     Command(
         words=("get",),
-        help=f"{ops.GET.summary} A newline follows it on a terminal only.",
+        help=f"{ops.SECRET_GET.summary} A newline follows it on a terminal only.",
         handler="keyholt.cli.secrets:get",
         json="an object: path, version, created, expires, labels, encoding (utf-8 or base64), value",
         parameters=(
@@ -237,21 +239,21 @@ COMMANDS: Final = (
     ),
     Command(
         words=("rm",),
-        help=ops.DELETE.summary,
+        help=ops.SECRET_DELETE.summary,
         handler="keyholt.cli.secrets:delete",
         json="an object: path, version (the newest, now hidden)",
         parameters=(_PATH,),
     ),
     Command(
         words=("undelete",),
-        help=ops.UNDELETE.summary,
+        help=ops.SECRET_UNDELETE.summary,
         handler="keyholt.cli.secrets:undelete",
         json="an object: path, version (the newest, visible again)",
         parameters=(_PATH,),
     ),
     Command(
         words=("destroy",),
-        help=ops.DESTROY.summary,
+        help=ops.SECRET_DESTROY.summary,
         handler="keyholt.cli.secrets:destroy",
         json="an object: path, version",
         parameters=(

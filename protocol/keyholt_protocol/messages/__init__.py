@@ -1,5 +1,7 @@
 """Requests and results by domain, one frozen dataclass each; the wire's field names are theirs.
 
+- ``domain.verb`` has ``DomainVerbRequest`` and ``DomainVerbResult``, in the module ``domain``; what only they
+  hold begins with the domain too.
 - No field ever holds a secret: values, passphrases and keys travel in a frame's payload.
 - A message that exists is well formed: names are checked as it is made, on both sides.
 - Times are whole seconds since 1970-01-01 UTC. Sizes are bytes.
@@ -9,78 +11,16 @@
 
 from __future__ import annotations
 
-from keyholt_protocol.messages.agent import (
-    HelloRequest,
-    HelloResult,
-    InitRequest,
-    InitResult,
-    LockRequest,
-    LockResult,
-    StatusRequest,
-    StatusResult,
-    UnlockRequest,
-    UnlockResult,
-)
-from keyholt_protocol.messages.secrets import (
-    DeleteRequest,
-    DeleteResult,
-    DestroyRequest,
-    DestroyResult,
-    GetRequest,
-    GetResult,
-    HistoryRequest,
-    HistoryResult,
-    ListRequest,
-    ListResult,
-    PutRequest,
-    PutResult,
-    SecretInfo,
-    UndeleteRequest,
-    UndeleteResult,
-    VersionInfo,
-)
-from keyholt_protocol.messages.slots import (
-    SlotAddRequest,
-    SlotAddResult,
-    SlotInfo,
-    SlotListRequest,
-    SlotListResult,
-    SlotRemoveRequest,
-    SlotRemoveResult,
-)
+from keyholt_protocol.messages import agent, secret, session, slot, store
+from keyholt_protocol.messages.agent import *  # noqa: F403 - each domain says itself what is public of it
+from keyholt_protocol.messages.secret import *  # noqa: F403 - likewise
+from keyholt_protocol.messages.session import *  # noqa: F403 - likewise
+from keyholt_protocol.messages.slot import *  # noqa: F403 - likewise
+from keyholt_protocol.messages.store import *  # noqa: F403 - likewise
 
-__all__ = [
-    "DeleteRequest",
-    "DeleteResult",
-    "DestroyRequest",
-    "DestroyResult",
-    "GetRequest",
-    "GetResult",
-    "HelloRequest",
-    "HelloResult",
-    "HistoryRequest",
-    "HistoryResult",
-    "InitRequest",
-    "InitResult",
-    "ListRequest",
-    "ListResult",
-    "LockRequest",
-    "LockResult",
-    "PutRequest",
-    "PutResult",
-    "SecretInfo",
-    "SlotAddRequest",
-    "SlotAddResult",
-    "SlotInfo",
-    "SlotListRequest",
-    "SlotListResult",
-    "SlotRemoveRequest",
-    "SlotRemoveResult",
-    "StatusRequest",
-    "StatusResult",
-    "UndeleteRequest",
-    "UndeleteResult",
-    "UnlockRequest",
-    "UnlockResult",
-    "VersionInfo",
-]
+__all__: list[str] = []
+__all__ += agent.__all__
+__all__ += secret.__all__
+__all__ += session.__all__
+__all__ += slot.__all__
+__all__ += store.__all__

@@ -221,11 +221,11 @@ async def test_handler_that_fails_ends_nobody(inside: Inside, caplog: pytest.Log
 
 async def test_reply_that_does_not_fit(inside: Inside) -> None:
     """An answer over the limits, a defect, is ``internal``; the connection goes on, its memory is back."""
-    from keyholt_protocol.messages import GetResult
+    from keyholt_protocol.messages import SecretGetResult
 
-    def too_long(*_: object) -> Reply[GetResult]:
+    def too_long(*_: object) -> Reply[SecretGetResult]:
         return Reply(
-            result=GetResult(version=1, created=1, labels={"x": "y" * 70_000}),
+            result=SecretGetResult(version=1, created=1, labels={"x": "y" * 70_000}),
             payload=inside.services.arena.allocate(100),
         )
 

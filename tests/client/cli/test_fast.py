@@ -16,10 +16,10 @@ from keyholt_protocol import limits
 from keyholt_protocol.codec import pack_header, to_map, unpack_header
 from keyholt_protocol.connection import ClientConnection, RequestReceived, ServerConnection
 from keyholt_protocol.errors import InvalidRequestError, NotFoundError
-from keyholt_protocol.messages import GetRequest, GetResult
+from keyholt_protocol.messages import SecretGetRequest, SecretGetResult
 from tests.client.scripted import Peer, ScriptedAgent
 
-GOT = GetResult(version=2, created=5, expires=7, labels={"a": "b"})
+GOT = SecretGetResult(version=2, created=5, expires=7, labels={"a": "b"})
 
 
 def test_the_constants_are_the_protocols() -> None:
@@ -37,7 +37,7 @@ def test_the_constants_are_the_protocols() -> None:
 def test_requests_are_what_the_agent_reads(number: int, path: str, version: int | None) -> None:
     """A request written by hand is, to the agent's own decoder, the request that the library would send."""
     try:
-        request = GetRequest(path=path, version=version)
+        request = SecretGetRequest(path=path, version=version)
     except InvalidRequestError:
         return
     agent = ServerConnection()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keyholt.cli.output import _json, printable, table
 from keyholt_protocol.errors import ErrorCode, NotFoundError
-from keyholt_protocol.messages import ListResult, SecretInfo
+from keyholt_protocol.messages import SecretInfo, SecretListResult
 from tests.client.conftest import command_line
 from tests.client.scripted import Peer, ScriptedAgent
 
@@ -52,7 +52,7 @@ def test_a_hostile_agents_words_are_written_out(tmp_path: Path, option: tuple[st
     def list_one(peer: Peer) -> None:
         peer.greet()
         secret = SecretInfo(path=HOSTILE, version=1, created=2**62, labels={HOSTILE: HOSTILE})
-        peer.answer(peer.request()[0], ListResult(secrets=(secret,)))
+        peer.answer(peer.request()[0], SecretListResult(secrets=(secret,)))
 
     with ScriptedAgent(tmp_path / "s", refuse, list_one) as agent:
         refused = command_line("--address", agent.address, *option, "rm", "a")

@@ -10,27 +10,27 @@ from keyholt_protocol.limits import MAX_PAGE, MAX_TIME, MAX_VERSION
 from keyholt_protocol.names import check_labels, check_path, check_prefix
 
 __all__ = [
-    "DeleteRequest",
-    "DeleteResult",
-    "DestroyRequest",
-    "DestroyResult",
-    "GetRequest",
-    "GetResult",
-    "HistoryRequest",
-    "HistoryResult",
-    "ListRequest",
-    "ListResult",
-    "PutRequest",
-    "PutResult",
+    "SecretDeleteRequest",
+    "SecretDeleteResult",
+    "SecretDestroyRequest",
+    "SecretDestroyResult",
+    "SecretGetRequest",
+    "SecretGetResult",
+    "SecretHistoryRequest",
+    "SecretHistoryResult",
     "SecretInfo",
-    "UndeleteRequest",
-    "UndeleteResult",
-    "VersionInfo",
+    "SecretListRequest",
+    "SecretListResult",
+    "SecretPutRequest",
+    "SecretPutResult",
+    "SecretUndeleteRequest",
+    "SecretUndeleteResult",
+    "SecretVersionInfo",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PutRequest:
+class SecretPutRequest:
     """Writes the next version of a secret; the payload is its value.
 
     ``if_version``: the write is refused unless this is the newest version of a live secret; 0 means that no
@@ -53,13 +53,13 @@ class PutRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PutResult:
+class SecretPutResult:
     version: int
     created: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetRequest:
+class SecretGetRequest:
     """``version``: a version of the secret; without it the newest."""
 
     path: str
@@ -71,7 +71,7 @@ class GetRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetResult:
+class SecretGetResult:
     """The payload is the value."""
 
     version: int
@@ -81,7 +81,7 @@ class GetResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListRequest:
+class SecretListRequest:
     """Live secrets whose path begins with ``prefix`` and comes after ``after``, in code point order."""
 
     prefix: str = ""
@@ -112,7 +112,7 @@ class SecretInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListResult:
+class SecretListResult:
     """One page. ``next``: pass it as ``after`` for the next page; absent on the last one."""
 
     secrets: tuple[SecretInfo, ...]
@@ -120,7 +120,7 @@ class ListResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRequest:
+class SecretHistoryRequest:
     """Versions of a secret below ``before``, newest first; deleted secrets have a history too."""
 
     path: str
@@ -134,7 +134,7 @@ class HistoryRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionInfo:
+class SecretVersionInfo:
     """``destroyed``: its data key is gone, and with it the value, for good. ``damaged``: as of a secret."""
 
     version: int
@@ -146,17 +146,17 @@ class VersionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryResult:
+class SecretHistoryResult:
     """One page. ``deleted``: when the secret was. ``next``: pass it as ``before`` for the next page."""
 
     latest: int
-    versions: tuple[VersionInfo, ...]
+    versions: tuple[SecretVersionInfo, ...]
     deleted: int | None = None
     next: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteRequest:
+class SecretDeleteRequest:
     """Hides a secret with all its versions until it is undeleted or written again."""
 
     path: str
@@ -166,14 +166,14 @@ class DeleteRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteResult:
+class SecretDeleteResult:
     """``version``: the newest version, now hidden."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UndeleteRequest:
+class SecretUndeleteRequest:
     """Brings a deleted secret back as it was."""
 
     path: str
@@ -183,14 +183,14 @@ class UndeleteRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UndeleteResult:
+class SecretUndeleteResult:
     """``version``: the newest version, visible again."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestroyRequest:
+class SecretDestroyRequest:
     """Destroys the data key of one version: its value cannot be had again, from the disk or from anybody."""
 
     path: str
@@ -202,7 +202,7 @@ class DestroyRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestroyResult:
+class SecretDestroyResult:
     version: int
 
 

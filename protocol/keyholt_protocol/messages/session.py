@@ -1,0 +1,34 @@
+"""``session``: the opening of a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.limits import MAX_CLIENT_NAME
+
+__all__ = ["SessionHelloRequest", "SessionHelloResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionHelloRequest:
+    """``version``: the protocol version spoken. ``client``: a name for logs, such as ``keyholt 0.1.0``."""
+
+    version: int
+    client: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.client) > MAX_CLIENT_NAME or not self.client.isprintable():
+            raise InvalidRequestError(
+                f"the client's name must be at most {MAX_CLIENT_NAME} printable characters"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionHelloResult:
+    """``max_payload``: bytes. ``max_in_flight``: requests that may be open at once on this connection."""
+
+    version: int
+    agent: str
+    max_payload: int
+    max_in_flight: int

@@ -1,0 +1,28 @@
+"""``store``: its creation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyholt_protocol.names import check_name
+
+__all__ = ["StoreInitRequest", "StoreInitResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInitRequest:
+    """``slot``: the name of the first keyslot. The payload is its passphrase."""
+
+    slot: str = "passphrase"
+
+    def __post_init__(self) -> None:
+        check_name(self.slot, "slot's name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInitResult:
+    """``store_id``: 32 hexadecimal digits. ``kdf``: the key derivation chosen, as ``slot.list`` shows it."""
+
+    store_id: str
+    slot: str
+    kdf: str
