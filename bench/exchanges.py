@@ -16,7 +16,7 @@ from typing import Final
 
 from keyholt_protocol.codec import pack_header, to_map
 from keyholt_protocol.framing import frame_head
-from keyholt_protocol.limits import PROTOCOL_VERSION
+from keyholt_protocol.limits import MAX_REQUEST_HEADER, MAX_RESPONSE_HEADER, PROTOCOL_VERSION
 from keyholt_protocol.messages import (
     SecretGetRequest,
     SecretGetResult,
@@ -63,7 +63,9 @@ def value_of(number: int) -> bytes:
 def hello_frame() -> bytes:
     """The greeting of a connection."""
     greeting = SessionHelloRequest(version=PROTOCOL_VERSION, client="keyholt-bench")
-    return frame_head(pack_header({"id": 1, "op": SESSION_HELLO.name, "args": to_map(greeting)}))
+    return frame_head(
+        pack_header({"id": 1, "op": SESSION_HELLO.name, "args": to_map(greeting)}), 0, MAX_REQUEST_HEADER
+    )
 
 
 def _get(number: int) -> Exchange:
@@ -111,8 +113,10 @@ def _exchange(
     operation: str, args: dict[str, object], payload: int, result: dict[str, object], answer_payload: int
 ) -> Exchange:
     """Both frames without their payloads; the agent writes its own with the same functions, the time last."""
-    request = frame_head(pack_header({"id": _ID, "op": operation, "args": args}), payload)
-    answer = frame_head(pack_header({"id": _ID, "ok": True, "result": result}), answer_payload)
+    request = frame_head(pack_header({"id": _ID, "op": operation, "args": args}), payload, MAX_REQUEST_HEADER)
+    answer = frame_head(
+        pack_header({"id": _ID, "ok": True, "result": result}), answer_payload, MAX_RESPONSE_HEADER
+    )
     return Exchange(request, answer[:-_TIME_SIZE], b"", len(answer) + answer_payload)
 
 

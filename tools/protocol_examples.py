@@ -15,7 +15,13 @@ import msgpack
 from keyholt_protocol import messages as m
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.framing import frame_head
-from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PREFIX_SIZE, PROTOCOL_VERSION
+from keyholt_protocol.limits import (
+    MAX_IN_FLIGHT,
+    MAX_PAYLOAD,
+    MAX_RESPONSE_HEADER,
+    PREFIX_SIZE,
+    PROTOCOL_VERSION,
+)
 from keyholt_protocol.operations import Operation
 
 __all__ = ["EXAMPLES", "Example", "annotated"]
@@ -155,7 +161,7 @@ def _check(cls: type[Any], message: object) -> None:
 
 
 def _frame(header: dict[str, object], payload: bytes) -> Iterator[str]:
-    head = frame_head(pack_header(header), len(payload))
+    head = frame_head(pack_header(header), len(payload), MAX_RESPONSE_HEADER)
     parts = [
         (head[:4], 0, f"H = {len(head) - PREFIX_SIZE}"),
         (head[4:PREFIX_SIZE], 0, f"P = {len(payload)}"),

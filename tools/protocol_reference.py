@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "protocol")]
 
 from keyholt_protocol import limits  # noqa: E402
-from keyholt_protocol.errors import ERRORS  # noqa: E402
+from keyholt_protocol.errors import DETAILS, ERRORS  # noqa: E402
 from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, Operation  # noqa: E402
 from tools.protocol_examples import EXAMPLES, annotated  # noqa: E402
 
@@ -64,6 +64,10 @@ def reference(template: str) -> str:
     values["ANY_ERRORS"] = _codes(ANY_OPERATION)
     values["OPERATIONS"] = "\n\n".join(map(_operation, OPERATIONS.values()))
     values["ERRORS"] = _errors()
+    values["DETAILS"] = _table(
+        ("detail", "type", "what"),
+        ((f"`{name}`", _type(detail.type), detail.meaning) for name, detail in DETAILS.items()),
+    )
     values["LIMITS"] = _table(
         ("limit", "value", "what"), ((f"`{name}`", str(value), text) for name, value, text in _limits())
     )
@@ -92,7 +96,9 @@ def _facts(operation: Operation[Any, Any]) -> Iterator[str]:
         yield f"- The request's payload: {operation.payload}; at most {operation.max_payload} bytes."
     yield f"- The result's payload: {operation.result_payload or 'none'}."
     if operation.errors:
-        yield f"- Errors: {_codes(operation.errors)}."
+        yield "- Errors:"
+        for code in sorted(operation.errors):
+            yield f"  - `{code.wire_name}`: {operation.errors[code]}."
 
 
 def _message(title: str, cls: type[Any]) -> Iterator[str]:

@@ -43,12 +43,12 @@ from keyholt_agent.transport.unix.listener import (
     resolve_group,
 )
 from keyholt_protocol.errors import StoreUnavailableError
-from keyholt_protocol.limits import MAX_HEADER
+from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from keyholt_protocol.operations import OPERATIONS
 
 __all__ = ["main"]
 
-RECEIVE_BUFFER: Final = MAX_HEADER
+RECEIVE_BUFFER: Final = MAX_REQUEST_HEADER
 """Bytes of locked memory that all sessions receive into, one at a time; the largest header fits."""
 
 HAND_OUT_SUFFIX: Final = ".fds"

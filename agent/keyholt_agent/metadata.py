@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
-from keyholt_protocol.errors import IntegrityError, InvalidRequestError
+from keyholt_protocol.errors import IntegrityError, InvalidRequestError, TooLargeError
 from keyholt_protocol.limits import MAX_TIME
 from keyholt_protocol.messages import SecretGetResult
 from keyholt_protocol.names import check_labels
@@ -42,7 +42,7 @@ class Metadata:
             check_labels(metadata.labels)
             _check_time(metadata.created)
             _check_time(metadata.expires or 0)
-        except InvalidRequestError:
+        except (InvalidRequestError, TooLargeError):
             raise IntegrityError(
                 "the metadata of a secret is damaged; restore a backup of the store"
             ) from None

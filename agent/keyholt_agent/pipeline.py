@@ -262,7 +262,10 @@ def log_defect(error: BaseException) -> None:
 
 def _payload_error(operation: Operation[Any, Any], size: int) -> KeyholtError:
     if operation.payload is None:
-        return InvalidRequestError(f"{operation.name} takes no payload; send the header alone")
+        return InvalidRequestError(
+            f"{operation.name} takes no payload; send the header alone", details={"field": "payload"}
+        )
     return TooLargeError(
-        f"the payload of {operation.name} is {size} bytes; at most {operation.max_payload} are allowed"
+        f"the payload of {operation.name} is {size} bytes; at most {operation.max_payload} are allowed",
+        details={"field": "payload", "limit": operation.max_payload},
     )

@@ -25,7 +25,7 @@ from keyholt_agent.metadata import forget_results
 from keyholt_agent.principal import Principal
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.store import Store
-from keyholt_protocol.errors import LockedError, RateLimitedError, UninitialisedError
+from keyholt_protocol.errors import BusyError, LockedError, UninitialisedError
 from keyholt_protocol.operations import Needs
 
 __all__ = ["Services"]
@@ -148,10 +148,10 @@ class Services:
         """Held while keyslots are opened or changed: one at a time, and few of one principal waiting.
 
         Raises:
-            RateLimitedError: too many of this principal's wait already.
+            BusyError: too many of this principal's wait already.
         """
         if self._changing[principal.quota] >= MAX_CHANGES:
-            raise RateLimitedError("too many passphrases are being checked; try again in a few seconds")
+            raise BusyError("too many passphrases are being checked; try again in a few seconds")
         self._changing[principal.quota] += 1
         try:
             async with self._changing_keys:

@@ -57,9 +57,14 @@ def check_passphrase(passphrase: memoryview) -> memoryview:
         InvalidRequestError, TooLargeError: see the message.
     """
     if not len(passphrase):
-        raise InvalidRequestError("the passphrase is empty; send it as the request's payload")
+        raise InvalidRequestError(
+            "the passphrase is empty; send it as the request's payload", details={"field": "payload"}
+        )
     if len(passphrase) > MAX_PASSPHRASE:
-        raise TooLargeError(f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it")
+        raise TooLargeError(
+            f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it",
+            details={"field": "payload", "limit": MAX_PASSPHRASE},
+        )
     return passphrase
 
 

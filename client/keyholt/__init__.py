@@ -16,7 +16,7 @@
 
 - Nothing is imported before it is used (PEP 562), so that `keyholt get` starts as fast as Python does. What
   is imported is the standard library and msgpack; ``keyholt.trio`` needs trio as well.
-- Every error is a subclass of ``KeyholtError`` with ``.code`` and ``.retryable``.
+- Every error is a subclass of ``KeyholtError`` with ``.code``, ``.retryable`` and ``.details``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         AgentUnreachableError,
         AlreadyExistsError,
         AuditUnavailableError,
+        BusyError,
         ConflictError,
+        ContentionError,
         DeadlineExceededError,
         DeniedError,
         ErrorCode,
@@ -75,7 +77,9 @@ __all__ = [
     "AgentUnreachableError",
     "AlreadyExistsError",
     "AuditUnavailableError",
+    "BusyError",
     "ConflictError",
+    "ContentionError",
     "DeadlineExceededError",
     "DeniedError",
     "ErrorCode",
@@ -119,7 +123,9 @@ _HOMES = {
         "AgentUnreachableError",
         "AlreadyExistsError",
         "AuditUnavailableError",
+        "BusyError",
         "ConflictError",
+        "ContentionError",
         "DeadlineExceededError",
         "DeniedError",
         "ErrorCode",

@@ -185,7 +185,7 @@ class Agent:
 
         Raises:
             UnlockFailedError: no keyslot opened.
-            RateLimitedError: too many wrong ones; the message says how long to wait.
+            RateLimitedError: too many wrong ones; wait for ``details["retry_after"]`` seconds.
         """
         return self.perform(calls.unlock(passphrase, slot))
 

@@ -17,7 +17,7 @@ from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import InvalidRequestError, TooLargeError
-from keyholt_protocol.limits import MAX_PASSPHRASE, MAX_PAYLOAD, PROTOCOL_VERSION
+from keyholt_protocol.limits import MAX_PASSPHRASE, MAX_VALUE, PROTOCOL_VERSION
 
 __all__ = [
     "Call",
@@ -118,8 +118,11 @@ def put(
         path=path, if_version=if_version, labels=dict(labels or {}), expires=_seconds(expires)
     )
     view = _view(value)
-    if len(view) > MAX_PAYLOAD:
-        raise TooLargeError(f"the value has more than {MAX_PAYLOAD} bytes, the most there can be; split it")
+    if len(view) > MAX_VALUE:
+        raise TooLargeError(
+            f"the value has more than {MAX_VALUE} bytes, the most there can be; split it",
+            details={"field": "payload", "limit": MAX_VALUE},
+        )
     return _call(ops.SECRET_PUT, request, view)
 
 
@@ -223,9 +226,12 @@ def _view(value: Value) -> memoryview:
 def _passphrase(value: Value) -> memoryview:
     view = _view(value)
     if not view:
-        raise InvalidRequestError("the passphrase is empty; choose one")
+        raise InvalidRequestError("the passphrase is empty; choose one", details={"field": "payload"})
     if len(view) > MAX_PASSPHRASE:
-        raise TooLargeError(f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it")
+        raise TooLargeError(
+            f"the passphrase is longer than {MAX_PASSPHRASE} bytes; shorten it",
+            details={"field": "payload", "limit": MAX_PASSPHRASE},
+        )
     return view
 
 

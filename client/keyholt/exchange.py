@@ -158,9 +158,10 @@ class Exchange(Generic[T]):
         maybe_done = self.stage in {Stage.SENDING, Stage.SENT}
         self.repeatable = not maybe_done or self.call.operation.repeatable
         # Each caller gets an exception of its own: one raised in several tasks would mix their tracebacks.
-        self._error = copy.copy(error) or AgentUnreachableError(
-            self._farewell(address, maybe_done=maybe_done)
-        )
+        self._error = copy.copy(error)
+        if self._error is None:
+            self._error = AgentUnreachableError(self._farewell(address, maybe_done=maybe_done))
+            self._error.retryable = self.repeatable
         self._enter(Stage.LOST)
 
     def nudge(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar, Union, cast, get_args, get_o
 import msgpack
 
 from keyholt_protocol.errors import InvalidRequestError, LocalProtocolError
-from keyholt_protocol.limits import MAX_ELEMENTS, MAX_HEADER
+from keyholt_protocol.limits import MAX_ENTRIES, MAX_RESPONSE_HEADER
 
 __all__ = ["from_map", "pack_header", "to_map", "unpack_header"]
 
@@ -54,11 +54,11 @@ def unpack_header(data: memoryview | bytes | bytearray) -> dict[str, object]:
             data,
             object_pairs_hook=_map_without_duplicates,
             ext_hook=_refuse_extension,
-            max_str_len=MAX_HEADER,
+            max_str_len=MAX_RESPONSE_HEADER,
             max_bin_len=0,
             max_ext_len=0,
-            max_map_len=MAX_ELEMENTS,
-            max_array_len=MAX_ELEMENTS,
+            max_map_len=MAX_ENTRIES,
+            max_array_len=MAX_ENTRIES,
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise InvalidRequestError(f"the header is not valid msgpack ({type(error).__name__})") from None
@@ -79,13 +79,14 @@ def from_map(cls: type[Message], fields: Mapping[str, object]) -> Message:
         field = known.get(name)
         if field is None:
             raise InvalidRequestError(
-                f"{name[:64]!r} is not a field here; known are: {', '.join(known) or 'none'}"
+                f"{name[:64]!r} is not a field here; known are: {', '.join(known) or 'none'}",
+                details={"field": name[:64]},
             )
         values[name] = field.check(value, name)
     if len(values) != len(known):
         for name, field in known.items():
             if field.required and name not in values:
-                raise InvalidRequestError(f"the field {name!r} is missing")
+                raise InvalidRequestError(f"the field {name!r} is missing", details={"field": name})
     return cls(**values)
 
 
@@ -162,13 +163,13 @@ def _plain_for(hint: object) -> Callable[[Any], object] | None:
 
 def _check_exact(expected: type, value: object, name: str) -> object:
     if type(value) is not expected:  # not isinstance: True is an int to Python, not to the wire
-        raise InvalidRequestError(f"the field {name!r} must be {_TYPE_NAMES[expected]}")
+        raise _wrong_type(name, _TYPE_NAMES[expected])
     return value
 
 
 def _check_text(value: object, name: str) -> object:
     if type(value) is not str:
-        raise InvalidRequestError(f"the field {name!r} must be text")
+        raise _wrong_type(name, "text")
     return value
 
 
@@ -178,13 +179,13 @@ def _check_optional(inner: _Check, value: object, name: str) -> object:
 
 def _check_array(inner: _Check, value: object, name: str) -> object:
     if type(value) is not list:
-        raise InvalidRequestError(f"the field {name!r} must be an array")
+        raise _wrong_type(name, "an array")
     return tuple(inner(item, name) for item in cast("list[object]", value))
 
 
 def _check_text_map(value: object, name: str) -> object:
     if type(value) is not dict:
-        raise InvalidRequestError(f"the field {name!r} must be a map of text to text")
+        raise _wrong_type(name, "a map of text to text")
     entries = cast("dict[str, object]", value)
     for text in entries.values():
         _check_text(text, name)
@@ -193,8 +194,12 @@ def _check_text_map(value: object, name: str) -> object:
 
 def _check_message(cls: type[object], value: object, name: str) -> object:
     if type(value) is not dict:
-        raise InvalidRequestError(f"the field {name!r} must be a map")
+        raise _wrong_type(name, "a map")
     return from_map(cls, cast("dict[str, object]", value))
+
+
+def _wrong_type(name: str, expected: str) -> InvalidRequestError:
+    return InvalidRequestError(f"the field {name!r} must be {expected}", details={"field": name})
 
 
 def _map_without_duplicates(pairs: list[tuple[object, object]]) -> dict[object, object]:

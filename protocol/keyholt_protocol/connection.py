@@ -39,7 +39,13 @@ from keyholt_protocol.errors import (
     error_from_wire,
 )
 from keyholt_protocol.framing import FrameDecoder, frame_head
-from keyholt_protocol.limits import HELLO_OPERATION, MAX_IN_FLIGHT, MAX_REQUEST_ID
+from keyholt_protocol.limits import (
+    HELLO_OPERATION,
+    MAX_IN_FLIGHT,
+    MAX_REQUEST_HEADER,
+    MAX_REQUEST_ID,
+    MAX_RESPONSE_HEADER,
+)
 
 __all__ = ["ClientConnection", "PayloadReceived", "RequestReceived", "ResponseReceived", "ServerConnection"]
 
@@ -91,7 +97,7 @@ _NEXT: Final = {
 _REQUEST_KEYS: Final = frozenset({"id", "op", "args"})
 _RESULT_KEYS: Final = frozenset({"id", "ok", "result"})
 _ERROR_KEYS: Final = frozenset({"id", "ok", "error"})
-_ERROR_BODY_KEYS: Final = frozenset({"code", "message", "retryable", "request_id"})
+_ERROR_BODY_KEYS: Final = frozenset({"code", "message", "retryable", "details"})
 
 _MAX_MESSAGE: Final = 2000
 """Characters of an error's message that are sent: in any encoding less than a header may hold."""
@@ -102,8 +108,8 @@ class _Connection:
 
     __slots__ = ("_decoder", "_payload_id")
 
-    def __init__(self) -> None:
-        self._decoder = FrameDecoder()
+    def __init__(self, max_header: int) -> None:
+        self._decoder = FrameDecoder(max_header)
         self._payload_id: int | None = None
 
     @property
@@ -154,7 +160,7 @@ class ServerConnection(_Connection):
     __slots__ = ("_hello_id", "_open", "_state")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MAX_REQUEST_HEADER)
         self._open: set[int] = set()
         self._hello_id = 0  # the request session.hello, until it is answered
         self._state = _State.HELLO
@@ -171,7 +177,7 @@ class ServerConnection(_Connection):
 
     @property
     def full(self) -> bool:
-        """Whether a further request is to be answered with ``resource_exhausted``."""
+        """Whether a further request is to be answered with ``busy``."""
         return len(self._open) >= MAX_IN_FLIGHT
 
     def next_event(self) -> RequestReceived | PayloadReceived | None:
@@ -198,7 +204,8 @@ class ServerConnection(_Connection):
         Raises:
             LocalProtocolError: the request is not open, or the result is over a limit: ``send_error``.
         """
-        head = frame_head(pack_header({"id": request_id, "ok": True, "result": result}), payload_size)
+        header = pack_header({"id": request_id, "ok": True, "result": result})
+        head = frame_head(header, payload_size, MAX_RESPONSE_HEADER)
         self._answered(request_id)
         return head
 
@@ -206,13 +213,14 @@ class ServerConnection(_Connection):
         """The frame of an error; id 0 speaks of the connection, which is closed after it."""
         # A message may name a path of the agent's file system, which need not be text.
         message = str(error)[:_MAX_MESSAGE].encode(errors="backslashreplace").decode()
-        body = {
+        body: dict[str, object] = {
             "code": error.code.wire_name,
             "message": message,
             "retryable": error.retryable,
-            "request_id": request_id,
         }
-        head = frame_head(pack_header({"id": request_id, "ok": False, "error": body}))
+        if error.details:
+            body["details"] = error.details
+        head = frame_head(pack_header({"id": request_id, "ok": False, "error": body}), 0, MAX_RESPONSE_HEADER)
         if request_id:
             if request_id == self._hello_id and self._state is _State.OPEN:
                 self._state = _State.HELLO
@@ -256,7 +264,7 @@ class ClientConnection(_Connection):
     __slots__ = ("_last_id", "_open")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MAX_RESPONSE_HEADER)
         self._open: set[int] = set()
         self._last_id = 0
 
@@ -273,7 +281,8 @@ class ClientConnection(_Connection):
     def send_request(self, op: str, args: Mapping[str, object], payload_size: int = 0) -> tuple[int, bytes]:
         """The id of a new request and its frame's head; ``payload_size`` bytes of payload must follow it."""
         request_id = self._last_id + 1
-        head = frame_head(pack_header({"id": request_id, "op": op, "args": args}), payload_size)
+        header = pack_header({"id": request_id, "op": op, "args": args})
+        head = frame_head(header, payload_size, MAX_REQUEST_HEADER)
         self._last_id = request_id
         self._open.add(request_id)
         return request_id, head
@@ -307,18 +316,19 @@ class ClientConnection(_Connection):
         if request_id not in self._open and (ok or request_id != 0):
             raise self._broken(f"a response came for {request_id}, which is not in flight")
         fields = cast("dict[str, object]", body)
-        result, error = (fields, None) if ok else (None, self._error(fields, request_id, payload_size))
+        result, error = (fields, None) if ok else (None, self._error(fields, payload_size))
         self._open.discard(request_id)
         return ResponseReceived(id=request_id, result=result, error=error, payload_size=payload_size)
 
-    def _error(self, body: dict[str, object], request_id: int, payload_size: int) -> KeyholtError:
+    def _error(self, body: dict[str, object], payload_size: int) -> KeyholtError:
         if payload_size:
             raise self._broken("an error has no payload")
-        if body.keys() != _ERROR_BODY_KEYS:
-            raise self._broken("an error has exactly the keys code, message, retryable and request_id")
+        if not _ERROR_BODY_KEYS >= body.keys() >= _ERROR_BODY_KEYS - {"details"}:
+            raise self._broken("an error has the keys code, message, retryable, and details if there are any")
         code, message, retryable = body["code"], body["message"], body["retryable"]
         if type(code) is not str or type(message) is not str or type(retryable) is not bool:
             raise self._broken("an error's code and message are text, and retryable is true or false")
-        if type(body["request_id"]) is not int or body["request_id"] != request_id:
-            raise self._broken("an error's request_id is the id of its response")
-        return error_from_wire(code, message, request_id, retryable=retryable)
+        details = body.get("details", {})
+        if type(details) is not dict:
+            raise self._broken("an error's details are a map")
+        return error_from_wire(code, message, cast("dict[str, object]", details), retryable=retryable)

@@ -2,7 +2,7 @@
 
 ::
 
-    KeyholtError                      .code  .retryable  .request_id
+    KeyholtError                      .code  .retryable  .details
     ├── InvalidRequestError           the request is malformed
     ├── UnsupportedError              no such operation or protocol version
     ├── UninitialisedError            there is no store yet
@@ -11,9 +11,11 @@
     ├── DeniedError                   this peer may not do that
     ├── NotFoundError                 no such thing, or deleted
     ├── AlreadyExistsError            the name is taken
-    ├── ConflictError                 a compare-and-set found another version
+    ├── ConflictError                 what is there is not what was expected
+    ├── ContentionError               somebody else was faster: try again
     ├── TooLargeError                 over a limit of the protocol
     ├── ResourceExhaustedError        out of locked memory, connections or room
+    ├── BusyError                     a queue is full: try again
     ├── RateLimitedError              too many attempts: wait
     ├── DeadlineExceededError         not done in time
     ├── TokenUnavailableError         the hardware token does not answer
@@ -27,22 +29,28 @@
     └── RemoteProtocolError           the other side sent what it may not
 
 - A message names codes, paths, versions and limits; never a value, a passphrase or a key.
+- A message is for people. What a program may want to know is in the details, by the names in ``DETAILS``.
 - A code, its number and its class are one fact, kept in ``ERRORS``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
+    "DETAILS",
     "ERRORS",
     "AgentUnreachableError",
     "AlreadyExistsError",
     "AuditUnavailableError",
+    "BusyError",
     "ConflictError",
+    "ContentionError",
     "DeadlineExceededError",
     "DeniedError",
+    "Detail",
     "ErrorCode",
     "IntegrityError",
     "InternalError",
@@ -80,15 +88,17 @@ class ErrorCode(IntEnum):
     NOT_FOUND = 7
     ALREADY_EXISTS = 8
     CONFLICT = 9
-    TOO_LARGE = 10
-    RESOURCE_EXHAUSTED = 11
-    RATE_LIMITED = 12
-    DEADLINE_EXCEEDED = 13
-    TOKEN_UNAVAILABLE = 14
-    STORE_UNAVAILABLE = 15
-    AUDIT_UNAVAILABLE = 16
-    INTEGRITY = 17
-    INTERNAL = 18
+    CONTENTION = 10
+    TOO_LARGE = 11
+    RESOURCE_EXHAUSTED = 12
+    BUSY = 13
+    RATE_LIMITED = 14
+    DEADLINE_EXCEEDED = 15
+    TOKEN_UNAVAILABLE = 16
+    STORE_UNAVAILABLE = 17
+    AUDIT_UNAVAILABLE = 18
+    INTEGRITY = 19
+    INTERNAL = 20
 
     AGENT_UNREACHABLE = 100
 
@@ -104,16 +114,17 @@ class KeyholtError(Exception):
         code: the error's code, also its name on the wire.
         meaning: one sentence, the same for every error of this code.
         retryable: whether the same request may succeed later without a change.
-        request_id: the id of the request that it answers, where there was one.
+        details: what a program may want to know of it; names and types are those of ``DETAILS``, and a newer
+            agent may send others.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
     meaning: str = "The agent met a defect of its own; its log says where."
     retryable: bool = False
 
-    def __init__(self, message: str = "", *, request_id: int | None = None) -> None:
+    def __init__(self, message: str = "", *, details: Mapping[str, object] | None = None) -> None:
         super().__init__(message or self.meaning)
-        self.request_id = request_id
+        self.details: Mapping[str, object] = dict(details or {})
 
 
 class InvalidRequestError(KeyholtError):
@@ -158,7 +169,13 @@ class AlreadyExistsError(KeyholtError):
 
 class ConflictError(KeyholtError):
     code = ErrorCode.CONFLICT
-    meaning = "Another version is in force than the one expected; read it and decide again."
+    meaning = "What is there is not as the request expects it; read it and decide again."
+
+
+class ContentionError(KeyholtError):
+    code = ErrorCode.CONTENTION
+    meaning = "Somebody else was faster just now, and nothing was changed; try again."
+    retryable = True
 
 
 class TooLargeError(KeyholtError):
@@ -172,9 +189,15 @@ class ResourceExhaustedError(KeyholtError):
     retryable = True
 
 
+class BusyError(KeyholtError):
+    code = ErrorCode.BUSY
+    meaning = "Too much waits for the agent already; try again in a moment."
+    retryable = True
+
+
 class RateLimitedError(KeyholtError):
     code = ErrorCode.RATE_LIMITED
-    meaning = "Too many attempts; wait as long as the message says."
+    meaning = "Too many attempts failed; wait for as many seconds as `retry_after` says, then try again."
     retryable = True
 
 
@@ -234,12 +257,12 @@ class RemoteProtocolError(ProtocolError):
     """The other side sent bytes that the protocol does not allow.
 
     Attributes:
-        code: what to answer the peer with before the connection is closed.
+        answer: what to tell the peer before the connection is closed.
     """
 
-    def __init__(self, message: str, code: ErrorCode = ErrorCode.INVALID_REQUEST) -> None:
+    def __init__(self, message: str, answer: KeyholtError | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.answer = answer or InvalidRequestError(message)
 
 
 ERRORS: Final[dict[str, type[KeyholtError]]] = {
@@ -254,8 +277,10 @@ ERRORS: Final[dict[str, type[KeyholtError]]] = {
         NotFoundError,
         AlreadyExistsError,
         ConflictError,
+        ContentionError,
         TooLargeError,
         ResourceExhaustedError,
+        BusyError,
         RateLimitedError,
         DeadlineExceededError,
         TokenUnavailableError,
@@ -268,14 +293,32 @@ ERRORS: Final[dict[str, type[KeyholtError]]] = {
 """The class of each code that may be on the wire, by its name there: all below 100, once each."""
 
 
+class Detail(NamedTuple):
+    """One entry of an error's details: its type, as in messages, and a sentence of what it says."""
+
+    type: object
+    meaning: str
+
+
+DETAILS: Final[dict[str, Detail]] = {
+    "field": Detail(str, "What is at fault: a field of the operation, or `header` or `payload`."),
+    "limit": Detail(int, "The most that is allowed of `field`, in the unit that the rule has."),
+    "retry_after": Detail(int, "Seconds until the same request is worth another try."),
+    "current_version": Detail(int, "The `if_version` that would be right now; 0 where no live secret is."),
+    "normalised": Detail(str, "The text to write in place of `field`, in normal form KC."),
+    "versions": Detail(tuple[int, ...], "The protocol versions that the agent speaks."),
+}
+"""What may stand in an error's details, by its name."""
+
+
 def error_from_wire(
-    code: str, message: str, request_id: int | None = None, *, retryable: bool | None = None
+    code: str, message: str, details: Mapping[str, object] | None = None, *, retryable: bool | None = None
 ) -> KeyholtError:
     """The exception for an error response; a code from a newer agent becomes ``InternalError``.
 
     ``retryable`` is what the agent says of it, which goes before what this side knows of the code.
     """
-    error = ERRORS.get(code, InternalError)(message, request_id=request_id)
+    error = ERRORS.get(code, InternalError)(message, details=details)
     if retryable is not None:
         error.retryable = retryable
     return error

@@ -2,14 +2,14 @@
 
 A frame, all numbers big-endian:
 
-====== ====== ==================================================================
+====== ====== =======================================================================
 offset size   what
-====== ====== ==================================================================
-0      4      header length H, u32, 1 to 65,536
-4      4      payload length P, u32, 0 to 16,777,216
+====== ====== =======================================================================
+0      4      header length H, u32, 1 to 8,192 in a request and 65,536 in a response
+4      4      payload length P, u32, 0 to 16,842,752
 8      H      header: one msgpack map
 8+H    P      payload: raw bytes, the only place where a secret may travel
-====== ====== ==================================================================
+====== ====== =======================================================================
 
 - Both lengths are checked before a byte of what they announce is kept.
 - A payload is never buffered here: it goes from the receiver's buffer straight into memory that the caller
@@ -22,8 +22,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from keyholt_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from keyholt_protocol.limits import MAX_HEADER, MAX_PAYLOAD, PREFIX_SIZE
+from keyholt_protocol.errors import LocalProtocolError, RemoteProtocolError, TooLargeError
+from keyholt_protocol.limits import MAX_PAYLOAD, PREFIX_SIZE
 
 __all__ = ["FrameDecoder", "frame_head"]
 
@@ -31,31 +31,42 @@ _PREFIX: Final = struct.Struct(">II")
 _NOTHING: Final = memoryview(b"")
 
 
-def frame_head(header: bytes, payload_size: int = 0) -> bytes:
+def frame_head(header: bytes, payload_size: int, max_header: int) -> bytes:
     """The prefix and the header of a frame; the payload follows it on the stream.
 
     Args:
-        header: the encoded header, 1 to 65,536 bytes.
+        header: the encoded header, 1 to ``max_header`` bytes.
         payload_size: bytes of payload that the caller sends next.
+        max_header: bytes of a header in this direction.
 
     Raises:
         LocalProtocolError: either is over its limit; nothing may be sent.
     """
-    if not 0 < len(header) <= MAX_HEADER or not 0 <= payload_size <= MAX_PAYLOAD:
+    if not 0 < len(header) <= max_header or not 0 <= payload_size <= MAX_PAYLOAD:
         raise LocalProtocolError(f"a frame of {len(header)} + {payload_size} bytes is outside the limits")
     return _PREFIX.pack(len(header), payload_size) + header
 
 
 class FrameDecoder:
-    """Finds headers and payloads in a stream of bytes.
+    """Finds headers and payloads in a stream of bytes; no header may be longer than ``max_header``.
 
     Call ``feed`` with what was received, then ``next_header`` until it gives ``None``. A header with a
     payload length above 0 must be followed by ``accept_payload`` and by ``payload_done`` until that is true.
     """
 
-    __slots__ = ("_data", "_failed", "_missing", "_partial", "_payload_open", "_target", "_target_filled")
+    __slots__ = (
+        "_data",
+        "_failed",
+        "_max_header",
+        "_missing",
+        "_partial",
+        "_payload_open",
+        "_target",
+        "_target_filled",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, max_header: int) -> None:
+        self._max_header = max_header
         self._data: memoryview = _NOTHING  # borrowed from the caller until it is used up
         self._partial = bytearray()  # a prefix and header that came in pieces
         self._missing = 0  # payload bytes not yet seen
@@ -173,14 +184,16 @@ class FrameDecoder:
 
     def _checked_sizes(self, data: memoryview | bytearray) -> tuple[int, int]:
         header_size, payload_size = _PREFIX.unpack_from(data)
-        if 0 < header_size <= MAX_HEADER and payload_size <= MAX_PAYLOAD:
+        if 0 < header_size <= self._max_header and payload_size <= MAX_PAYLOAD:
             return header_size, payload_size
         self.fail()
-        if payload_size > MAX_PAYLOAD:
-            what, size, lowest, highest = "payload", payload_size, 0, MAX_PAYLOAD
-        else:
-            what, size, lowest, highest = "header", header_size, 1, MAX_HEADER
-        raise RemoteProtocolError(
-            f"a {what} of {size} bytes is announced; {lowest} to {highest} are allowed",
-            ErrorCode.TOO_LARGE if size else ErrorCode.INVALID_REQUEST,
-        )
+        if not header_size:
+            raise RemoteProtocolError("a header of no bytes is announced; every frame has one")
+        if header_size > self._max_header:
+            raise _too_large("header", header_size, self._max_header)
+        raise _too_large("payload", payload_size, MAX_PAYLOAD)
+
+
+def _too_large(what: str, size: int, limit: int) -> RemoteProtocolError:
+    message = f"a {what} of {size} bytes is announced; at most {limit} are allowed"
+    return RemoteProtocolError(message, TooLargeError(message, details={"field": what, "limit": limit}))

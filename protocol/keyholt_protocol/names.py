@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
-from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.errors import InvalidRequestError, TooLargeError
 from keyholt_protocol.limits import (
     MAX_LABEL_KEY,
     MAX_LABEL_VALUE,
@@ -49,41 +49,46 @@ that are drawn as a blank. ``isprintable`` itself refuses controls, format chara
 soft hyphen), line separators, every space but U+0020, private use, surrogates and what is unassigned."""
 
 
-def check_path(path: str) -> None:
+def check_path(path: str, field: str = "path") -> None:
     """Refuse a path that names no secret.
 
     Raises:
-        InvalidRequestError: says which rule is broken and, where there is one, what to write instead.
+        InvalidRequestError, TooLargeError: says which rule is broken and, where there is one, what to write
+            instead.
     """
     if _PLAIN_PATH.fullmatch(path):
         return
-    _check_characters(path, "path")
-    _check_segments(path.split("/"), "path")
+    _check_characters(path, field)
+    _check_segments(path.split("/"), field)
 
 
-def check_prefix(prefix: str) -> None:
+def check_prefix(prefix: str, field: str = "prefix") -> None:
     """Refuse what cannot begin a path; the empty prefix begins them all, and the last segment may be cut off.
 
     Raises:
-        InvalidRequestError: says which rule is broken.
+        InvalidRequestError, TooLargeError: says which rule is broken.
     """
     if prefix:
-        _check_characters(prefix, "prefix")
+        _check_characters(prefix, field)
         *whole, last = prefix.split("/")
-        _check_segments(whole, "prefix")
-        if last.startswith(" ") or len(whole) >= MAX_PATH_SEGMENTS:
-            raise InvalidRequestError("no path begins with this prefix; shorten it")
+        _check_segments(whole, field)
+        if len(whole) >= MAX_PATH_SEGMENTS:
+            raise _too_many_segments(field, len(whole) + 1)
+        if last.startswith(" "):
+            raise _refused(field, "no path begins with this prefix, for no segment begins with a space")
 
 
-def check_name(name: str, what: str = "name") -> None:
+def check_name(name: str, field: str = "name") -> None:
     """Refuse a name of a keyslot that is not 1 to 64 of ``a-z 0-9 . _ -``, beginning with a letter or digit.
 
     Raises:
-        InvalidRequestError: repeats the rule.
+        InvalidRequestError, TooLargeError: repeats the rule.
     """
     if not _NAME.fullmatch(name):
-        raise InvalidRequestError(
-            f"the {what} must be 1 to {MAX_NAME} of a-z 0-9 . _ -, and begin with a letter or digit"
+        kind = TooLargeError if len(name) > MAX_NAME else InvalidRequestError
+        raise kind(
+            f"the {field} must be 1 to {MAX_NAME} of a-z 0-9 . _ -, and begin with a letter or digit",
+            details={"field": field, "limit": MAX_NAME} if kind is TooLargeError else {"field": field},
         )
 
 
@@ -91,73 +96,88 @@ def check_labels(labels: Mapping[str, str]) -> None:
     """Refuse labels that are too many, too long or not printable.
 
     Raises:
-        InvalidRequestError: names the limit.
+        InvalidRequestError, TooLargeError: names the limit.
     """
     if len(labels) > MAX_LABELS:
-        raise InvalidRequestError(f"{len(labels)} labels are given; at most {MAX_LABELS} are allowed")
+        raise _too_large(
+            "labels", MAX_LABELS, f"{len(labels)} labels are given; at most {MAX_LABELS} are allowed"
+        )
     for key, value in labels.items():
         if not key:
-            raise InvalidRequestError("a label has an empty key; give it a name")
+            raise _refused("labels", "a label has an empty key; give it a name")
         _check_label(key, "key", MAX_LABEL_KEY)
-        _check_visible(key, "key of a label")
+        _check_visible(key, "labels", "key of a label")
         _check_label(value, "value", MAX_LABEL_VALUE)
 
 
 def _check_label(text: str, what: str, limit: int) -> None:
-    if _utf8_size(text, f"label {what}") > limit:
-        raise InvalidRequestError(f"a label's {what} is longer than {limit} bytes of UTF-8; shorten it")
+    if _utf8_size(text, "labels") > limit:
+        raise _too_large(
+            "labels", limit, f"a label's {what} is longer than {limit} bytes of UTF-8; shorten it"
+        )
     if not text.isprintable():
-        raise InvalidRequestError(f"a label's {what} holds a character that is not printable; remove it")
+        raise _refused("labels", f"a label's {what} holds a character that is not printable; remove it")
 
 
-def _check_characters(text: str, what: str) -> None:
-    if _utf8_size(text, what) > MAX_PATH:
-        raise InvalidRequestError(f"the {what} is longer than {MAX_PATH} bytes of UTF-8; shorten it")
+def _check_characters(text: str, field: str) -> None:
+    if _utf8_size(text, field) > MAX_PATH:
+        raise _too_large(field, MAX_PATH, f"the {field} is longer than {MAX_PATH} bytes of UTF-8; shorten it")
     for character in text:
         if character in _RESERVED:
-            raise InvalidRequestError(f"the {what} holds {character!r}, which ends a reference; leave it out")
-    _check_visible(text, what)
+            raise _refused(field, f"the {field} holds {character!r}, which ends a reference; leave it out")
+    _check_visible(text, field, field)
 
 
-def _check_visible(text: str, what: str) -> None:
+def _check_visible(text: str, field: str, what: str) -> None:
     for character in text:
         if not character.isprintable() or _INVISIBLE.match(character):
-            raise InvalidRequestError(
-                f"the {what} holds U+{ord(character):04X}, which is not a visible character; remove it"
+            raise _refused(
+                field, f"the {what} holds U+{ord(character):04X}, which is not a visible character; remove it"
             )
     if not unicodedata.is_normalized("NFKC", text):
+        normalised = unicodedata.normalize("NFKC", text)
         raise InvalidRequestError(
             f"the {what} is not in Unicode normal form KC and would be taken for another name; "
-            f"write it as {unicodedata.normalize('NFKC', text)!r}"
+            f"write it as {normalised!r}",
+            details={"field": field, "normalised": normalised},
         )
 
 
-def _check_segments(segments: list[str], what: str) -> None:
+def _check_segments(segments: list[str], field: str) -> None:
     if len(segments) > MAX_PATH_SEGMENTS:
-        raise InvalidRequestError(
-            f"the {what} has {len(segments)} segments; at most {MAX_PATH_SEGMENTS} are allowed"
-        )
+        raise _too_many_segments(field, len(segments))
     for segment in segments:
-        _check_segment(segment, what)
+        _check_segment(segment, field)
 
 
-def _check_segment(segment: str, what: str) -> None:
+def _check_segment(segment: str, field: str) -> None:
     if not segment:
-        raise InvalidRequestError(
-            f"the {what} is empty or has an empty segment; write it like 'prod/db/password'"
+        raise _refused(
+            field, f"the {field} is empty or has an empty segment; write it like 'prod/db/password'"
         )
     if segment in {".", ".."}:
-        raise InvalidRequestError(
-            f"the {what} has the segment {segment!r}; paths are not resolved: write it out"
+        raise _refused(
+            field, f"the {field} has the segment {segment!r}; paths are not resolved: write it out"
         )
     if segment != segment.strip(" "):
-        raise InvalidRequestError(f"a segment of the {what} begins or ends with a space; remove it")
+        raise _refused(field, f"a segment of the {field} begins or ends with a space; remove it")
 
 
-def _utf8_size(text: str, what: str) -> int:
+def _utf8_size(text: str, field: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        raise InvalidRequestError(
-            f"the {what} holds a lone surrogate, which is not text; remove it"
-        ) from None
+        raise _refused(field, f"the {field} holds a lone surrogate, which is not text; remove it") from None
+
+
+def _refused(field: str, message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, details={"field": field})
+
+
+def _too_large(field: str, limit: int, message: str) -> TooLargeError:
+    return TooLargeError(message, details={"field": field, "limit": limit})
+
+
+def _too_many_segments(field: str, count: int) -> TooLargeError:
+    message = f"the {field} has {count} segments; at most {MAX_PATH_SEGMENTS} are allowed"
+    return _too_large(field, MAX_PATH_SEGMENTS, message)

@@ -6,13 +6,14 @@ command line's help are read from here. CONTRIBUTING.md lists what else a new op
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import ErrorCode as E
-from keyholt_protocol.limits import HELLO_OPERATION, MAX_PASSPHRASE, MAX_PAYLOAD
+from keyholt_protocol.limits import HELLO_OPERATION, MAX_PASSPHRASE, MAX_VALUE
 
 __all__ = ["OPERATIONS", "Needs", "Operation", "Permission"]
 
@@ -53,7 +54,7 @@ class Operation(Generic[Request, Result]):
         max_payload: bytes of it at most.
         result_payload: what the result's payload is, ``None`` if there is none.
         paged: whether the result is a page of a listing, which may fill a header.
-        errors: what it may answer, besides what any operation may.
+        errors: what it may answer, besides what any operation may, and when.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Operation(Generic[Request, Result]):
     max_payload: int = 0
     result_payload: str | None = None
     paged: bool = False
-    errors: frozenset[E] = frozenset()
+    errors: Mapping[E, str] = field(default_factory=dict[E, str])
 
     @property
     def waits_its_turn(self) -> bool:
@@ -76,22 +77,38 @@ class Operation(Generic[Request, Result]):
         return self.paged or self.result_payload is not None
 
 
-ANY_OPERATION: Final = frozenset(
-    {
-        E.INVALID_REQUEST,
-        E.UNSUPPORTED,
-        E.DENIED,
-        E.TOO_LARGE,
-        E.RESOURCE_EXHAUSTED,
-        E.DEADLINE_EXCEEDED,
-        E.INTERNAL,
-    }
-)
-"""Codes that any operation may answer."""
+ANY_OPERATION: Final[Mapping[E, str]] = {
+    E.INVALID_REQUEST: "the request breaks a rule of its form",
+    E.UNSUPPORTED: "the agent knows no such operation",
+    E.DENIED: "the peer does not have the permission",
+    E.TOO_LARGE: "something is over a limit on its size or number",
+    E.RESOURCE_EXHAUSTED: "the agent has no locked memory, or other room, for it now",
+    E.BUSY: "too many requests of this connection, changes of keys or writes wait already",
+    E.DEADLINE_EXCEEDED: "the agent did not get it done in time",
+    E.INTERNAL: "the agent has a defect",
+}
+"""What any operation may answer, and when."""
 
-_STORE: Final = frozenset({E.UNINITIALISED, E.STORE_UNAVAILABLE})
-_UNLOCKED: Final = _STORE | {E.LOCKED, E.INTEGRITY}
-_PASSPHRASE: Final = _STORE | {E.UNLOCK_FAILED, E.RATE_LIMITED, E.INTEGRITY}
+_STORE: Final = {
+    E.UNINITIALISED: "there is no store yet",
+    E.STORE_UNAVAILABLE: "the store cannot be read or written",
+}
+_UNLOCKED: Final = {
+    **_STORE,
+    E.LOCKED: "the agent is locked",
+    E.INTEGRITY: "what is stored was damaged or replaced",
+}
+_PASSPHRASE: Final = {
+    **_STORE,
+    E.UNLOCK_FAILED: "the passphrase opens none of the keyslots that it may open",
+    E.RATE_LIMITED: "too many passphrases of this peer opened none; `retry_after` says how long to wait",
+    E.INTEGRITY: "a keyslot, or the table of them, was damaged or replaced",
+}
+_KEYSLOTS: Final = {
+    **_PASSPHRASE,
+    E.LOCKED: "the agent is locked",
+    E.CONTENTION: "the keyslots were changed meanwhile",
+}
 
 SESSION_HELLO: Final = Operation(
     name=HELLO_OPERATION,
@@ -114,7 +131,10 @@ STORE_INIT: Final = Operation(
     repeatable=False,
     payload="the passphrase of the first keyslot",
     max_payload=MAX_PASSPHRASE,
-    errors=frozenset({E.ALREADY_EXISTS, E.RATE_LIMITED, E.STORE_UNAVAILABLE}),
+    errors={
+        E.ALREADY_EXISTS: "there is a store already",
+        E.STORE_UNAVAILABLE: _STORE[E.STORE_UNAVAILABLE],
+    },
 )
 AGENT_STATUS: Final = Operation(
     name="agent.status",
@@ -137,7 +157,11 @@ AGENT_UNLOCK: Final = Operation(
     repeatable=False,
     payload="the passphrase",
     max_payload=MAX_PASSPHRASE,
-    errors=_PASSPHRASE | {E.NOT_FOUND, E.CONFLICT},
+    errors={
+        **_PASSPHRASE,
+        E.NOT_FOUND: "there is no keyslot `slot`",
+        E.CONTENTION: "the agent was locked while it was being unlocked",
+    },
 )
 AGENT_LOCK: Final = Operation(
     name="agent.lock",
@@ -148,7 +172,7 @@ AGENT_LOCK: Final = Operation(
     permission=Permission.ADMINISTER,
     mutates=True,
     repeatable=True,
-    errors=_STORE,
+    errors={E.UNINITIALISED: _STORE[E.UNINITIALISED]},
 )
 SLOT_LIST: Final = Operation(
     name="slot.list",
@@ -159,7 +183,7 @@ SLOT_LIST: Final = Operation(
     permission=Permission.ADMINISTER,
     mutates=False,
     repeatable=True,
-    errors=_STORE | {E.INTEGRITY},
+    errors={**_STORE, E.INTEGRITY: _PASSPHRASE[E.INTEGRITY]},
 )
 SLOT_ADD: Final = Operation(
     name="slot.add",
@@ -172,7 +196,11 @@ SLOT_ADD: Final = Operation(
     repeatable=False,
     payload="a passphrase that opens an existing keyslot, then the new passphrase",
     max_payload=2 * MAX_PASSPHRASE,
-    errors=_PASSPHRASE | {E.LOCKED, E.ALREADY_EXISTS, E.NOT_FOUND},
+    errors={
+        **_KEYSLOTS,
+        E.ALREADY_EXISTS: "there is a keyslot `name`, and `replace` is false",
+        E.NOT_FOUND: "there is no keyslot `name`, and `replace` is true",
+    },
 )
 SLOT_REMOVE: Final = Operation(
     name="slot.remove",
@@ -185,7 +213,11 @@ SLOT_REMOVE: Final = Operation(
     repeatable=False,
     payload="a passphrase that opens a keyslot that stays",
     max_payload=MAX_PASSPHRASE,
-    errors=_PASSPHRASE | {E.LOCKED, E.NOT_FOUND, E.CONFLICT},
+    errors={
+        **_KEYSLOTS,
+        E.NOT_FOUND: "there is no keyslot `name`",
+        E.CONFLICT: "it is the last keyslot, without which nobody could unlock the store again",
+    },
 )
 SECRET_PUT: Final = Operation(
     name="secret.put",
@@ -197,8 +229,12 @@ SECRET_PUT: Final = Operation(
     mutates=True,
     repeatable=False,
     payload="the value, which may be empty",
-    max_payload=MAX_PAYLOAD,
-    errors=_UNLOCKED | {E.CONFLICT},
+    max_payload=MAX_VALUE,
+    errors={
+        **_UNLOCKED,
+        E.CONFLICT: "`if_version` is not what is there; `current_version` is",
+        E.CONTENTION: "too many others wrote this secret meanwhile",
+    },
 )
 SECRET_GET: Final = Operation(
     name="secret.get",
@@ -210,7 +246,10 @@ SECRET_GET: Final = Operation(
     mutates=False,
     repeatable=True,
     result_payload="the value",
-    errors=_UNLOCKED | {E.NOT_FOUND},
+    errors={
+        **_UNLOCKED,
+        E.NOT_FOUND: "there is no such secret or version, it is deleted or destroyed, or has expired",
+    },
 )
 SECRET_LIST: Final = Operation(
     name="secret.list",
@@ -234,7 +273,7 @@ SECRET_HISTORY: Final = Operation(
     mutates=False,
     repeatable=True,
     paged=True,
-    errors=_UNLOCKED | {E.NOT_FOUND},
+    errors={**_UNLOCKED, E.NOT_FOUND: "there never was such a secret"},
 )
 SECRET_DELETE: Final = Operation(
     name="secret.delete",
@@ -245,7 +284,7 @@ SECRET_DELETE: Final = Operation(
     permission=Permission.WRITE,
     mutates=True,
     repeatable=False,
-    errors=_UNLOCKED | {E.NOT_FOUND},
+    errors={**_UNLOCKED, E.NOT_FOUND: "there is no such secret, or it is deleted already"},
 )
 SECRET_UNDELETE: Final = Operation(
     name="secret.undelete",
@@ -256,7 +295,11 @@ SECRET_UNDELETE: Final = Operation(
     permission=Permission.WRITE,
     mutates=True,
     repeatable=False,
-    errors=_UNLOCKED | {E.NOT_FOUND, E.ALREADY_EXISTS},
+    errors={
+        **_UNLOCKED,
+        E.NOT_FOUND: "there never was such a secret",
+        E.ALREADY_EXISTS: "the secret is not deleted",
+    },
 )
 SECRET_DESTROY: Final = Operation(
     name="secret.destroy",
@@ -267,7 +310,7 @@ SECRET_DESTROY: Final = Operation(
     permission=Permission.WRITE,
     mutates=True,
     repeatable=True,
-    errors=_UNLOCKED | {E.NOT_FOUND},
+    errors={**_UNLOCKED, E.NOT_FOUND: "there is no such secret or version"},
 )
 
 OPERATIONS: Final[dict[str, Operation[Any, Any]]] = {

@@ -131,7 +131,7 @@ async def test_state_is_held_against_the_operation(services: Services, name: str
     assert refused() is None
     services.lock()
     assert refused() is (LockedError if operation.needs is Needs.UNLOCKED else None)
-    listed = {error.name for error in operation.errors | ANY_OPERATION}
+    listed = {error.name for error in (*operation.errors, *ANY_OPERATION)}
     if operation.needs is not Needs.NOTHING:
         assert "UNINITIALISED" in listed
     if operation.needs is Needs.UNLOCKED:

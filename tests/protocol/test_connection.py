@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -36,7 +37,13 @@ from keyholt_protocol.errors import (
     UnsupportedError,
 )
 from keyholt_protocol.framing import FrameDecoder
-from keyholt_protocol.limits import MAX_HEADER, MAX_IN_FLIGHT, MAX_PAYLOAD, MAX_REQUEST_ID
+from keyholt_protocol.limits import (
+    MAX_IN_FLIGHT,
+    MAX_PAYLOAD,
+    MAX_REQUEST_HEADER,
+    MAX_REQUEST_ID,
+    MAX_RESPONSE_HEADER,
+)
 from tests.protocol.test_codec import HOSTILE
 from tests.protocol.wire import Pieces, bytewise, frame, greeted_server, read_events, split_at, wholly
 
@@ -57,7 +64,7 @@ def request(request_id: object = 2, op: object = "x.y", args: object = None, **m
 
 def error_body(**changes: object) -> dict[str, object]:
     """What stands under ``error``, right unless told otherwise."""
-    return {"code": "locked", "message": "m", "retryable": False, "request_id": 1, **changes}
+    return {"code": "locked", "message": "m", "retryable": False, **changes}
 
 
 def failure(request_id: object = 1, **changes: object) -> dict[str, object]:
@@ -84,16 +91,18 @@ def test_request_and_result_with_payloads(pieces: Pieces) -> None:
 
 
 @every_split
-def test_error_reaches_the_client_as_its_class(pieces: Pieces) -> None:
-    """Code, words, id, and whether a retry helps arrive."""
+@pytest.mark.parametrize("details", [None, {"field": "path", "of a newer agent": [1, {"a": None}]}], ids=repr)
+def test_error_reaches_the_client_as_its_class(pieces: Pieces, details: dict[str, object] | None) -> None:
+    """Code, words, details, and whether a retry helps arrive; no details are an empty map."""
     client, server = ClientConnection(), greeted_server()
     number, head = client.send_request("secret.get", {"path": "a"})
     read_events(server, pieces(head))
-    ((event, _),) = read_events(client, pieces(server.send_error(number, NotFoundError("no a"))))
+    error = NotFoundError("no a", details=details)
+    ((event, _),) = read_events(client, pieces(server.send_error(number, error)))
     assert isinstance(event, ResponseReceived)
     assert event.result is None
     assert type(event.error) is NotFoundError
-    assert (str(event.error), event.error.request_id, event.error.retryable) == ("no a", number, False)
+    assert (str(event.error), event.error.details, event.error.retryable) == ("no a", details or {}, False)
 
 
 @every_split
@@ -107,6 +116,7 @@ def test_error_of_the_connection_reaches_the_client(pieces: Pieces) -> None:
     assert client.in_flight == 1
 
 
+HOSTILE_HEADERS: Final = {f"header: {name}": frame(data) for name, data in HOSTILE.items() if data}
 BROKEN_REQUESTS: Final = {
     "id 0": request(0),
     "id negative": request(-1),
@@ -126,10 +136,14 @@ BROKEN_REQUESTS: Final = {
     "other keys": packed({"id": 2, "ok": True, "result": {}}),
     "empty map": packed({}),
     "hello twice": request(2, "session.hello", {"version": 1}),
-    "a header too large": b"\x00\x01\x00\x01\x00\x00\x00\x00" + bytes(50),
-    "a payload too large": b"\x00\x00\x00\x10\x01\x00\x00\x01" + bytes(50),
+    "a header too large": struct.pack(">II", MAX_REQUEST_HEADER + 1, 0) + bytes(50),
+    "a payload too large": struct.pack(">II", 16, MAX_PAYLOAD + 1) + bytes(50),
     "no header": bytes(8),
-    **{f"header: {name}": frame(data) for name, data in HOSTILE.items() if 0 < len(data) <= MAX_HEADER},
+    **{
+        f"header: {name}": frame(data)
+        for name, data in HOSTILE.items()
+        if 0 < len(data) <= MAX_REQUEST_HEADER
+    },
 }
 BROKEN_RESPONSES: Final = {
     "not asked for": packed({"id": 2, "ok": True, "result": {}}),
@@ -154,10 +168,10 @@ BROKEN_RESPONSES: Final = {
     "error code number": packed(failure(code=4)),
     "error message nothing": packed(failure(message=None)),
     "error retryable 1": packed(failure(retryable=1)),
-    "error of another request": packed(failure(request_id=2)),
-    "error request_id true": packed(failure(request_id=True)),
+    "error details text": packed(failure(details="path")),
+    "error details nothing": packed(failure(details=None)),
     "request": request(1),
-    **{f"header: {name}": frame(data) for name, data in HOSTILE.items() if 0 < len(data) <= MAX_HEADER},
+    **HOSTILE_HEADERS,
 }  # fmt: skip
 
 
@@ -195,7 +209,7 @@ def test_broken_request_ends_the_connection(name: str, pieces: Pieces) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         read_events(server, pieces(BROKEN_REQUESTS[name] + request(7)))
     too_large = name.endswith("too large") and not name.startswith("id")
-    assert (caught.value.code is ErrorCode.TOO_LARGE) == too_large
+    assert (caught.value.answer.code is ErrorCode.TOO_LARGE) == too_large
     assert read_events(ClientConnection(), pieces(server.send_error(0, InternalError())))
 
 
@@ -314,7 +328,7 @@ def test_reply_that_cannot_be_sent_can_be_answered_with_an_error() -> None:
     """Too large a result, or one that cannot be encoded, leaves the request open."""
     server = greeted_server()
     read_events(server, [request(5)])
-    for result, size in (({"a": "x" * MAX_HEADER}, 0), ({"a": "\ud800"}, 0), ({}, MAX_PAYLOAD + 1)):
+    for result, size in (({"a": "x" * MAX_RESPONSE_HEADER}, 0), ({"a": "\ud800"}, 0), ({}, MAX_PAYLOAD + 1)):
         with pytest.raises(LocalProtocolError):
             server.send_result(5, result, size)
         assert server.in_flight == 1
@@ -341,7 +355,7 @@ def test_any_message_of_an_error_can_be_sent(message: str) -> None:
 def test_request_that_cannot_be_sent_takes_no_id() -> None:
     """What the wire cannot carry is refused before anything is sent, and the connection goes on."""
     client = ClientConnection()
-    for args, size in (({"a": "x" * MAX_HEADER}, 0), ({"a": "\ud800"}, 0), ({}, MAX_PAYLOAD + 1)):
+    for args, size in (({"a": "x" * MAX_REQUEST_HEADER}, 0), ({"a": "\ud800"}, 0), ({}, MAX_PAYLOAD + 1)):
         with pytest.raises(LocalProtocolError):
             client.send_request("x.y", args, size)
     assert client.in_flight == 0

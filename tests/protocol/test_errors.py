@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pickle
 
@@ -21,9 +22,10 @@ from keyholt_protocol.errors import (
 # Given once and never again: a client in another language may have these numbers and names built in.
 NUMBERS = {
     "invalid_request": 1, "unsupported": 2, "uninitialised": 3, "locked": 4, "unlock_failed": 5, "denied": 6,
-    "not_found": 7, "already_exists": 8, "conflict": 9, "too_large": 10, "resource_exhausted": 11,
-    "rate_limited": 12, "deadline_exceeded": 13, "token_unavailable": 14, "store_unavailable": 15,
-    "audit_unavailable": 16, "integrity": 17, "internal": 18,
+    "not_found": 7, "already_exists": 8, "conflict": 9, "contention": 10, "too_large": 11,
+    "resource_exhausted": 12, "busy": 13, "rate_limited": 14, "deadline_exceeded": 15,
+    "token_unavailable": 16, "store_unavailable": 17, "audit_unavailable": 18, "integrity": 19,
+    "internal": 20,
 }  # fmt: skip
 
 
@@ -59,12 +61,12 @@ def test_error_says_what_to_do(cls: type[KeyholtError]) -> None:
 
 @pytest.mark.parametrize("cls", ERRORS.values())
 def test_error_survives_the_wire(cls: type[KeyholtError]) -> None:
-    """From its name on the wire comes the same class, with message and id."""
-    error = error_from_wire(cls.code.wire_name, "the words", 7)
-    assert (type(error), str(error), error.request_id, error.retryable) == (
+    """From its name on the wire comes the same class, with message and details."""
+    error = error_from_wire(cls.code.wire_name, "the words", {"limit": 7})
+    assert (type(error), str(error), error.details, error.retryable) == (
         cls,
         "the words",
-        7,
+        {"limit": 7},
         cls.retryable,
     )
 
@@ -72,7 +74,7 @@ def test_error_survives_the_wire(cls: type[KeyholtError]) -> None:
 def test_unknown_code_is_internal_and_keeps_what_the_agent_says() -> None:
     """A newer agent's code is not understood, but whether a retry helps is."""
     for retryable in (True, False):
-        error = error_from_wire("out_of_cheese", "redo from start", 7, retryable=retryable)
+        error = error_from_wire("out_of_cheese", "redo from start", retryable=retryable)
         assert (type(error), error.retryable) == (InternalError, retryable)
     assert not InternalError.retryable
 
@@ -81,4 +83,16 @@ def test_agent_s_word_on_a_retry_stays_with_its_error() -> None:
     """One error that may be retried does not change the others of its class."""
     assert error_from_wire("locked", "", retryable=True).retryable
     assert not LockedError().retryable
-    assert pickle.loads(pickle.dumps(LockedError("x"))).code is ErrorCode.LOCKED
+
+
+def test_error_survives_a_copy_and_a_pickle() -> None:
+    """What a caller is given in another task or process says the same."""
+    error = error_from_wire("busy", "the words", {"limit": 7}, retryable=False)
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (str(twin), twin.details, twin.retryable) == ("the words", {"limit": 7}, False)
+
+
+@pytest.mark.parametrize("cls", [*ERRORS.values(), AgentUnreachableError])
+def test_a_second_try_is_promised_where_it_may_help(cls: type[KeyholtError]) -> None:
+    """A meaning that says to try again is one of a code that may be retried."""
+    assert ("try again" in cls.meaning) <= cls.retryable

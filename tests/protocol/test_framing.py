@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from keyholt_protocol import framing
 from keyholt_protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from keyholt_protocol.framing import FrameDecoder, frame_head
-from keyholt_protocol.limits import MAX_HEADER, MAX_PAYLOAD
+from keyholt_protocol.limits import MAX_PAYLOAD
+from keyholt_protocol.limits import MAX_REQUEST_HEADER as MAX_HEADER
 from tests.protocol.wire import Pieces, bytewise, decode_frames, frame, frames_model, split_at, wholly
 
 FRAMES: Final = st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.binary(max_size=40)), max_size=6)
@@ -41,10 +42,10 @@ class ForgetsPiecesDecoder(FrameDecoder):
 
 def check_oversized_is_not_kept(make: type[FrameDecoder], prefix: bytes, pieces: Pieces) -> None:
     """The error comes with the eighth byte, and no byte of what follows it stays."""
-    decoder = make()
+    decoder = make(MAX_HEADER)
     with pytest.raises(RemoteProtocolError) as caught:
         _feed_headers(decoder, pieces(prefix + b"S" * 1000))
-    assert caught.value.code is ErrorCode.TOO_LARGE
+    assert caught.value.answer.code is ErrorCode.TOO_LARGE
     held = [getattr(decoder, slot) for slot in FrameDecoder.__slots__]
     assert not any(len(value) for value in held if isinstance(value, bytes | bytearray | memoryview))
     assert not decoder.mid_frame
@@ -65,7 +66,7 @@ def _feed_headers(decoder: FrameDecoder, pieces: Iterable[bytes]) -> None:
 @given(frames=FRAMES, cuts=CUTS, direct=st.booleans())
 def test_frames_survive_any_cut(frames: list[tuple[bytes, bytes]], cuts: list[int], direct: bool) -> None:
     """What was framed comes out again: whole, byte by byte and cut anywhere, copied or received in place."""
-    stream = b"".join(frame_head(header, len(payload)) + payload for header, payload in frames)
+    stream = b"".join(frame_head(header, len(payload), MAX_HEADER) + payload for header, payload in frames)
     for pieces in (wholly, bytewise, split_at(cuts)):
         assert decode_frames(pieces(stream), direct=direct) == (frames, False)
 
@@ -111,16 +112,16 @@ def test_check_of_oversized_finds_a_planted_bug() -> None:
 
 def test_empty_header_is_refused() -> None:
     """A frame has a header of one byte at least; without one the request is invalid, not too large."""
-    decoder = FrameDecoder()
+    decoder = FrameDecoder(MAX_HEADER)
     decoder.feed(memoryview(bytes(8)))
     with pytest.raises(RemoteProtocolError) as caught:
         decoder.next_header()
-    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert caught.value.answer.code is ErrorCode.INVALID_REQUEST
 
 
 def test_limits_themselves_are_allowed() -> None:
     """The largest header passes, and the largest payload may be announced."""
-    decoder = FrameDecoder()
+    decoder = FrameDecoder(MAX_HEADER)
     decoder.feed(memoryview(struct.pack(">II", MAX_HEADER, MAX_PAYLOAD) + bytes(MAX_HEADER)))
     found = decoder.next_header()
     assert found is not None
@@ -132,7 +133,7 @@ def test_discarded_payload_takes_no_memory() -> None:
     piece = bytes(65536)
     tracemalloc.start()
     try:
-        decoder = FrameDecoder()
+        decoder = FrameDecoder(MAX_HEADER)
         for byte in bytewise(struct.pack(">II", 2000, MAX_PAYLOAD)):
             decoder.feed(memoryview(byte))
             assert decoder.next_header() is None
@@ -151,7 +152,7 @@ def test_discarded_payload_takes_no_memory() -> None:
 
 def test_mid_frame_is_true_from_the_first_byte_to_the_last() -> None:
     """The peer owes bytes exactly while a frame has begun and not ended."""
-    decoder, stream, seen = FrameDecoder(), frame(b"h" * 3, b"p" * 4), []
+    decoder, stream, seen = FrameDecoder(MAX_HEADER), frame(b"h" * 3, b"p" * 4), []
     for place, byte in enumerate(bytewise(stream)):
         decoder.feed(memoryview(byte))
         if place < 11 and decoder.next_header() is not None:
@@ -169,7 +170,7 @@ def test_mid_frame_is_true_from_the_first_byte_to_the_last() -> None:
 )
 def test_target_of_another_size_or_kind_is_misuse(target: bytes | bytearray | memoryview) -> None:
     """A target must be writable bytes of the payload's size; after a wrong one the right one still goes."""
-    decoder = FrameDecoder()
+    decoder = FrameDecoder(MAX_HEADER)
     decoder.feed(memoryview(frame(b"h", b"1234")))
     decoder.next_header()
     with pytest.raises(LocalProtocolError):
@@ -182,7 +183,7 @@ def test_target_of_another_size_or_kind_is_misuse(target: bytes | bytearray | me
 
 def test_misuse_is_told_and_changes_nothing() -> None:
     """Calls in the wrong order raise; the payload is received all the same."""
-    decoder = FrameDecoder()
+    decoder = FrameDecoder(MAX_HEADER)
     with pytest.raises(LocalProtocolError):
         decoder.accept_payload(None)
     decoder.feed(memoryview(frame(b"h", b"1234")[:11]))
@@ -214,7 +215,7 @@ def test_misuse_is_told_and_changes_nothing() -> None:
 
 def test_discarded_payload_has_no_room() -> None:
     """What is discarded cannot be received in place."""
-    decoder = FrameDecoder()
+    decoder = FrameDecoder(MAX_HEADER)
     decoder.feed(memoryview(frame(b"h", b"1234")[:9]))
     decoder.next_header()
     decoder.accept_payload(None)
@@ -229,4 +230,4 @@ def test_discarded_payload_has_no_room() -> None:
 def test_frame_outside_the_limits_is_not_made(header: bytes, payload: int) -> None:
     """A frame that the peer would refuse is never sent."""
     with pytest.raises(LocalProtocolError):
-        framing.frame_head(header, payload)
+        framing.frame_head(header, payload, MAX_HEADER)

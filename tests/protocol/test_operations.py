@@ -25,8 +25,8 @@ def test_descriptor_is_sound(operation: Operation[Any, Any]) -> None:
     assert operation.summary.count("\n") == 0
     assert (operation.payload is not None) == (operation.max_payload > 0)
     assert operation.max_payload <= MAX_PAYLOAD
-    assert not operation.errors & ANY_OPERATION
-    assert {code.wire_name for code in operation.errors | ANY_OPERATION} <= ERRORS.keys()
+    assert not operation.errors.keys() & ANY_OPERATION.keys()
+    assert {code.wire_name for code in (*operation.errors, *ANY_OPERATION)} <= ERRORS.keys()
 
 
 @pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)

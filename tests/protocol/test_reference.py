@@ -27,7 +27,6 @@ from keyholt_protocol.errors import (
     NotFoundError,
     RemoteProtocolError,
     UnsupportedError,
-    error_from_wire,
 )
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD
 from keyholt_protocol.operations import OPERATIONS, Operation
@@ -187,7 +186,7 @@ def _serve_one(listener: socket.socket) -> None:
             try:
                 answers = _answers(server, store, data)
             except RemoteProtocolError as error:
-                sock.sendall(server.send_error(0, error_from_wire(error.code.wire_name, str(error))))
+                sock.sendall(server.send_error(0, error.answer))
                 return
             sock.sendall(b"".join(reversed(answers)))
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from keyholt_protocol.connection import PayloadReceived, RequestReceived, ResponseReceived, ServerConnection
 from keyholt_protocol.errors import RemoteProtocolError
 from keyholt_protocol.framing import FrameDecoder
-from keyholt_protocol.limits import MAX_HEADER, MAX_PAGE, MAX_PAYLOAD
+from keyholt_protocol.limits import MAX_ENTRIES, MAX_PAGE, MAX_PAYLOAD, MAX_REQUEST_HEADER
 
 __all__ = [
     "RefusedError",
@@ -65,13 +65,13 @@ def frame(header: bytes, payload: bytes = b"") -> bytes:
 
 
 def decode_frames(
-    pieces: Iterable[bytes], make: Callable[[], FrameDecoder] = FrameDecoder, *, direct: bool = False
+    pieces: Iterable[bytes], make: Callable[[int], FrameDecoder] = FrameDecoder, *, direct: bool = False
 ) -> tuple[list[tuple[bytes, bytes]], bool]:
     """Every whole frame in the pieces, and whether a rule was broken.
 
     ``direct`` receives payloads straight into their memory where the decoder offers it, as the agent does.
     """
-    decoder, frames, header, target = make(), list[tuple[bytes, bytes]](), None, bytearray()
+    decoder, frames, header, target = make(MAX_REQUEST_HEADER), list[tuple[bytes, bytes]](), None, bytearray()
     for piece in pieces:
         data = piece
         if direct and (room := decoder.payload_room()) is not None:
@@ -106,7 +106,7 @@ def frames_model(data: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
     while len(data) >= 8:
         header_size = int.from_bytes(data[:4], "big")
         payload_size = int.from_bytes(data[4:8], "big")
-        if header_size == 0 or header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+        if header_size == 0 or header_size > MAX_REQUEST_HEADER or payload_size > MAX_PAYLOAD:
             return frames, True
         if len(data) < 8 + header_size + payload_size:
             break
@@ -212,7 +212,7 @@ def _text(size: int, data: bytes) -> tuple[object, bytes]:
 
 
 def _array(size: int, data: bytes) -> tuple[object, bytes]:
-    if size > 1024:
+    if size > MAX_ENTRIES:
         raise RefusedError
     items = list[object]()
     for _ in range(size):
@@ -222,7 +222,7 @@ def _array(size: int, data: bytes) -> tuple[object, bytes]:
 
 
 def _map(size: int, data: bytes) -> tuple[object, bytes]:
-    if size > 1024:
+    if size > MAX_ENTRIES:
         raise RefusedError
     entries = dict[str, object]()
     for _ in range(size):

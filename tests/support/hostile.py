@@ -34,9 +34,9 @@ SAFE: Final[dict[str, dict[str, object]]] = {
 }
 ODD: Final[list[Any]] = [
     None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**64 - 1, -(2**63), 1.5, float("nan"), "", "..",
-    "a" * 5000,
+    "a" * 2000,
     "\0", "\u202e", "\ufb03", b"", [], [[]] * 50, {}, {"a": {"b": {"c": []}}}, "hostile/a", "é" * 300,
-    {str(n): n for n in range(40)}, ["x"] * 1000,
+    {str(n): n for n in range(40)}, ["x"] * 200,
 ]  # fmt: skip
 
 
@@ -55,7 +55,7 @@ class HostileFrames:
         for _ in range(self._chance.randrange(3)):
             args[self._chance.choice([*args, "path", "version", "odd", ""])] = self._chance.choice(ODD)
         if self._chance.random() < 0.1:
-            op = self._chance.choice(["", "secret.steal", "x" * 3000, "\0", "secret.GET"])
+            op = self._chance.choice(["", "secret.steal", "x" * 2000, "\0", "secret.GET"])
         if client is not None:
             client.told(self._next_id, op)
         payload = self._chance.randbytes(self._chance.choice((0, 0, 0, 1, 100, 5000)))
@@ -72,7 +72,7 @@ class HostileFrames:
                     ">I",
                     data,
                     self._chance.choice((0, 4)),
-                    self._chance.choice((0, 65537, 2**24 + 1, 2**32 - 1)),
+                    self._chance.choice((0, 8193, 2**24 + 65537, 2**32 - 1)),
                 )
             case 2:
                 for _ in range(self._chance.randrange(1, 8)):

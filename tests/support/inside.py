@@ -22,7 +22,7 @@ from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.server import Server
 from keyholt_agent.transport.stream import SocketByteStream
-from keyholt_protocol.limits import MAX_HEADER
+from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from keyholt_protocol.operations import OPERATIONS
 from tests.support.wire import HELLO_ARGS, ClosedError, Reply, ReplyReader, request_frame
 
@@ -150,7 +150,7 @@ def with_handler(services: Services, operation: str, handler: Callable[..., Any]
 @asynccontextmanager
 async def serving(services: Services, nursery: trio.Nursery) -> AsyncIterator[Inside]:
     """Serve connections in ``nursery`` until the block ends."""
-    with services.arena.allocate(MAX_HEADER) as buffer:
+    with services.arena.allocate(MAX_REQUEST_HEADER) as buffer:
         server = _server(services, bindings(services), buffer)
         nursery.start_soon(server.serve, ())
         inside = Inside(services, services.arena.usage.used, nursery, buffer, server)

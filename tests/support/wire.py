@@ -12,11 +12,12 @@ import socket
 import struct
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import msgpack
 
+from keyholt_protocol.errors import DETAILS, ERRORS
 from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One response. ``code`` is empty, and ``message`` too, where it was a success."""
+    """One response. ``code`` is empty, and so are ``message`` and ``details``, where it was a success."""
 
     id: int
     result: dict[str, Any]
     payload: bytes
     code: str = ""
     message: str = ""
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def expect(self) -> Self:
         """This, if it is a success."""
@@ -84,6 +86,24 @@ def request_frame(
     return frame(header, payload, announced=announced)
 
 
+def check_error(error: dict[str, Any]) -> None:
+    """An error is well formed; its details are of the kinds that are documented, and it is of one mind with
+    itself about a retry.
+    """
+    assert error.keys() - {"details"} == {"code", "message", "retryable"}
+    assert error["message"]
+    assert error["code"] in ERRORS
+    assert ("try again" in error["message"]) <= error["retryable"], error
+    assert (error["code"] == "rate_limited") == ("retry_after" in error.get("details", {})), error
+    if error["code"] == "too_large":
+        assert error["details"].keys() == {"field", "limit"}, error
+    if "details" in error:
+        assert error["details"]
+        for name, value in error["details"].items():
+            kind = DETAILS[name].type
+            assert type(value) is (kind if kind in {int, str} else list), error
+
+
 class ReplyReader:
     """Turns received bytes into replies; knows which operation each answers."""
 
@@ -104,7 +124,7 @@ class ReplyReader:
         if len(self._data) < 8:
             return None
         header_size, payload_size = struct.unpack_from(">II", self._data)
-        assert 0 < header_size <= 65536
+        assert 0 < header_size <= 64 * 1024
         assert payload_size <= 16 * 1024 * 1024
         end = 8 + header_size + payload_size
         if len(self._data) < end:
@@ -122,17 +142,22 @@ class ReplyReader:
         assert header.keys() == {"id", "ok", "error"}
         assert payload == b""
         error = header["error"]
-        assert error.keys() == {"code", "message", "retryable", "request_id"}
-        assert error["request_id"] == header["id"]
-        assert error["message"]
+        check_error(error)
         if header["id"] == 0 or header["id"] in self.operations:
             self._check_listed(self.operations.pop(header["id"], None), error["code"])
-        return Reply(id=header["id"], result={}, payload=b"", code=error["code"], message=error["message"])
+        return Reply(
+            id=header["id"],
+            result={},
+            payload=b"",
+            code=error["code"],
+            message=error["message"],
+            details=error.get("details", {}),
+        )
 
     @staticmethod
     def _check_listed(op: str | None, code: str) -> None:
         operation = OPERATIONS.get(op or "")
-        listed = ANY_OPERATION if operation is None else operation.errors | ANY_OPERATION
+        listed = {*ANY_OPERATION, *(() if operation is None else operation.errors)}
         assert code in {one.wire_name for one in listed}, f"{op} answered {code}, which it does not list"
 
 

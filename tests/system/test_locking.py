@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import PASSPHRASE, poll
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def test_idle_agent_locks_itself(agent: AgentProcess) -> None:
         assert client.status()["locks_in"] == 1
         poll(lambda: client.status()["state"] == "locked", patience=5)
         assert client.call("secret.get", path="a").code == "locked"
-        assert client.status()["memory_used"] == 64 * 1024
+        assert client.status()["memory_used"] == MAX_REQUEST_HEADER
         assert client.status().get("cache_used", 0) == 0
         client.call("agent.unlock", PASSPHRASE).expect()
         assert client.get("a") == b"v"

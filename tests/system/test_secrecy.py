@@ -27,6 +27,7 @@ from keyholt_agent.keys.root import RootKeys
 from keyholt_agent.keys.slots import Keyslot, SealedKeyslot, open_slot
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
+from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import AgentProcess
 from tests.support.memory_scan import dump_core, scan_file, scan_process, scannable
 from tests.support.wire import frame, request_frame
@@ -271,5 +272,5 @@ def check_memory_of_a_locked_agent(life: Life) -> None:
     with life.agent.connect() as client:
         client.call("agent.lock").expect()
         # The buffer to receive into is all that is held; with mlock, what was used before can be searched.
-        assert client.status()["memory_used"] == 64 * 1024
+        assert client.status()["memory_used"] == MAX_REQUEST_HEADER
     assert places(life.agent, {**life.given, **life.keys}) == {}

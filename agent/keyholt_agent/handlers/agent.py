@@ -12,7 +12,7 @@ from keyholt_agent.pipeline import Call, Reply
 from keyholt_agent.rows import sealed_slots
 from keyholt_agent.store import StoreStatistics
 from keyholt_agent.unsealing import find_slot, unseal
-from keyholt_protocol.errors import ConflictError, IntegrityError, StoreUnavailableError
+from keyholt_protocol.errors import ContentionError, IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import (
     AgentLockRequest,
@@ -73,7 +73,7 @@ async def unlock(services: Services, call: Call[AgentUnlockRequest]) -> Reply[Ag
             raise
         if services.locks_so_far != locks:  # who locks means it, also for an unlock under way
             root.release()
-            raise ConflictError("the agent was locked while it was being unlocked; unlock it again")
+            raise ContentionError("the agent was locked while it was being unlocked; try again")
         services.keyring.install(
             root,
             store_id=table.store_id,

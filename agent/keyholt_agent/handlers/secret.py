@@ -16,12 +16,13 @@ from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary,
 from keyholt_agent.wrapping import ensure_wrap
 from keyholt_protocol.errors import (
     ConflictError,
+    ContentionError,
     IntegrityError,
     InvalidRequestError,
     NotFoundError,
     TooLargeError,
 )
-from keyholt_protocol.limits import MAX_HEADER, MAX_VERSION
+from keyholt_protocol.limits import MAX_RESPONSE_HEADER, MAX_VERSION
 from keyholt_protocol.messages import (
     SecretDeleteRequest,
     SecretDeleteResult,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
 
-PAGE_BUDGET: Final = MAX_HEADER - 2048
+PAGE_BUDGET: Final = MAX_RESPONSE_HEADER - 2048
 """Bytes of entries in one page; the rest of the header is for what surrounds them."""
 
 MAX_RETRIES: Final = 100
@@ -108,7 +109,10 @@ async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretP
     latest = _assumed_latest(services, request)
     for _ in range(MAX_RETRIES):
         if latest >= MAX_VERSION:
-            raise TooLargeError(f"{request.path!r} has had {MAX_VERSION} versions; use another path")
+            raise TooLargeError(
+                f"{request.path!r} has had {MAX_VERSION} versions; use another path",
+                details={"field": "path", "limit": MAX_VERSION},
+            )
         await ensure_wrap(services)
         sealed = services.keyring.seal_secret(request.path, latest + 1, encoded, call.body)
         version = NewVersion(
@@ -126,7 +130,7 @@ async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretP
             latest = _actual_latest(request, error.head)
         else:
             return Reply(result=SecretPutResult(version=version.version, created=metadata.created))
-    raise ConflictError(f"too many others write {request.path!r} just now; try again")
+    raise ContentionError(f"too many others write {request.path!r} just now; try again")
 
 
 def _assumed_latest(services: Services, request: SecretPutRequest) -> int:
@@ -147,7 +151,10 @@ def _actual_latest(request: SecretPutRequest, head: Head) -> int:
     deleted = head.deleted_at is not None
     allowed = request.if_version is None or (request.if_version == 0 and deleted)
     if not allowed:
-        raise ConflictError(f"{request.path!r} {_stands(head)}; version {request.if_version} was expected")
+        raise ConflictError(
+            f"{request.path!r} {_stands(head)}; version {request.if_version} was expected",
+            details={"field": "if_version", "current_version": 0 if deleted else head.latest},
+        )
     return head.latest
 
 
@@ -216,7 +223,7 @@ def _has_name(summary: SecretSummary) -> bool:
     """Whether anybody could ask for it. Only damage makes other paths, which may hold terminal controls."""
     try:
         check_path(summary.path)
-    except InvalidRequestError:
+    except (InvalidRequestError, TooLargeError):
         return False
     return True
 

@@ -21,7 +21,8 @@ def hello(services: Services, call: Call[SessionHelloRequest]) -> Reply[SessionH
     if call.request.version != PROTOCOL_VERSION:
         raise UnsupportedError(
             f"this agent speaks protocol version {PROTOCOL_VERSION}, not {call.request.version}; "
-            "use a client of the same release"
+            "use a client of the same release",
+            details={"versions": [PROTOCOL_VERSION]},
         )
     result = SessionHelloResult(
         version=PROTOCOL_VERSION,

@@ -23,7 +23,7 @@ from keyholt_agent.unsealing import (
     find_slot,
     unseal,
 )
-from keyholt_protocol.errors import AlreadyExistsError, ConflictError, InvalidRequestError
+from keyholt_protocol.errors import AlreadyExistsError, ConflictError, TooLargeError
 from keyholt_protocol.messages import (
     SlotAddRequest,
     SlotAddResult,
@@ -102,8 +102,9 @@ def _placed(table: SlotTable, name: str, *, replace: bool) -> tuple[Sequence[Slo
     if any(row.name == name for row in table.slots):
         raise AlreadyExistsError(f"there is a keyslot {name!r} already; change it, or choose another name")
     if len(table.slots) >= MAX_SLOTS:
-        raise InvalidRequestError(
-            f"the store has {MAX_SLOTS} keyslots, the most there can be; remove one first"
+        raise TooLargeError(
+            f"the store has {MAX_SLOTS} keyslots, the most there can be; remove one first",
+            details={"field": "name", "limit": MAX_SLOTS},
         )
     return table.slots, table.slots
 

@@ -53,7 +53,9 @@ class UnlockThrottle:
         self._records[key] = record  # Last again: the first entry is the one quiet for longest.
         if now < record.not_before:
             seconds = math.ceil(record.not_before - now)
-            raise RateLimitedError(f"too many failed unlocks; try again in {seconds} s")
+            raise RateLimitedError(
+                f"too many failed unlocks; try again in {seconds} s", details={"retry_after": seconds}
+            )
         record.charged += 1
         record.not_before = now + self._wait(record.charged)
         if len(self._records) > _MAX_KEYS:

@@ -32,7 +32,7 @@ from keyholt_agent.store.records import (
     VersionSummary,
 )
 from keyholt_protocol.errors import AlreadyExistsError, KeyholtError
-from keyholt_protocol.limits import MAX_PAYLOAD
+from keyholt_protocol.limits import MAX_VALUE
 
 __all__ = [
     "AddMasterVersion",
@@ -184,7 +184,7 @@ class ReadLargeSecret(SecretCommand[SecretVersion]):
 
     @property
     def weight(self) -> int:
-        return MAX_PAYLOAD
+        return MAX_VALUE
 
     @property
     def effect(self) -> Effect:

@@ -9,8 +9,9 @@
     └── StoreDamagedError             a Keyholt store, but not a whole one
     ConflictError                     (keyholt_protocol)
     ├── HeadMovedError                a path's latest version is not the expected one
-    ├── SlotTableMovedError           the keyslots are not the ones that were read
     └── WrapLimitError                a master key version may not wrap that often
+    ContentionError                   (keyholt_protocol)
+    └── SlotTableMovedError           the keyslots are not the ones that were read
 
 - ``translate`` is the only place that looks into sqlite3's, SQLAlchemy's and the system's errors.
 - ``is_fault`` tells the store's failures from defects of a single command: a fault fails a whole batch.
@@ -28,6 +29,7 @@ from sqlalchemy.exc import DBAPIError
 from keyholt_agent.store.records import Head
 from keyholt_protocol.errors import (
     ConflictError,
+    ContentionError,
     IntegrityError,
     InternalError,
     KeyholtError,
@@ -88,7 +90,7 @@ class HeadMovedError(ConflictError):
         self.head = head
 
 
-class SlotTableMovedError(ConflictError):
+class SlotTableMovedError(ContentionError):
     """The keyslots changed since they were read; read them again."""
 
 

@@ -56,7 +56,7 @@ def replace_slot_table(
         update(store_meta).where(store_meta.c.slot_table_mac == expected_mac).values(slot_table_mac=mac)
     )
     if changed.rowcount != 1:
-        raise SlotTableMovedError("the keyslots were changed meanwhile: read them again")
+        raise SlotTableMovedError("the keyslots were changed meanwhile: try again")
     # All rows, without a condition: SQLite then zeroes the table's pages whole, so that the wrapped root
     # of a removed slot cannot survive in the slack of a page (see ``schema``).
     connection.execute(delete(keyslot))

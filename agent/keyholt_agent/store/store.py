@@ -33,7 +33,7 @@ from keyholt_agent.store.records import (
     VersionSummary,
 )
 from keyholt_agent.store.writer import StoreThread
-from keyholt_protocol.errors import ResourceExhaustedError, StoreUnavailableError
+from keyholt_protocol.errors import BusyError, StoreUnavailableError
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Store", "open_store"]
 
@@ -312,12 +312,12 @@ class _Desk:
         """Count the bytes of a write until it is answered, whether or not its caller still waits.
 
         Raises:
-            ResourceExhaustedError: too much waits already; somebody asks faster than the disk takes it.
+            BusyError: too much waits already; somebody asks faster than the disk takes it.
         """
         weight = _waiting_bytes(command)
         limit = MAX_WAITING_BYTES if weight <= SMALL_WRITE else MAX_WAITING_BYTES * 3 // 4
         if weight and self._waiting_bytes + weight > limit:
-            raise ResourceExhaustedError("too much waits to be written just now; try again in a moment")
+            raise BusyError("too much waits to be written just now; try again in a moment")
         self._waiting_bytes += weight
 
     def answered(self, jobs: Sequence[_Waiter], outcomes: Sequence[Outcome[Any]], *, faulty: bool) -> None:

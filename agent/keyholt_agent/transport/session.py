@@ -31,13 +31,12 @@ from keyholt_agent.transport.stream import ByteStream, PeerGoneError
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.connection import RequestReceived, ServerConnection
 from keyholt_protocol.errors import (
+    BusyError,
     DeadlineExceededError,
     InternalError,
     KeyholtError,
     LocalProtocolError,
     RemoteProtocolError,
-    ResourceExhaustedError,
-    error_from_wire,
 )
 from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
 
@@ -146,7 +145,7 @@ class Session:
             try:
                 self._read()
             except RemoteProtocolError as error:
-                self._end(error_from_wire(error.code.wire_name, str(error)))
+                self._end(error.answer)
 
     def answer(self, call: Call[Any], outcome: Outcome) -> None:
         """Send what a call in ``unstarted`` has come to.
@@ -296,7 +295,8 @@ class Session:
 _TOO_SLOW: Final = f"a frame must be whole within {FRAME_DEADLINE} seconds; connect again"
 
 
-def _too_many() -> ResourceExhaustedError:
-    return ResourceExhaustedError(
-        f"more than {MAX_IN_FLIGHT} requests are in flight on this connection; read answers first"
+def _too_many() -> BusyError:
+    return BusyError(
+        f"more than {MAX_IN_FLIGHT} requests are in flight here; read answers, then try again",
+        details={"limit": MAX_IN_FLIGHT},
     )

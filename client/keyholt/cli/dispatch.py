@@ -22,6 +22,7 @@ from keyholt_protocol.errors import (
     KeyholtError,
     LockedError,
     NotFoundError,
+    TooLargeError,
     UninitialisedError,
 )
 
@@ -74,6 +75,8 @@ def _run(words: Sequence[str]) -> int:
 
 def status_of(error: BaseException) -> int:
     """The exit status that an error comes to."""
+    if isinstance(error, TooLargeError) and error.details.get("field") != "payload":
+        return USAGE  # a name that is too long is as wrong as one that is misspelt
     return _STATUSES.get(type(error), FAILED)
 
 

@@ -42,7 +42,7 @@ _BIGGEST_ID: Final = 0x7F
 MAX_PATH: Final = 512
 MAX_VERSION: Final = 2**31 - 1
 MAX_HEADER: Final = 64 * 1024
-MAX_PAYLOAD: Final = 16 * 1024 * 1024
+MAX_VALUE: Final = 16 * 1024 * 1024
 # These four, and the greeting, are the protocol's; importing them would take longer than the fetch. A test
 # holds them against keyholt_protocol.
 
@@ -124,7 +124,7 @@ def _receive_answer(sock: _socket.socket) -> tuple[int, bytearray]:
     prefix = _receive(sock, 8)
     header_size = int.from_bytes(prefix[:4], "big")
     payload_size = int.from_bytes(prefix[4:], "big")
-    if not 0 < header_size <= MAX_HEADER or payload_size > MAX_PAYLOAD:
+    if not 0 < header_size <= MAX_HEADER or payload_size > MAX_VALUE:
         raise UnusualError
     number = read_head(_receive(sock, header_size))
     return number, _receive(sock, payload_size)

@@ -1,8 +1,8 @@
 r"""What the command line prints: results to standard output, problems to standard error, as text or JSON.
 
 - The shape of ``--json`` is stable: a result is one object or array on one line, its fields named as on the
-  wire, all of them always there; an error is ``{"error": {"code", "message", "retryable"}}`` on standard
-  error.
+  wire, all of them always there; an error is ``{"error": {"code", "message", "retryable", "details"}}`` on
+  standard error.
 - Text cannot steer a terminal: what is not printable in a name, a label or an agent's sentence is written out
   (``\x1b``), in JSON as its escape. Values go out as they are; that is what they are asked for.
 - Everything is UTF-8, whatever the locale. What cannot be written is an ``OSError`` of the caller.
@@ -82,10 +82,11 @@ def write_error(
     """Print a problem to standard error: one sentence, or the JSON of it."""
     known = error if isinstance(error, KeyholtError) else None
     if as_json:
-        about = {
+        about: dict[str, object] = {
             "code": code if known is None else known.code.wire_name,
             "message": message,
             "retryable": known is not None and known.retryable,
+            "details": {} if known is None else known.details,
         }
         data = _json({"error": about})
     else:

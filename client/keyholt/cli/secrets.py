@@ -11,7 +11,7 @@ from typing import Final
 from keyholt import connect
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
-from keyholt_protocol.limits import MAX_PAYLOAD
+from keyholt_protocol.limits import MAX_VALUE
 from keyholt_protocol.messages import SecretInfo, SecretVersionInfo
 
 __all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
@@ -144,7 +144,7 @@ def _read_value(file: str | None) -> bytearray:
     with open(0 if file is None else file, "rb", buffering=0, closefd=file is not None) as stream:
         value = bytearray()
         chunk = bytearray(1024 * 1024)
-        while len(value) <= MAX_PAYLOAD and (size := stream.readinto(chunk)):
+        while len(value) <= MAX_VALUE and (size := stream.readinto(chunk)):
             value += memoryview(chunk)[:size]
         chunk[:] = bytes(len(chunk))
     return value

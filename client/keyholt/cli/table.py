@@ -127,7 +127,7 @@ exit status:
   6  the agent is not reachable
   `keyholt run` gives its command's; 126: it cannot be run, 127: there is none
 
-An error with --json is {"error": {"code", "message", "retryable"}} on standard
+An error with --json is {"error": {"code", "message", "retryable", "details"}} on standard
 error.
 """
 """What the help says last."""

@@ -61,7 +61,7 @@ class AgentUnlockRequest:
 
     def __post_init__(self) -> None:
         if self.slot is not None:
-            check_name(self.slot, "slot's name")
+            check_name(self.slot, "slot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.errors import InvalidRequestError, TooLargeError
 from keyholt_protocol.limits import MAX_PAGE, MAX_TIME, MAX_VERSION
 from keyholt_protocol.names import check_labels, check_path, check_prefix
 
@@ -49,7 +49,10 @@ class SecretPutRequest:
         _check_version(self.if_version, 0, "if_version")
         check_labels(self.labels)
         if self.expires is not None and not 0 < self.expires <= MAX_TIME:
-            raise InvalidRequestError("expires must be whole seconds since 1970-01-01 UTC")
+            raise InvalidRequestError(
+                f"expires must be 1 to {MAX_TIME}, in seconds since 1970-01-01 UTC",
+                details={"field": "expires"},
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ class SecretListRequest:
     def __post_init__(self) -> None:
         check_prefix(self.prefix)
         if self.after is not None:
-            check_path(self.after)
+            check_path(self.after, "after")
         _check_limit(self.limit)
 
 
@@ -129,7 +132,7 @@ class SecretHistoryRequest:
 
     def __post_init__(self) -> None:
         check_path(self.path)
-        _check_version(self.before, what="before")
+        _check_version(self.before, field="before")
         _check_limit(self.limit)
 
 
@@ -206,11 +209,20 @@ class SecretDestroyResult:
     version: int
 
 
-def _check_version(version: int | None, lowest: int = 1, what: str = "version") -> None:
+def _check_version(version: int | None, lowest: int = 1, field: str = "version") -> None:
     if version is not None and not lowest <= version <= MAX_VERSION:
-        raise InvalidRequestError(f"the {what} must be {lowest} to {MAX_VERSION}, not {version}")
+        raise InvalidRequestError(
+            f"the {field} must be {lowest} to {MAX_VERSION}, not {version}", details={"field": field}
+        )
 
 
 def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidRequestError(f"the limit must be 1 to {MAX_PAGE}, not {limit}")
+    if limit > MAX_PAGE:
+        raise TooLargeError(
+            f"the limit is {limit}; a page has at most {MAX_PAGE} entries",
+            details={"field": "limit", "limit": MAX_PAGE},
+        )
+    if limit < 1:
+        raise InvalidRequestError(
+            f"the limit must be 1 to {MAX_PAGE}, not {limit}", details={"field": "limit"}
+        )

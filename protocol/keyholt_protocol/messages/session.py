@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.errors import InvalidRequestError, TooLargeError
 from keyholt_protocol.limits import MAX_CLIENT_NAME
 
 __all__ = ["SessionHelloRequest", "SessionHelloResult"]
@@ -18,9 +18,15 @@ class SessionHelloRequest:
     client: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.client) > MAX_CLIENT_NAME or not self.client.isprintable():
+        if len(self.client) > MAX_CLIENT_NAME:
+            raise TooLargeError(
+                f"the client's name has more than {MAX_CLIENT_NAME} characters; shorten it",
+                details={"field": "client", "limit": MAX_CLIENT_NAME},
+            )
+        if not self.client.isprintable():
             raise InvalidRequestError(
-                f"the client's name must be at most {MAX_CLIENT_NAME} printable characters"
+                "the client's name holds a character that is not printable; remove it",
+                details={"field": "client"},
             )
 
 

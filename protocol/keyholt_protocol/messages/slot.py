@@ -53,11 +53,16 @@ class SlotAddRequest:
     replace: bool = False
 
     def __post_init__(self) -> None:
-        check_name(self.name, "slot's name")
+        check_name(self.name)
         if self.kind != "passphrase":
-            raise InvalidRequestError("the kind of a keyslot must be 'passphrase'; this agent knows no other")
+            raise InvalidRequestError(
+                "the kind of a keyslot must be 'passphrase'; this agent knows no other",
+                details={"field": "kind"},
+            )
         if not 1 <= self.existing_size <= MAX_PASSPHRASE:
-            raise InvalidRequestError(f"existing_size must be 1 to {MAX_PASSPHRASE} bytes")
+            raise InvalidRequestError(
+                f"existing_size must be 1 to {MAX_PASSPHRASE} bytes", details={"field": "existing_size"}
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,7 @@ class SlotRemoveRequest:
     name: str
 
     def __post_init__(self) -> None:
-        check_name(self.name, "slot's name")
+        check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

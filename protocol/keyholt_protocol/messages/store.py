@@ -16,7 +16,7 @@ class StoreInitRequest:
     slot: str = "passphrase"
 
     def __post_init__(self) -> None:
-        check_name(self.slot, "slot's name")
+        check_name(self.slot, "slot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

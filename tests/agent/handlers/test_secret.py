@@ -33,13 +33,15 @@ async def test_put_only_where_nothing_is(inside: Inside, *, cached: bool) -> Non
 async def test_put_builds_on_the_version_named(inside: Inside) -> None:
     """One behind, one ahead, or where nothing is: a conflict that says how things are."""
     client = await inside.connect()
-    assert (await client.call("secret.put", b"x", path="a", if_version=1)).code == "conflict"
+    refused = await client.call("secret.put", b"x", path="a", if_version=1)
+    assert (refused.code, refused.details["current_version"]) == ("conflict", 0)
     for version in (1, 2, 3):
         assert (await client.call("secret.put", b"%d" % version, path="a")).result["version"] == version
     for wrong in (1, 2, 4, 2**31 - 2):
         refused = await client.call("secret.put", b"x", path="a", if_version=wrong)
         assert refused.code == "conflict"
         assert "version 3" in refused.message
+        assert refused.details == {"field": "if_version", "current_version": 3}
     assert (await client.call("secret.put", b"4", path="a", if_version=3)).result["version"] == 4
 
 
@@ -68,7 +70,7 @@ async def test_put_on_a_head_that_moved(inside: Inside, *, cold: bool) -> None:
 async def test_put_gives_up_on_a_head_that_never_rests(
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head that moves each time ends in a conflict, not in a loop."""
+    """A head that moves each time ends in an error, not in a loop."""
     tries: list[str] = []
 
     async def moved(path: str, new: object, **_: object) -> None:
@@ -78,7 +80,7 @@ async def test_put_gives_up_on_a_head_that_never_rests(
 
     monkeypatch.setattr(inside.services.store, "put_secret", moved)
     client = await inside.connect()
-    assert (await client.call("secret.put", b"x", path="a")).code == "conflict"
+    assert (await client.call("secret.put", b"x", path="a")).code == "contention"
     assert len(tries) == secret.MAX_RETRIES
 
 

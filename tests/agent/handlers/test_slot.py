@@ -82,8 +82,8 @@ async def test_names_and_numbers(derived: Inside, monkeypatch: pytest.MonkeyPatc
     assert await add(peer, "passphrase", PASSPHRASE, b"another") == "already_exists"
     assert await add(peer, "none", PASSPHRASE, b"another", replace=True) == "not_found"
     monkeypatch.setattr(handler, "MAX_SLOTS", 1)
-    assert await add(peer, "second", PASSPHRASE, b"another") == "invalid_request"
-    assert await add(peer, "second", b"wrong", b"another") == "invalid_request"
+    assert await add(peer, "second", PASSPHRASE, b"another") == "too_large"
+    assert await add(peer, "second", b"wrong", b"another") == "too_large"
     for existing in (b"x" * 4096, PASSPHRASE):
         reply = await peer.call("slot.add", existing, name="second", existing_size=4096)
         assert reply.code == "invalid_request"

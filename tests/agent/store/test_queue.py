@@ -13,7 +13,7 @@ from keyholt_agent.store import Store, commands, secret_reads
 from keyholt_agent.store import store as store_module
 from keyholt_agent.store.commands import ReadLargeSecret
 from keyholt_agent.store.core import StoreCore
-from keyholt_protocol.errors import ResourceExhaustedError
+from keyholt_protocol.errors import BusyError
 from tests.agent.store.builders import started, version
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def test_writes_that_nobody_waits_for_are_counted(
         await started()
         for path in ("one", "two"):
             await abandon(store, path, LARGE)
-        with pytest.raises(ResourceExhaustedError):
+        with pytest.raises(BusyError):
             await store.put_secret("large", version(1, value=bytes(LARGE)))
         nursery.start_soon(store.put_secret, "small", version(1))
         await started()
@@ -89,7 +89,7 @@ async def test_empty_writes_are_counted_too(
         for _ in range(9):
             nursery.start_soon(store.put_secret, "a", version(1, value=b""))
             await started()
-        with pytest.raises(ResourceExhaustedError):
+        with pytest.raises(BusyError):
             await store.put_secret("b", version(1, value=b""))
         nursery.cancel_scope.cancel()
 

@@ -136,7 +136,7 @@ def test_errors(
         assert run(["--json", *words]) == status
         said = capfd.readouterr().err
     error = json.loads(said)["error"]
-    assert error.keys() == {"code", "message", "retryable"}
+    assert error.keys() == {"code", "message", "retryable", "details"}
     assert error["code"] == code
 
 

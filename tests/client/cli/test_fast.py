@@ -29,7 +29,7 @@ def test_the_constants_are_the_protocols() -> None:
     _, head = connection.send_request(hello.operation.name, to_map(hello.request))
     assert fast._frame(fast.HELLO) == head
     assert (fast.MAX_PATH, fast.MAX_VERSION) == (limits.MAX_PATH, limits.MAX_VERSION)
-    assert (fast.MAX_HEADER, fast.MAX_PAYLOAD) == (limits.MAX_HEADER, limits.MAX_PAYLOAD)
+    assert (fast.MAX_HEADER, fast.MAX_VALUE) == (limits.MAX_RESPONSE_HEADER, limits.MAX_VALUE)
     assert min(limits.MAX_IN_FLIGHT, fast._BIGGEST_ID) >= fast.BATCH + 1
 
 
