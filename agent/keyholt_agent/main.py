@@ -88,19 +88,19 @@ async def _serve(settings: Settings) -> None:
         services = Services(
             settings=settings, arena=arena, store=store, store_path=store_path, connections=quotas
         )
-        stack.callback(services.lock)
-        pipeline = Pipeline(OPERATIONS, bindings(services), gate=services.require, arena=arena)
+        stack.callback(services.vault.lock)
+        pipeline = Pipeline(OPERATIONS, bindings(services), gate=services.vault.require, arena=arena)
         server = Server(pipeline, stack.enter_context(arena.allocate(RECEIVE_BUFFER)), quotas)
         listeners = [stack.enter_context(listener) for listener in _listeners(settings)]
         for listener in listeners:
-            _log.info("serving %s, %s", listener.path or "an inherited socket", services.state)
+            _log.info("serving %s, %s", listener.path or "an inherited socket", services.vault.state)
         endpoints = [stack.enter_context(closing(one)) for one in _endpoints(listeners, settings, quotas)]
         await _serve_until_told(server, services, endpoints)
 
 
 async def _serve_until_told(server: Server, services: Services, endpoints: Sequence[Endpoint]) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(services.autolock.run, services.lock)
+        nursery.start_soon(services.vault.lock_in_time)
         nursery.start_soon(server.serve, endpoints)
         await _wait_for_signal()
         nursery.cancel_scope.cancel()

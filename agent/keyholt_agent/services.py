@@ -1,56 +1,52 @@
-"""What handlers work with: the parts of a running agent and the few rules that join them.
-
-- The store comes and goes apart from the keys: there may be none yet, and it may be locked.
-- Locking is synchronous: when ``lock`` returns, every key is zero and nothing that was cached is left.
-"""
+"""The parts of a running agent, wired to each other. Handlers are bound to the one that they work with."""
 
 from __future__ import annotations
 
-import math
+import os
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from keyholt_agent.config import Settings
-from keyholt_agent.keys.autolock import AutoLock, boottime
-from keyholt_agent.keys.keyring import Keyring
-from keyholt_agent.keys.throttle import UnlockThrottle
-from keyholt_agent.memory import Arena
-from keyholt_agent.metadata import forget_results
-from keyholt_agent.principal import Principal
-from keyholt_agent.quotas import ConnectionQuotas
-from keyholt_agent.store import Store
-from keyholt_protocol.errors import BusyError, LockedError, UninitialisedError
-from keyholt_protocol.operations import Needs
+from keyholt_agent.clocks import boot_time, wall_time
+from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.vault.autolock import AutoLock
+from keyholt_agent.vault.keyslots import Keyslots
+from keyholt_agent.vault.metadata import forget_results
+from keyholt_agent.vault.passphrases import Passphrases
+from keyholt_agent.vault.permits import Permits
+from keyholt_agent.vault.secrets import Secrets
+from keyholt_agent.vault.unlocking import Unlocking
+from keyholt_agent.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from keyholt_agent.config import Settings
+    from keyholt_agent.memory import Arena
+    from keyholt_agent.quotas import ConnectionQuotas
+    from keyholt_agent.store import Store
 
 __all__ = ["Services"]
 
-MAX_CHANGES: Final = 5
-"""Changes of keys of one principal, at about a second each; more are told to come back. By principal, so that
-nobody's attempts keep another from unlocking."""
-
 
 class Services:
-    """Everything that a handler may use.
+    """Everything that the handlers of an agent work with.
 
     Attributes:
         settings: the configuration.
         arena: locked memory.
         store: the store, which may not have been created yet.
-        keyring: the keys, when unlocked.
-        autolock: when the agent locks itself.
-        throttle: who has to wait after wrong passphrases.
-        connections: how many there are, and of whom.
-        derivations: threads for Argon2, one at a time.
-        reserving: held while wraps are reserved.
         store_path: for messages.
-        store_id: hexadecimal, once it is known.
-        locks_so_far: how often the agent was locked; tells an unlock under way that it came too late.
+        connections: how many there are, and of whom.
+        autolock: when the vault locks by itself.
+        vault: what is open.
+        passphrases: turns them into keys.
+        unlocking: makes and unseals the store.
+        keyslots: who may unseal it.
+        permits: to wrap under master keys.
+        secrets: reads and writes secrets.
+        started: when the agent started, in seconds since boot.
     """
 
     def __init__(
@@ -67,94 +63,32 @@ class Services:
         self.store: Final = store
         self.store_path: Final = store_path
         self.connections: Final = connections
-        self.keyring: Final = Keyring(arena)
-        self.autolock: Final = AutoLock(settings.unlock.idle_timeout, settings.unlock.max_lifetime)
-        self.throttle: Final = UnlockThrottle()
-        self.derivations: Final = trio.CapacityLimiter(1)
-        self.reserving: Final = trio.Lock()
-        self.store_id: str | None = None
-        self.locks_so_far = 0
-        self._changing_keys: Final = trio.Lock()
-        self._changing: Final[Counter[Hashable]] = Counter()  # by quota key, the one at work included
-        self._started: Final = boottime()
+        self.started: Final = boot_time()
+        unlock = settings.unlock
+        self.autolock: Final = AutoLock(unlock.idle_timeout, unlock.max_lifetime, boot_time)
+        self.vault: Final = Vault(
+            initialised=store.initialised, autolock=self.autolock, on_lock=self._forget_what_was_read
+        )
+        self.passphrases: Final = Passphrases(
+            arena,
+            target=unlock.kdf_target,
+            clock=trio.current_time,
+            stopwatch=time.perf_counter,
+            free_memory=_free_memory,
+            randomness=KERNEL,
+        )
+        self.unlocking: Final = Unlocking(
+            self.vault, store, arena, self.passphrases, now=wall_time, randomness=KERNEL
+        )
+        self.keyslots: Final = Keyslots(self.vault, store, self.passphrases, now=wall_time, randomness=KERNEL)
+        self.permits: Final = Permits(self.vault, store, now=wall_time)
+        self.secrets: Final = Secrets(self.vault, store, self.permits)
 
-    @property
-    def initialised(self) -> bool:
-        """Whether there is a store."""
-        return self.store.initialised
-
-    @property
-    def state(self) -> str:
-        """``uninitialised``, ``locked`` or ``unlocked``."""
-        if not self.initialised:
-            return "uninitialised"
-        return "unlocked" if self.keyring.unlocked else "locked"
-
-    @property
-    def uptime(self) -> int:
-        """Seconds since the agent started."""
-        return int(boottime() - self._started)
-
-    @property
-    def locks_in(self) -> int | None:
-        """Seconds until the agent locks itself; None if it will not."""
-        deadline = self.autolock.deadline
-        return None if math.isinf(deadline) else max(0, math.ceil(deadline - boottime()))
-
-    def now(self) -> int:
-        """Seconds since 1970-01-01 UTC."""
-        return int(time.time())
-
-    def require(self, needs: Needs) -> None:
-        """Refuse what needs the agent to be in another state than it is.
-
-        Raises:
-            UninitialisedError, LockedError: see the message.
-        """
-        if needs is Needs.NOTHING:
-            return
-        if not self.initialised:
-            raise UninitialisedError
-        if needs is Needs.UNLOCKED:
-            self.require_unlocked()
-
-    def require_unlocked(self) -> None:
-        """Refuse if the agent is locked, or was due to be; count it as use of the keys if not.
-
-        Raises:
-            LockedError: unlock it first.
-        """
-        if not self.keyring.unlocked:
-            raise LockedError
-        if not self.autolock.use():
-            self.lock()
-            raise LockedError
-
-    def unlocked(self) -> None:
-        """The keyring was filled: its time begins."""
-        if self.keyring.unlocked:
-            self.autolock.unlocked()
-
-    def lock(self) -> None:
-        """Zero every key and drop every cached record."""
-        self.locks_so_far += 1
-        self.keyring.lock()
+    def _forget_what_was_read(self) -> None:
         self.store.drop_cache()
         forget_results()
-        self.autolock.locked()
 
-    @asynccontextmanager
-    async def key_change(self, principal: Principal) -> AsyncGenerator[None, None]:
-        """Held while keyslots are opened or changed: one at a time, and few of one principal waiting.
 
-        Raises:
-            BusyError: too many of this principal's wait already.
-        """
-        if self._changing[principal.quota] >= MAX_CHANGES:
-            raise BusyError("too many passphrases are being checked; try again in a few seconds")
-        self._changing[principal.quota] += 1
-        try:
-            async with self._changing_keys:
-                yield
-        finally:
-            self._changing[principal.quota] -= 1
+def _free_memory() -> int:
+    """Bytes that are free on this machine."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -13,7 +13,7 @@ from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
 from tests.support.agent_process import PASSPHRASE
-from tests.support.inside import Inside, found, serving
+from tests.support.inside import Inside, create_store, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,7 +26,7 @@ ARENA: Final = 4 * 1024 * 1024
 
 @pytest.fixture
 def arena() -> Iterator[Arena]:
-    """Locked memory; every slot has to be back in the end."""
+    """Locked memory; every block has to be back in the end."""
     arena = Arena(open_backing("auto", ARENA))
     yield arena
     used = arena.usage.used
@@ -52,13 +52,13 @@ async def services(arena: Arena, settings: Settings, tmp_path: Path) -> AsyncIte
             connections=ConnectionQuotas(100, frozenset()),
         )
         yield services
-        services.lock()
+        services.vault.lock()
 
 
 @pytest.fixture
 async def inside(services: Services, nursery: trio.Nursery) -> AsyncIterator[Inside]:
     """An unlocked agent; its keyslot opens with no passphrase, for no time was spent on it."""
-    await found(services)
+    await create_store(services)
     async with serving(services, nursery) as one:
         yield one
 

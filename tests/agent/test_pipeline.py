@@ -21,7 +21,7 @@ from keyholt_protocol.errors import (
     UnsupportedError,
 )
 from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, SECRET_GET, Needs, Operation
-from tests.support.inside import PEER, found
+from tests.support.inside import PEER, create_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ def pipeline_of(
     return Pipeline(
         OPERATIONS,
         bindings(services),
-        gate=services.require,
+        gate=services.vault.require,
         arena=services.arena,
         authorise=authorise,
         record=record,
@@ -70,7 +70,7 @@ async def test_handlers_are_the_registry(services: Services) -> None:
     whole = bindings(services)
 
     def build(registry: Mapping[str, Operation[Any, Any]], some: Iterable[AnyBinding]) -> Pipeline:
-        return Pipeline(registry, some, gate=services.require, arena=services.arena)
+        return Pipeline(registry, some, gate=services.vault.require, arena=services.arena)
 
     build(OPERATIONS, whole)
     missing = [one for one in whole if one.operation is not SECRET_GET]
@@ -85,7 +85,7 @@ async def test_another_registry_is_served_alike(services: Services) -> None:
     pipeline = Pipeline(
         {SECRET_GET.name: SECRET_GET},
         [bind(SECRET_GET, secret.get, services)],
-        gate=services.require,
+        gate=services.vault.require,
         arena=services.arena,
     )
     assert isinstance(refusal(pipeline, event("agent.status")), UnsupportedError)
@@ -127,9 +127,9 @@ async def test_state_is_held_against_the_operation(services: Services, name: str
         return None
 
     assert refused() is (None if operation.needs is Needs.NOTHING else UninitialisedError)
-    await found(services)
+    await create_store(services)
     assert refused() is None
-    services.lock()
+    services.vault.lock()
     assert refused() is (LockedError if operation.needs is Needs.UNLOCKED else None)
     listed = {error.name for error in (*operation.errors, *ANY_OPERATION)}
     if operation.needs is not Needs.NOTHING:
@@ -155,7 +155,7 @@ async def test_authorisation_sees_the_typed_request(services: Services) -> None:
     """The rule is told who asks for what, path and all; whom it denies reaches no handler and takes no
     memory.
     """
-    await found(services)
+    await create_store(services)
     asked: list[tuple[Principal, object, str]] = []
 
     def deny(call: Call[Any], operation: Operation[Any, Any]) -> None:
@@ -171,7 +171,7 @@ async def test_authorisation_sees_the_typed_request(services: Services) -> None:
 
 async def test_every_outcome_passes_the_way_out(services: Services) -> None:
     """Results, and refusals of whichever stage, are recorded once each before they can be sent."""
-    await found(services)
+    await create_store(services)
     told: list[tuple[str, str]] = []
 
     def record(call: Call[Any], outcome: Outcome) -> None:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from keyholt_agent.clocks import wall_time
 from keyholt_agent.handlers import bindings
-from keyholt_agent.handlers.store import _seed
 from keyholt_agent.keys.kdf import FLOOR
-from keyholt_agent.keys.slots import passphrase_slot
+from keyholt_agent.keys.keyslots import passphrase_slot
+from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.keys.wrapping_key import SoftwareKey
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.server import Server
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from keyholt_agent.pipeline import AnyBinding
     from keyholt_agent.services import Services
 
-__all__ = ["PEER", "Inside", "Peer", "found", "of_uid", "serving", "with_handler"]
+__all__ = ["PEER", "Inside", "Peer", "create_store", "of_uid", "serving", "with_handler"]
 
 PEER: Final = Principal(quota=("uid", 4711), name=f"uid 4711, pid {os.getpid()}")
 
@@ -129,14 +131,13 @@ class Inside:
             peer.stream.socket.close()
 
 
-async def found(services: Services) -> None:
+async def create_store(services: Services) -> None:
     """Create the store, with a key that no derivation was needed for, and leave the agent unlocked."""
-    store_id = os.urandom(16)
-    slot = passphrase_slot("passphrase", services.now(), FLOOR)
-    with services.arena.allocate_random(32) as key:
-        founding = services.keyring.found(store_id, slot, key.view)
-    await services.store.create(_seed(store_id, slot, founding))
-    services.unlocked()
+    slot = passphrase_slot("passphrase", wall_time(), FLOOR, KERNEL)
+    key = services.arena.allocate(32)
+    KERNEL.fill(key)
+    with SoftwareKey(key, slot.reference, KERNEL) as slot_key:
+        await services.unlocking.create_with(slot, slot_key)
 
 
 def with_handler(services: Services, operation: str, handler: Callable[..., Any]) -> list[AnyBinding]:
@@ -162,5 +163,5 @@ async def serving(services: Services, nursery: trio.Nursery) -> AsyncIterator[In
 
 
 def _server(services: Services, bindings: Iterable[AnyBinding], buffer: LockedBuffer) -> Server:
-    pipeline = Pipeline(OPERATIONS, bindings, gate=services.require, arena=services.arena)
+    pipeline = Pipeline(OPERATIONS, bindings, gate=services.vault.require, arena=services.arena)
     return Server(pipeline, buffer, services.connections)

@@ -15,7 +15,16 @@ import pytest
 
 from keyholt_agent.keys import kdf
 from keyholt_agent.keys.kdf import Argon2Parameters
-from keyholt_agent.keys.slots import Keyslot, passphrase_slot, seal_slot
+from keyholt_agent.keys.keyslots import (
+    Keyslot,
+    PassphraseSource,
+    derive_slot_key,
+    passphrase_slot,
+    seal_slot,
+)
+from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.memory import Arena
+from keyholt_agent.memory.backing import open_backing
 from tests.support.agent_process import PASSPHRASE, AgentProcess
 from tests.support.unharmed import KEPT, KEPT_PATH, check_serves, keep_one
 from tests.support.wire import WireError
@@ -213,12 +222,14 @@ def test_derivation_that_is_weaker_opens_nothing(stored: AgentProcess) -> None:
 
 def _foreign_slot(stored: AgentProcess) -> tuple[str, tuple[Any, ...]]:
     """A statement that inserts an intruder's keyslot: its passphrase is theirs, and so is the key in it."""
-    slot = passphrase_slot("backup", 1, kdf.FLOOR)
-    costs, salt = Argon2Parameters.decode(slot.parameters)
-    key, root = memoryview(bytearray(32)), memoryview(bytearray(b"r" * 32))
-    kdf.derive(memoryview(INTRUDER), salt, costs, key)
+    slot = passphrase_slot("backup", 1, kdf.FLOOR, KERNEL)
+    source, root = PassphraseSource(memoryview(INTRUDER)), memoryview(bytearray(b"r" * 32))
     ((store_id,),) = look(stored, "SELECT store_id FROM store_meta")
-    sealed = seal_slot(slot, key, root, store_id)
+    with (
+        closing(Arena(open_backing("auto", 4096))) as arena,
+        derive_slot_key(arena, slot, source, KERNEL) as key,
+    ):
+        sealed = seal_slot(slot, key, root, store_id)
     columns = "position, name, kind, created, header, wrapped_root"
     statement = f"INSERT INTO keyslot ({columns}) VALUES (9, 'backup', 'passphrase', 1, ?, ?)"
     return statement, (sealed.header, sealed.wrapped_root)

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.envelope import RecordType, bind, make_header, open_into
-from keyholt_agent.keys.hierarchy import ROOT_WRAP_KEY
+from keyholt_agent.keys.envelope import bind
+from keyholt_agent.keys.keyslots import Keyslot, SealedKeyslot, open_slot
+from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.keys.root import RootKeys
-from keyholt_agent.keys.slots import Keyslot, SealedKeyslot, open_slot
+from keyholt_agent.keys.wrapping_key import SoftwareKey
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from keyholt_protocol.limits import MAX_REQUEST_HEADER
@@ -140,25 +141,19 @@ def keys_of(agent: AgentProcess, passphrase: bytes) -> dict[str, bytes]:
         )
         ((name, key_id, wrapped),) = database.execute("SELECT name, key_id, wrapped FROM master_key")
     shutil.rmtree(copy)
-    with (
-        closing(Arena(open_backing("auto", 64 * 1024))) as arena,
-        arena.allocate(32) as key,
-        arena.allocate(32) as master,
-    ):
-        costs, salt = kdf.Argon2Parameters.decode(Keyslot.decode(header).parameters)
+    with closing(Arena(open_backing("auto", 64 * 1024))) as arena, arena.allocate(32) as master:
+        slot, key = Keyslot.decode(header), arena.allocate(32)
+        costs, salt = kdf.Argon2Parameters.decode(slot.parameters)
         kdf.derive(memoryview(passphrase), salt, costs, key.view)
-        root = open_slot(arena, SealedKeyslot(header=header, wrapped_root=wrapped_root), key.view, store_id)
-        keys = RootKeys.derive_from(arena, root)
-        record = make_header(RecordType.MASTER_KEY, ROOT_WRAP_KEY, 1, 1)
-        open_into(keys.wrap, wrapped, bind(store_id, name, key_id + b"software"), record, master.view)
-        found = {
-            "root key": keys.root,
-            "wrap key": keys.wrap,
-            "slot MAC key": keys.slot_mac,
-            "master key": master.view,
-        }
+        found = {"slot key": bytes(key.view)}
+        sealed = SealedKeyslot(header=header, wrapped_root=wrapped_root)
+        with SoftwareKey(key, slot.reference, KERNEL) as slot_key:
+            keys = RootKeys.derive_from(arena, open_slot(arena, sealed, slot_key, store_id), KERNEL)
         try:
-            return {name: bytes(view) for name, view in found.items()} | {"slot key": bytes(key.view)}
+            keys.wrapping.unwrap(wrapped, 1, bind(store_id, name, key_id + b"software"), master.view)
+            views = {"root key": keys.root, "slot MAC key": keys.slot_mac, "master key": master.view}
+            views["wrap key"] = keys.wrapping._key.view
+            return found | {name: bytes(view) for name, view in views.items()}
         finally:
             keys.release()
 

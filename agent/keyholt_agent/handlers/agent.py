@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent import __version__
+from keyholt_agent.clocks import boot_time
 from keyholt_agent.hardening import examine
 from keyholt_agent.pipeline import Call, Reply
-from keyholt_agent.rows import sealed_slots
-from keyholt_agent.store import StoreStatistics
-from keyholt_agent.unsealing import find_slot, unseal
-from keyholt_protocol.errors import ContentionError, IntegrityError, StoreUnavailableError
+from keyholt_agent.vault.state import VaultState
+from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import (
     AgentLockRequest,
@@ -25,6 +25,9 @@ from keyholt_protocol.messages import (
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
+    from keyholt_agent.store import StoreStatistics
+    from keyholt_agent.vault.unlocking import Unlocking
+    from keyholt_agent.vault.vault import Vault
 
 __all__ = ["lock", "status", "unlock"]
 
@@ -34,13 +37,13 @@ _log: Final = logging.getLogger("keyholt.unlock")
 async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[AgentStatusResult]:
     """Gather what every part says of itself. A store that fails is told of, not raised."""
     statistics, problem = await _store_statistics(services)
-    usage = services.arena.usage
+    vault, usage, now = services.vault, services.arena.usage, boot_time()
     result = AgentStatusResult(
-        state=services.state,
+        state=vault.state.value,
         version=__version__,
         protocol=PROTOCOL_VERSION,
         pid=os.getpid(),
-        uptime=services.uptime,
+        uptime=int(now - services.started),
         store_path=os.fsencode(services.store_path).decode(errors="backslashreplace"),
         connections=services.connections.count,
         memory_backend=usage.backend,
@@ -49,55 +52,33 @@ async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[Ag
         core_dumps=_core_dumps_possible(),
         cache_limit=services.settings.store.cache,
         cache_used=statistics.cache_bytes if statistics else 0,
-        store_id=services.store_id,
+        store_id=vault.store_id.hex() if vault.store_id else None,
         store_secrets=statistics.secrets if statistics else None,
         store_size=statistics.bytes if statistics else None,
-        locks_in=services.locks_in,
+        locks_in=None if vault.locks_at is None else max(0, math.ceil(vault.locks_at - now)),
         problem=problem,
     )
     return Reply(result=result)
 
 
-async def unlock(services: Services, call: Call[AgentUnlockRequest]) -> Reply[AgentUnlockResult]:
+async def unlock(unlocking: Unlocking, call: Call[AgentUnlockRequest]) -> Reply[AgentUnlockResult]:
     """Unseal the root key with the named keyslot, or with the first that opens."""
-    async with services.key_change(call.principal):
-        locks = services.locks_so_far
-        table = await services.store.slot_table()
-        slot = call.request.slot
-        candidates = table.slots if slot is None else (find_slot(table, slot),)
-        name, root = await unseal(services, call.principal, call.body, table, candidates)
-        try:
-            masters = await services.store.master_keys()
-        except BaseException:
-            root.release()
-            raise
-        if services.locks_so_far != locks:  # who locks means it, also for an unlock under way
-            root.release()
-            raise ContentionError("the agent was locked while it was being unlocked; try again")
-        services.keyring.install(
-            root,
-            store_id=table.store_id,
-            slots=sealed_slots(table.slots),
-            table_mac=table.mac,
-            master_keys=masters,
-        )
-        services.store_id = table.store_id.hex()
-        services.unlocked()
+    name = await unlocking.unlock(call.principal, call.body, call.request.slot)
     _log.info("unlocked with keyslot %s by %s", name, call.principal.name)
     return Reply(result=AgentUnlockResult(slot=name))
 
 
-def lock(services: Services, call: Call[AgentLockRequest]) -> Reply[AgentLockResult]:
+def lock(vault: Vault, call: Call[AgentLockRequest]) -> Reply[AgentLockResult]:
     """Zero the keys and drop what was cached, before the answer."""
-    was_unlocked = services.keyring.unlocked
-    services.lock()
-    if was_unlocked:
+    was = vault.state
+    vault.lock()
+    if was is VaultState.UNLOCKED:
         _log.info("locked by %s", call.principal.name)
     return Reply(result=AgentLockResult())
 
 
 async def _store_statistics(services: Services) -> tuple[StoreStatistics | None, str | None]:
-    if not services.initialised:
+    if services.vault.state is VaultState.UNINITIALISED:
         return None, None
     try:
         return await services.store.statistics(), None

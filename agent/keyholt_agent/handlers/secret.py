@@ -1,8 +1,8 @@
 """``secret``: reading and writing secrets.
 
 - A fetch of a cached record is answered at once: it is decrypted into locked memory and nothing waits.
-- A write is sealed for the version that it will have. The store takes it only if that is still the next one;
-  otherwise it is sealed anew, or refused if the caller named the version it builds on.
+- A write that comes too late for its version is sealed anew for the next one, or refused if the caller named
+  the version it builds on.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from keyholt_agent.metadata import Metadata, get_result
+from keyholt_agent.clocks import wall_time
+from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.pipeline import Call, Reply
-from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary, SecretVersion, VersionSummary
-from keyholt_agent.wrapping import ensure_wrap
+from keyholt_agent.store import HeadMovedError, SecretSummary, VersionSummary
+from keyholt_agent.vault.metadata import Metadata, get_result
 from keyholt_protocol.errors import (
     ConflictError,
     ContentionError,
@@ -45,6 +46,7 @@ from keyholt_protocol.names import check_path
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
+    from keyholt_agent.store import Head, SecretVersion, Store
 
 __all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
 
@@ -69,28 +71,29 @@ def get(
     record = services.store.cached_secret(request.path, request.version)
     if record is None:
         return _get_from_store(services, request)
-    return _opened(services, request, record)
+    value = services.secrets.open(request.path, record)
+    if isinstance(value, LockedBuffer):
+        return _reply(request, record, value)
+    return _get_later(request, record, value)
 
 
 async def _get_from_store(services: Services, request: SecretGetRequest) -> Reply[SecretGetResult]:
-    return _opened(services, request, await services.store.read_secret(request.path, request.version))
+    record = await services.store.read_secret(request.path, request.version)
+    value = services.secrets.open(request.path, record)
+    return _reply(request, record, value if isinstance(value, LockedBuffer) else await value)
 
 
-def _opened(services: Services, request: SecretGetRequest, record: SecretVersion) -> Reply[SecretGetResult]:
-    if record.wrapped_key is None or record.value is None:
-        raise NotFoundError(f"version {record.version} of {request.path!r} was destroyed; its value is gone")
-    try:
-        value = services.keyring.open_secret(
-            request.path, record.version, record.metadata, record.wrapped_key, record.value
-        )
-    except IntegrityError:
-        raise IntegrityError(
-            f"version {record.version} of {request.path!r} fails authentication: what is stored was damaged "
-            "or replaced; restore a backup"
-        ) from None
+async def _get_later(
+    request: SecretGetRequest, record: SecretVersion, opening: Awaitable[LockedBuffer]
+) -> Reply[SecretGetResult]:
+    return _reply(request, record, await opening)
+
+
+def _reply(request: SecretGetRequest, record: SecretVersion, value: LockedBuffer) -> Reply[SecretGetResult]:
+    """The answer with a value, unless it has expired; owns the value."""
     try:
         result = get_result(record.version, record.metadata)  # authentic: the value has opened with it
-        if request.version is None and result.expires is not None and result.expires <= services.now():
+        if request.version is None and result.expires is not None and result.expires <= wall_time():
             raise NotFoundError(
                 f"version {record.version} of {request.path!r} has expired; put a new one, or ask for it by "
                 "number"
@@ -104,40 +107,30 @@ def _opened(services: Services, request: SecretGetRequest, record: SecretVersion
 async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
     """Seal and write the next version of a secret."""
     request = call.request
-    metadata = Metadata(created=services.now(), expires=request.expires, labels=request.labels)
-    encoded = metadata.encode()
-    latest = _assumed_latest(services, request)
+    metadata = Metadata(created=wall_time(), expires=request.expires, labels=request.labels)
+    latest = _assumed_latest(services.store, request)
     for _ in range(MAX_RETRIES):
         if latest >= MAX_VERSION:
             raise TooLargeError(
                 f"{request.path!r} has had {MAX_VERSION} versions; use another path",
                 details={"field": "path", "limit": MAX_VERSION},
             )
-        await ensure_wrap(services)
-        sealed = services.keyring.seal_secret(request.path, latest + 1, encoded, call.body)
-        version = NewVersion(
-            version=latest + 1,
-            created=metadata.created,
-            metadata=encoded,
-            wrapped_key=sealed.wrapped_key,
-            value=sealed.value,
-            master_key_id=sealed.master_id,
-            master_key_version=sealed.master_version,
-        )
         try:
-            await services.store.put_secret(request.path, version, deleted=_has_to_be_deleted(request))
+            await services.secrets.write(
+                request.path, latest + 1, metadata, call.body, deleted=_has_to_be_deleted(request)
+            )
         except HeadMovedError as error:
             latest = _actual_latest(request, error.head)
         else:
-            return Reply(result=SecretPutResult(version=version.version, created=metadata.created))
+            return Reply(result=SecretPutResult(version=latest + 1, created=metadata.created))
     raise ContentionError(f"too many others write {request.path!r} just now; try again")
 
 
-def _assumed_latest(services: Services, request: SecretPutRequest) -> int:
+def _assumed_latest(store: Store, request: SecretPutRequest) -> int:
     """The version that the write builds on, as far as can be told without waiting; the store knows better."""
     if request.if_version is not None:
         return request.if_version
-    cached = services.store.cached_secret(request.path, None)
+    cached = store.cached_secret(request.path, None)
     return cached.version if cached else 0
 
 
@@ -152,13 +145,13 @@ def _actual_latest(request: SecretPutRequest, head: Head) -> int:
     allowed = request.if_version is None or (request.if_version == 0 and deleted)
     if not allowed:
         raise ConflictError(
-            f"{request.path!r} {_stands(head)}; version {request.if_version} was expected",
+            f"{request.path!r} {_position(head)}; version {request.if_version} was expected",
             details={"field": "if_version", "current_version": 0 if deleted else head.latest},
         )
     return head.latest
 
 
-def _stands(head: Head) -> str:
+def _position(head: Head) -> str:
     if head.deleted_at is not None:
         return "is deleted: undelete it, or expect version 0 to write it anew"
     if not head.latest:
@@ -166,20 +159,20 @@ def _stands(head: Head) -> str:
     return f"is at version {head.latest}: read it and decide again"
 
 
-async def list_secrets(services: Services, call: Call[SecretListRequest]) -> Reply[SecretListResult]:
+async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[SecretListResult]:
     """One page of live secrets."""
     request = call.request
-    found = await services.store.list_secrets(request.prefix, request.after, request.limit + 1)
+    found = await store.list_secrets(request.prefix, request.after, request.limit + 1)
     page = _page(found, request.limit)
     shown = tuple(_secret_info(one) for one in page if _has_name(one))
     following = shown[-1].path if shown and len(page) < len(found) else None
     return Reply(result=SecretListResult(secrets=shown, next=following))
 
 
-async def history(services: Services, call: Call[SecretHistoryRequest]) -> Reply[SecretHistoryResult]:
+async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[SecretHistoryResult]:
     """One page of a secret's versions, newest first."""
     request = call.request
-    head, found = await services.store.history(request.path, request.before, request.limit + 1)
+    head, found = await store.history(request.path, request.before, request.limit + 1)
     page = _page(found, request.limit)
     shown = tuple(_version_info(one) for one in page)
     following = shown[-1].version if len(page) < len(found) else None
@@ -190,20 +183,20 @@ async def history(services: Services, call: Call[SecretHistoryRequest]) -> Reply
     )
 
 
-async def delete(services: Services, call: Call[SecretDeleteRequest]) -> Reply[SecretDeleteResult]:
+async def delete(store: Store, call: Call[SecretDeleteRequest]) -> Reply[SecretDeleteResult]:
     """Hide a secret."""
-    version = await services.store.delete_secret(call.request.path, services.now())
+    version = await store.delete_secret(call.request.path, wall_time())
     return Reply(result=SecretDeleteResult(version=version))
 
 
-async def undelete(services: Services, call: Call[SecretUndeleteRequest]) -> Reply[SecretUndeleteResult]:
+async def undelete(store: Store, call: Call[SecretUndeleteRequest]) -> Reply[SecretUndeleteResult]:
     """Show a hidden secret again."""
-    return Reply(result=SecretUndeleteResult(version=await services.store.undelete_secret(call.request.path)))
+    return Reply(result=SecretUndeleteResult(version=await store.undelete_secret(call.request.path)))
 
 
-async def destroy(services: Services, call: Call[SecretDestroyRequest]) -> Reply[SecretDestroyResult]:
+async def destroy(store: Store, call: Call[SecretDestroyRequest]) -> Reply[SecretDestroyResult]:
     """Destroy the data key of one version."""
-    await services.store.destroy_version(call.request.path, call.request.version)
+    await store.destroy_version(call.request.path, call.request.version)
     return Reply(result=SecretDestroyResult(version=call.request.version))
 
 

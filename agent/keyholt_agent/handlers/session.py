@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from keyholt_agent import __version__
 from keyholt_agent.pipeline import Call, Reply
 from keyholt_protocol.errors import UnsupportedError
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PROTOCOL_VERSION
 from keyholt_protocol.messages import SessionHelloRequest, SessionHelloResult
 
-if TYPE_CHECKING:
-    from keyholt_agent.services import Services
-
 __all__ = ["hello"]
 
 
-def hello(services: Services, call: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
-    """Agree on the protocol version; there is one so far."""
+def hello(agent: str, call: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
+    """Agree on the protocol version; there is one so far.
+
+    Args:
+        agent: how the agent calls itself.
+    """
     if call.request.version != PROTOCOL_VERSION:
         raise UnsupportedError(
             f"this agent speaks protocol version {PROTOCOL_VERSION}, not {call.request.version}; "
@@ -26,7 +24,7 @@ def hello(services: Services, call: Call[SessionHelloRequest]) -> Reply[SessionH
         )
     result = SessionHelloResult(
         version=PROTOCOL_VERSION,
-        agent=f"keyholt-agent {__version__}",
+        agent=agent,
         max_payload=MAX_PAYLOAD,
         max_in_flight=MAX_IN_FLIGHT,
     )

@@ -1,7 +1,10 @@
-"""Keys and what they seal: envelope, hierarchy, keyslots, and when to unlock or lock.
+"""Keys and what they seal: the envelope, keys that wrap, the root, keyslots, master keys, secrets.
 
-Nothing in this package does I/O or reads a clock by itself; time, randomness and storage are arguments,
-and every key stays in the arena. ``keyring.Keyring`` is the front; the other modules are its parts.
+- Every key stays in the arena, or in what holds it otherwise; it is used by ``wrap`` and ``unwrap``.
+- Nothing in this package does I/O, knows a store or reads a clock: time, storage and randomness are arguments
+  (``tests/agent/test_layers.py`` holds it to that). The kernel's randomness is in ``randomness`` alone.
+
+``keyring.Keyring`` is the front: the keys of one unlocked store.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ What must hold:
 - Whatever differs from what was sealed (a bit, the path, the version, the store) is ``IntegrityError``,
   and the target holds zeroes: ``decrypt_into`` by itself leaves unauthenticated bytes there.
 - An AEAD object lives for one operation: while it lives it keeps copies of the key in ordinary memory.
-- Nonces are random, so a key must not seal more than 2^32 records; ``hierarchy`` keeps far below.
+- Nonces are random, and arguments (``randomness``). A key must not seal more than 2^32 records; ``budget``
+  keeps far below.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from enum import IntEnum
 from typing import Final, NamedTuple, NewType
@@ -54,6 +54,7 @@ __all__ = [
     "ANONYMOUS_KEY",
     "ID_SIZE",
     "KEY_SIZE",
+    "NONCE_SIZE",
     "OVERHEAD",
     "Context",
     "Header",
@@ -61,6 +62,7 @@ __all__ = [
     "KeyReference",
     "RecordType",
     "bind",
+    "decrypt",
     "header_under",
     "key_reference",
     "make_header",
@@ -69,6 +71,7 @@ __all__ = [
     "read_header",
     "referenced_key",
     "seal",
+    "take_apart",
 ]
 
 KEY_SIZE: Final = 32
@@ -80,14 +83,15 @@ ID_SIZE: Final = 16
 ANONYMOUS_KEY: Final = bytes(ID_SIZE)
 """The key id of a record that is sealed by the data key in the same row."""
 
+NONCE_SIZE: Final = 12
+"""Bytes of a nonce for AES-GCM (NIST SP 800-38D, section 8.2.2)."""
+
 _MAGIC: Final = b"KHLT"
 _SUITE_AES_256_GCM: Final = 1
 _HEADER: Final = struct.Struct(">4sBB16sII")
 _HEADER_SIZE: Final = _HEADER.size
-_NONCE_SIZE: Final = 12
-_NONCES_AT_ONCE: Final = 256
 _TAG_SIZE: Final = 16
-_BODY: Final = _HEADER_SIZE + _NONCE_SIZE
+_BODY: Final = _HEADER_SIZE + NONCE_SIZE
 _LENGTH: Final = struct.Struct(">I")
 
 OVERHEAD: Final = _BODY + _TAG_SIZE
@@ -100,7 +104,7 @@ _REFERENCE_SIZE: Final = _HEADER_SIZE - 4
 """Bytes of a header before the record version."""
 
 KeyReference = NewType("KeyReference", bytes)
-"""The beginning of a header up to the key version: what is sealed, and by which key."""
+"""The beginning of a record up to the key version: what is sealed, and by which key."""
 
 Header = NewType("Header", bytes)
 """The 30 bytes that a record begins with; made by ``make_header``."""
@@ -147,28 +151,13 @@ def bind(store_id: bytes, path: str, metadata: bytes = b"") -> Context:
     )
 
 
-def seal(key: memoryview, header: Header, context: Context, plaintext: memoryview) -> bytes:
-    """The record of a plaintext under a 32-byte key that ``header`` names."""
-    nonce = _random_nonce()
-    return b"".join((header, nonce, AESGCM(key).encrypt(nonce, plaintext, header + context)))
+def seal(key: memoryview, header: Header, context: Context, plaintext: memoryview, nonce: bytes) -> bytes:
+    """The record of a plaintext under a 32-byte key that ``header`` names.
 
-
-_nonces: Final[list[bytes]] = []
-os.register_at_fork(after_in_child=_nonces.clear)
-
-
-def _random_nonce() -> bytes:
-    """Twelve random bytes that were never given out, drawn from the kernel some hundred at a time.
-
-    ``os.urandom`` lets go of the interpreter's lock, and getting it back from the store's thread costs a
-    writer forty times the call (measured). A nonce is no secret; a forked child begins with none.
+    Args:
+        nonce: 12 random bytes that were used for no other record.
     """
-    try:
-        return _nonces.pop()
-    except IndexError:
-        block = os.urandom(_NONCE_SIZE * _NONCES_AT_ONCE)
-        _nonces.extend(block[at : at + _NONCE_SIZE] for at in range(_NONCE_SIZE, len(block), _NONCE_SIZE))
-        return block[:_NONCE_SIZE]
+    return b"".join((header, nonce, AESGCM(key).encrypt(nonce, plaintext, header + context)))
 
 
 def open_into(key: memoryview, record: bytes, context: Context, expected: Header, target: memoryview) -> None:
@@ -177,13 +166,44 @@ def open_into(key: memoryview, record: bytes, context: Context, expected: Header
     Raises:
         IntegrityError: the record is not what was sealed in this place; ``target`` is all zeroes.
     """
-    if len(record) - OVERHEAD != len(target) or not record.startswith(expected):
+    try:
+        nonce, sealed = take_apart(record, expected)
+        if len(record) - OVERHEAD != len(target):
+            raise IntegrityError(
+                f"a sealed record of {len(record)} bytes has a wrong length; restore a backup"
+            )
+    except IntegrityError:
         wipe(target)
+        raise
+    decrypt(key, nonce, sealed, expected + context, target)
+
+
+def take_apart(record: bytes, expected: Header) -> tuple[bytes, bytes | memoryview]:
+    """The nonce of a record, and its ciphertext with the tag; nothing of it is authentic yet.
+
+    Raises:
+        IntegrityError: it is too short, or its header is not the ``expected`` one.
+    """
+    if not record.startswith(expected) or len(record) < OVERHEAD:
         raise _mismatch(record, expected)
     # Ciphertext may be copied, and for a short one a copy is cheaper than a view.
     sealed = record[_BODY:] if len(record) <= _SHORT else memoryview(record)[_BODY:]
+    return record[_HEADER_SIZE:_BODY], sealed
+
+
+def decrypt(
+    key: memoryview, nonce: bytes, sealed: bytes | memoryview, associated: bytes, target: memoryview
+) -> None:
+    """Open what ``take_apart`` gave into a target of the plaintext's length.
+
+    Args:
+        associated: the expected header, then the context.
+
+    Raises:
+        IntegrityError: it is not what was sealed in this place; ``target`` is all zeroes.
+    """
     try:
-        AESGCM(key).decrypt_into(record[_HEADER_SIZE:_BODY], sealed, expected + context, target)
+        AESGCM(key).decrypt_into(nonce, sealed, associated, target)
     except InvalidTag:
         wipe(target)
         raise IntegrityError from None
@@ -237,8 +257,6 @@ def header_under(reference: KeyReference, record_version: int) -> Header:
 def _mismatch(record: bytes, expected: Header) -> IntegrityError:
     found = read_header(record)
     _, _, *wanted = _HEADER.unpack(expected)
-    if record.startswith(expected):
-        return IntegrityError(f"a sealed record of {len(record)} bytes has a wrong length; restore a backup")
     different = [name for name, one, other in zip(found._fields, found, wanted, strict=True) if one != other]
     return IntegrityError(
         f"a sealed record has another {', '.join(different)} than its place asks for; restore a backup"

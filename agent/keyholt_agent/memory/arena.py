@@ -1,17 +1,17 @@
-"""The arena: one stretch of locked memory, handed out in slots.
+"""The arena: one stretch of locked memory, handed out in blocks.
 
 What must hold (``tests/agent/memory/test_arena_machine.py`` proves it against a model):
 
-- Slots never overlap, and lie within the arena.
-- A slot is all zeroes when it is handed out, and zeroed when it comes back, however it comes back.
-- Free runs that touch are joined, so all space returns when all slots have.
-- The lowest run that fits is taken, and for the smallest slots one that came back lately: pages that were
+- Blocks never overlap, and lie within the arena.
+- A block is all zeroes when it is handed out, and zeroed when it comes back, however it comes back.
+- Free runs that touch are joined, so all space returns when all blocks have.
+- The lowest run that fits is taken, and for the smallest blocks one that came back lately: pages that were
   never needed are never touched, and cost nothing.
-- Any thread may allocate and release. A slot that is dropped without ``release`` is zeroed, comes back
+- Any thread may allocate and release. A block that is dropped without ``release`` is zeroed, comes back
   and warns ``ResourceWarning``: it is a bug, not a leak.
 
-It does not lock pages (``backing``), and gives no slot that outgrows or outlives the arena. A memoryview
-sliced from ``LockedBuffer.view`` is the caller's to drop before ``release``: it would see the next slot.
+It does not lock pages (``backing``), and gives no block that outgrows or outlives the arena. A memoryview
+sliced from ``LockedBuffer.view`` is the caller's to drop before ``release``: it would see the next block.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from keyholt_agent.memory import syscalls
 from keyholt_agent.memory.backing import (
     PAGE,
     Backend,
@@ -52,16 +51,16 @@ LIMIT_MARGIN: Final = 64 * 1024
 
 _GRANULE_BITS: Final = 6
 _GRANULE: Final = 1 << _GRANULE_BITS
-"""Bytes. What slots are rounded up to: a cache line, so that no two slots share one."""
+"""Bytes. What blocks are rounded up to: a cache line, so that no two blocks share one."""
 
 RESERVED_SHARE: Final = 8
 LEAVES: Final = 512
-"""Where less than an eighth of the arena would stay free, a slot has to leave 512 times its own size. So the
+"""Where less than an eighth of the arena would stay free, a block has to leave 512 times its own size. So the
 last eighth shrinks by a five-hundredth at a time: however many values are announced on however many
-connections, small slots, and those are nearly all, still find room."""
+connections, small blocks, and those are nearly all, still find room."""
 
 _SPARE: Final = 64
-"""Slots of one granule kept apart from the free runs, for the next that need one."""
+"""Blocks of one granule kept apart from the free runs, for the next that need one."""
 
 _SMALL: Final = 4096
 """Bytes up to which zeroing from a fresh ``bytes`` is faster than ``wipe``."""
@@ -82,17 +81,17 @@ class MemorySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArenaUsage:
-    """How full the arena is: ``size``, ``used`` and ``peak`` in bytes, ``slots`` handed out."""
+    """How full the arena is: ``size``, ``used`` and ``peak`` in bytes, ``blocks`` handed out."""
 
     backend: Backend
     size: int
     used: int
     peak: int
-    slots: int
+    blocks: int
 
 
 class LockedBuffer(Guarded):
-    """One slot of the arena; zeroed and returned by ``release`` or at the end of a ``with``.
+    """One block of the arena; zeroed and returned by ``release`` or at the end of a ``with``.
 
     Attributes:
         view: exactly the bytes asked for, writable; raises ``ValueError`` once released.
@@ -116,10 +115,10 @@ class LockedBuffer(Guarded):
         return self._arena.address + (self._start << _GRANULE_BITS)
 
     def release(self) -> None:
-        """Zero the slot and return it to the arena; again is harmless.
+        """Zero the block and return it to the arena; again is harmless.
 
         Raises:
-            BufferError: C code still holds the view. The slot is zeroed and stays out of use.
+            BufferError: C code still holds the view. The block is zeroed and stays out of use.
         """
         arena = self._arena
         if arena is not None:
@@ -150,7 +149,7 @@ class LockedBuffer(Guarded):
     def __del__(self) -> None:
         arena = self._arena
         if arena is not None:
-            # The collector may run this in the middle of an allocation, so it takes no lock: the slot
+            # The collector may run this in the middle of an allocation, so it takes no lock: the block
             # is noted, and the next allocation takes it back.
             wipe(self.view)
             arena.abandoned.append((self._start, self._granules))
@@ -158,24 +157,30 @@ class LockedBuffer(Guarded):
 
 
 class Arena(Guarded):
-    """A first-fit allocator with joining of free runs over one backing. See the module for its rules."""
+    """A first-fit allocator with joining of free runs over one backing. See the module for its rules.
+
+    Attributes:
+        address: of its first byte.
+        size: bytes in all.
+    """
 
     def __init__(self, backing: Backing) -> None:
         self._backend: Final = backing.backend
         self.address: Final = backing.address
         self._view: Final = backing.view
-        self._total: Final = len(backing.view) >> _GRANULE_BITS
+        self.size: Final = len(backing.view)
+        self._total: Final = self.size >> _GRANULE_BITS
         self._lock: Final = Lock()
         # Free runs by rising start, and the length of each; both counted in granules. Two runs never touch.
         self._starts: Final = [0]
         self._lengths: Final = [self._total]
         # None in an arena that is smaller than any agent's.
         self._reserve: Final = self._total // RESERVED_SHARE if len(backing.view) >= MINIMUM_SIZE else 0
-        # Starts of slots of one granule that came back; taking one from here costs half. Counted as used.
+        # Starts of blocks of one granule that came back; taking one from here costs half. Counted as used.
         self._spare: Final[list[int]] = []
         self._used = 0
         self._peak = 0
-        self._slots = 0
+        self._blocks = 0
         self._closed = False
         self.abandoned: Final[deque[tuple[int, int]]] = deque()
 
@@ -208,21 +213,21 @@ class Arena(Guarded):
                 size=self._total << _GRANULE_BITS,
                 used=(self._used - len(self._spare)) << _GRANULE_BITS,
                 peak=self._peak << _GRANULE_BITS,
-                slots=self._slots - len(self._spare),
+                blocks=self._blocks - len(self._spare),
             )
 
     def allocate(self, size: int) -> LockedBuffer:
-        """A zeroed slot of ``size`` bytes (0 allowed), the caller's to release.
+        """A zeroed block of ``size`` bytes (0 allowed), the caller's to release.
 
         Raises:
             ResourceExhaustedError: no free run is long enough; the message says which limit to raise.
         """
         if size < 0:
-            raise ValueError("a slot cannot have a negative size")
+            raise ValueError("a block cannot have a negative size")
         granules = (size + _GRANULE - 1) >> _GRANULE_BITS or 1
         if granules == 1 and self._spare:
             try:
-                return self._slot(self._spare.pop(), 1, size)
+                return self._block(self._spare.pop(), 1, size)
             except IndexError:  # another thread was faster
                 pass
         with self._lock:
@@ -242,17 +247,11 @@ class Arena(Guarded):
             else:
                 self._starts[index] = start + granules
                 lengths[index] = length - granules
-            self._slots += 1
+            self._blocks += 1
             used = self._used = self._used + granules
             if used > self._peak:  # noqa: PLR1730 (a call of max() costs more than the rest of this line)
                 self._peak = used
-        return self._slot(start, granules, size)
-
-    def allocate_random(self, size: int) -> LockedBuffer:
-        """A slot of ``size`` random bytes, written by the kernel straight into it."""
-        buffer = self.allocate(size)
-        syscalls.fill_random(buffer.address, size)
-        return buffer
+        return self._block(start, granules, size)
 
     def take_back(self, start: int, granules: int) -> None:
         """Return a zeroed run to the free ones; ``LockedBuffer.release`` calls this, nobody else."""
@@ -272,12 +271,12 @@ class Arena(Guarded):
     def __repr__(self) -> str:
         return f"<Arena {self._backend} {self._total << _GRANULE_BITS} bytes>"
 
-    def _slot(self, start: int, granules: int, size: int) -> LockedBuffer:
+    def _block(self, start: int, granules: int, size: int) -> LockedBuffer:
         offset = start << _GRANULE_BITS
         return LockedBuffer(self, start, granules, self._view[offset : offset + size])
 
     def _first_fit(self, granules: int) -> int | None:
-        """The index of the lowest free run that is long enough; spare slots are joined if there is none."""
+        """The index of the lowest free run that is long enough; spare blocks are joined if there is none."""
         for index, length in enumerate(self._lengths):
             if length >= granules:
                 return index
@@ -289,7 +288,7 @@ class Arena(Guarded):
 
     def _join(self, start: int, granules: int) -> None:
         starts, lengths = self._starts, self._lengths
-        self._slots -= 1
+        self._blocks -= 1
         self._used -= granules
         index = bisect_left(starts, start)
         if index < len(starts) and starts[index] == start + granules:

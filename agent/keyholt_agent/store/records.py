@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keyholt_agent.keys.states import Custody, KeyState
+from keyholt_agent.key_states import Custody, KeyState
 
 __all__ = [
     "Custody",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from keyholt_agent.clocks import wall_time
 from keyholt_agent.handlers import secret
-from keyholt_agent.metadata import Metadata
 from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary
+from keyholt_agent.vault.metadata import Metadata
 from keyholt_protocol.codec import pack_header
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ async def test_last_version_of_all(inside: Inside, monkeypatch: pytest.MonkeyPat
 async def test_expiry(inside: Inside) -> None:
     """Expired, a version is given out by number only; a new one makes the secret whole again."""
     client = await inside.connect()
-    now = inside.services.now()
+    now = wall_time()
     (await client.call("secret.put", b"old", path="a", expires=now - 1)).expect()
     refused = await client.call("secret.get", path="a")
     assert (refused.code, "expired" in refused.message) == ("not_found", True)

@@ -11,11 +11,12 @@ import os
 import sys
 
 from keyholt_agent.hardening import harden
-from keyholt_agent.keys.hierarchy import DEFAULT_MASTER, ReserveWraps, create_master_key
+from keyholt_agent.keys.custody import SoftwareCustody
+from keyholt_agent.keys.data_keys import UNSEATED
+from keyholt_agent.keys.envelope import bind
 from keyholt_agent.keys.kdf import FLOOR
 from keyholt_agent.keys.keyring import Keyring
-from keyholt_agent.keys.root import RootKeys
-from keyholt_agent.keys.slots import (
+from keyholt_agent.keys.keyslots import (
     PassphraseSource,
     derive_slot_key,
     open_slot,
@@ -23,6 +24,10 @@ from keyholt_agent.keys.slots import (
     seal_slot,
     table_mac,
 )
+from keyholt_agent.keys.master_key import ReserveWraps
+from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.keys.root import RootKeys
+from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret
 from keyholt_agent.memory import Arena, LockedBuffer, MemorySettings
 
 STORE_ID = bytes(range(16))
@@ -47,36 +52,55 @@ def wait() -> None:
     os.read(0, 1)
 
 
-def unlock(arena: Arena, keyring: Keyring) -> dict[str, object]:
-    """Seal the root key with the passphrase, open it again, install it, and forget both."""
+def unlock(arena: Arena) -> tuple[Keyring, dict[str, object]]:
+    """Seal the root key with the passphrase, open it again, and forget both."""
     with read_in(arena, 40) as passphrase, read_in(arena, 32) as root:
-        slot = passphrase_slot("main", 1, FLOOR)
-        with derive_slot_key(arena, slot, PassphraseSource(passphrase.view)) as slot_key:
-            sealed = seal_slot(slot, slot_key.view, root.view, STORE_ID)
-            keys = RootKeys.derive_from(arena, open_slot(arena, sealed, slot_key.view, STORE_ID))
+        slot = passphrase_slot("main", 1, FLOOR, KERNEL)
+        with derive_slot_key(arena, slot, PassphraseSource(passphrase.view), KERNEL) as slot_key:
+            sealed = seal_slot(slot, slot_key, root.view, STORE_ID)
+            keys = RootKeys.derive_from(arena, open_slot(arena, sealed, slot_key, STORE_ID), KERNEL)
             mac = table_mac(keys.slot_mac, STORE_ID, [sealed])
-            master = create_master_key(arena, keys.wrap, STORE_ID, name=DEFAULT_MASTER, version=1)
+            custody = SoftwareCustody(arena, keys.wrapping, STORE_ID, KERNEL)
+            master = custody.create("default", KERNEL.draw(16), 1)
             keys.release()
-            opened = open_slot(arena, sealed, slot_key.view, STORE_ID)
-        keyring.install(opened, store_id=STORE_ID, slots=[sealed], table_mac=mac, master_keys=[master])
-    return {
+            opened = open_slot(arena, sealed, slot_key, STORE_ID)
+    keyring = Keyring.open(
+        arena,
+        opened,
+        store_id=STORE_ID,
+        slots=[sealed],
+        table_mac=mac,
+        master_keys=[master],
+        randomness=KERNEL,
+    )
+    public: dict[str, object] = {
         "salt": slot.parameters[-16:].hex(),
         "key_id": master.key_id.hex(),
         "master": master.wrapped.hex(),
     }
+    return keyring, public
 
 
 def use(arena: Arena, keyring: Keyring) -> list[str]:
-    """Seal and open a secret many times; the wrapped data keys of the last rounds."""
+    """Seal and open a secret many times; the wrapped data keys of the last rounds, the last one at hand."""
     wrapped: list[str] = []
+    master = keyring.masters.named("default")
     with read_in(arena, 48) as secret:
         for version in range(1, ROUNDS + 1):
-            need = keyring.wrap_need()
+            need = master.need()
             if isinstance(need, ReserveWraps):
-                keyring.wraps_granted(need)
-            sealed = keyring.seal_secret("a/b", version, b"", secret.view)
-            with keyring.open_secret("a/b", version, b"", sealed.wrapped_key, sealed.value) as opened:
-                assert opened.view == secret.view
+                master.granted(need)
+            sealed = keyring.secrets.seal(master.permit(), "a/b", version, b"", secret.view)
+            assert isinstance(sealed, SealedSecret)
+            kept = OpenableSecret(bind(STORE_ID, "a/b"), version, sealed.wrapped_key, sealed.value)
+            kept.seat = UNSEATED
+            for _ in range(3):  # unwrapped, then at hand
+                opened = keyring.secrets.open(kept)
+                assert isinstance(opened, LockedBuffer)
+                with opened:
+                    assert opened.view == secret.view
+            if version < ROUNDS:
+                keyring.secrets.data_keys.forget(kept)
             wrapped.append(sealed.wrapped_key.hex())
     return wrapped[-3:]
 
@@ -85,11 +109,10 @@ def main() -> None:
     """Unlock, use, wait; lock, wait."""
     harden()
     arena = Arena.open(MemorySettings(backend="mlock" if sys.argv[1] == "mlock" else "memfd_secret"))
-    keyring = Keyring(arena)
-    public = unlock(arena, keyring)
+    keyring, public = unlock(arena)
     say({**public, "wrapped": use(arena, keyring)})
     wait()
-    keyring.lock()
+    keyring.release()
     say({"used": arena.usage.used})
     wait()
 

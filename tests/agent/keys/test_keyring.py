@@ -1,4 +1,4 @@
-"""The keyring: founding, unlocking, locking, and secrets that open in their place only."""
+"""The keyring: the keys of one store, from its creation or a keyslot to their end, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,228 +10,186 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from keyholt_agent.keys.hierarchy import ReserveWraps, RotateMaster
+from keyholt_agent.keys.envelope import bind
 from keyholt_agent.keys.kdf import FLOOR
-from keyholt_agent.keys.keyring import Founding, Keyring, SealedSecret
+from keyholt_agent.keys.keyring import Keyring, NewStore
+from keyholt_agent.keys.keyslots import PassphraseSource, open_slot, passphrase_slot
+from keyholt_agent.keys.master_key import ReserveWraps
+from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.keys.root import RootKeys, create_root
-from keyholt_agent.keys.slots import PassphraseSource, open_slot, passphrase_slot
-from keyholt_agent.memory import Arena
+from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret
+from keyholt_agent.keys.wrapping_key import SoftwareKey
+from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.memory.backing import open_backing
-from keyholt_protocol.errors import IntegrityError, LockedError, ResourceExhaustedError
+from keyholt_protocol.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-STORE = bytes(range(16))
-SLOT = passphrase_slot("main", 1, FLOOR)
-SLOT_KEY = memoryview(b"k" * 32)
+    from keyholt_agent.keys.envelope import KeyReference
+
+SLOT = passphrase_slot("main", 1, FLOOR, KERNEL)
 VALUE = b"a secret value"
 
 
 @pytest.fixture
-def keyring(arena: Arena) -> Iterator[Keyring]:
-    """A locked keyring, locked again at the end."""
-    keyring = Keyring(arena)
-    yield keyring
-    keyring.lock()
+def slot_key(software_key: Callable[[KeyReference, bytes], SoftwareKey]) -> SoftwareKey:
+    """The key of ``SLOT``."""
+    return software_key(SLOT.reference, b"k" * 32)
 
 
 @pytest.fixture
-def founding(keyring: Keyring) -> Founding:
-    """What a new store has; the keyring is unlocked."""
-    return keyring.found(STORE, SLOT, SLOT_KEY)
+def created(arena: Arena, slot_key: SoftwareKey) -> Iterator[tuple[Keyring, NewStore]]:
+    """A new store's keys, and what is to be committed."""
+    keyring, new = Keyring.create(arena, SLOT, slot_key, "default", KERNEL)
+    yield keyring, new
+    keyring.release()
+    keyring.release()
 
 
-def install(arena: Arena, keyring: Keyring, founding: Founding, **changes: object) -> None:
-    """Unlock as from a store, with what it holds changed."""
-    stored = {
-        "store_id": STORE,
-        "slots": [founding.slot],
-        "table_mac": founding.table_mac,
-        "master_keys": [founding.master],
+def reopened(arena: Arena, slot_key: SoftwareKey, new: NewStore, **changes: object) -> Keyring:
+    """The keys as from a store, with what it holds changed."""
+    stored: dict[str, Any] = {
+        "store_id": new.store_id,
+        "slots": [new.slot],
+        "table_mac": new.table_mac,
+        "master_keys": [new.master],
+        "randomness": KERNEL,
         **changes,
     }
-    keyring.install(open_slot(arena, founding.slot, SLOT_KEY, STORE), **stored)  # type: ignore[arg-type]
+    return Keyring.open(arena, open_slot(arena, new.slot, slot_key, new.store_id), **stored)
 
 
-def seal(keyring: Keyring, path: str = "a/b", version: int = 1, value: bytes = VALUE) -> SealedSecret:
+def seal(keyring: Keyring) -> SealedSecret:
     """Seal a value, reserving wraps as a store would."""
-    need = keyring.wrap_need()
+    master = keyring.masters.named("default")
+    need = master.need()
     if isinstance(need, ReserveWraps):
-        keyring.wraps_granted(need)
-    return keyring.seal_secret(path, version, b"meta", memoryview(value))
+        master.granted(need)
+    sealed = keyring.secrets.seal(master.permit(), "a/b", 1, b"meta", memoryview(VALUE))
+    assert isinstance(sealed, SealedSecret)
+    return sealed
 
 
-def opened(keyring: Keyring, sealed: SealedSecret, path: str = "a/b", version: int = 1) -> bytes:
-    """Open a value in a place."""
-    with keyring.open_secret(path, version, b"meta", sealed.wrapped_key, sealed.value) as buffer:
+def opened(keyring: Keyring, sealed: SealedSecret) -> bytes:
+    """Open it again."""
+    context = bind(keyring.store_id, "a/b", b"meta")
+    buffer = keyring.secrets.open(OpenableSecret(context, 1, sealed.wrapped_key, sealed.value))
+    assert isinstance(buffer, LockedBuffer)
+    with buffer:
         return bytes(buffer.view)
 
 
-def test_secrets_survive_lock_and_unlock(arena: Arena, keyring: Keyring, founding: Founding) -> None:
-    """Found, seal, lock, unlock from what was stored, open."""
+def test_secrets_survive_their_keyring(
+    arena: Arena, slot_key: SoftwareKey, created: tuple[Keyring, NewStore]
+) -> None:
+    """Create, seal, release, open from what was stored, open the secret; wraps have to be reserved anew."""
+    keyring, new = created
     sealed = seal(keyring)
     assert opened(keyring, sealed) == VALUE
-    assert (sealed.master_id, sealed.master_version) == (founding.master.key_id, 1)
-    keyring.lock()
-    install(arena, keyring, founding)
-    assert opened(keyring, sealed) == VALUE
-    assert keyring.wrap_need() is not None
+    keyring.release()
+    again = reopened(arena, slot_key, new)
+    assert opened(again, sealed) == VALUE
+    assert again.masters.named("default").need() is not None
+    again.release()
 
 
-@pytest.mark.parametrize("size", [0, 1, 48, 100_000])
-def test_values_of_any_size(keyring: Keyring, founding: Founding, size: int) -> None:
-    """Empty ones and large ones."""
-    assert opened(keyring, seal(keyring, value=b"v" * size)) == b"v" * size
-
-
-def test_locked_keyring_refuses_everything(keyring: Keyring, founding: Founding) -> None:
-    """Every use of a key is LockedError; locking again is harmless."""
-    sealed = seal(keyring)
-    keyring.lock()
-    keyring.lock()
-    assert not keyring.unlocked
-    rotation = RotateMaster(key_id=bytes(16), name="default", version=1)
-    for use in (
-        lambda: opened(keyring, sealed),
-        lambda: keyring.seal_secret("a", 1, b"", memoryview(b"")),
-        lambda: keyring.seal_slot(SLOT, SLOT_KEY),
-        lambda: keyring.table_mac([]),
-        keyring.wrap_need,
-        lambda: keyring.wraps_granted(ReserveWraps(key_id=bytes(16), version=1, count=1)),
-        lambda: keyring.next_master(rotation),
-        lambda: keyring.add_master(founding.master),
-    ):
-        with pytest.raises(LockedError):
-            use()
-
-
-def test_lock_zeroes_every_key() -> None:
-    """The whole arena is zeroes once the keyring is locked, and was not before."""
-    backing = open_backing("mlock", 16384)
-    address = backing.address
+def test_release_zeroes_every_key() -> None:
+    """The whole arena is zeroes once the keyring is released, and was not before."""
+    backing = open_backing("mlock", 64 * 1024)
+    address, size = backing.address, 64 * 1024
     arena = Arena(backing)
-    keyring = Keyring(arena)
-    keyring.found(STORE, SLOT, SLOT_KEY)
+    buffer = arena.allocate(32)
+    with SoftwareKey(buffer, SLOT.reference, KERNEL) as slot_key:
+        keyring, _ = Keyring.create(arena, SLOT, slot_key, "default", KERNEL)
     seal(keyring)
-    assert any(ctypes.string_at(address, 16384))
-    keyring.lock()
-    assert not any(ctypes.string_at(address, 16384))
+    assert any(ctypes.string_at(address, size))
+    keyring.release()
+    assert not any(ctypes.string_at(address, size))
     assert arena.usage.used == 0
     arena.close()
 
 
-def test_data_key_is_gone_after_each_use(keyring: Keyring, founding: Founding) -> None:
-    """Its slot holds zeroes between operations, failed ones too."""
-    sealed = seal(keyring)
-    assert keyring._open is not None
-    data_key = keyring._open.data_key.view
-    assert data_key == bytes(32)
-    opened(keyring, sealed)
-    assert data_key == bytes(32)
-    with pytest.raises(IntegrityError):
-        opened(keyring, replace(sealed, value=sealed.value[:-1] + b"x"))
-    assert data_key == bytes(32)
-
-
-def test_swapped_records_are_refused(keyring: Keyring, founding: Founding) -> None:
-    """Value and data key are of one place: path, version, metadata; whole rows do not move either."""
-    one, two, newer = seal(keyring), seal(keyring, "a/c"), seal(keyring, version=2)
-    for other in (two, newer):
-        for swapped in (
-            other,
-            replace(one, value=other.value),
-            replace(one, wrapped_key=other.wrapped_key),
-        ):
-            with pytest.raises(IntegrityError):
-                opened(keyring, swapped)
-    with pytest.raises(IntegrityError):
-        keyring.open_secret("a/b", 1, b"other", one.wrapped_key, one.value)
-
-
-def test_every_byte_counts(keyring: Keyring, founding: Founding) -> None:
-    """Each byte of value and wrapped key, flipped; each cut of them."""
-    sealed = seal(keyring)
-    for field in ("wrapped_key", "value"):
-        record: bytes = getattr(sealed, field)
-        for offset in range(len(record)):
-            flipped = bytearray(record)
-            flipped[offset] ^= 0xFF
-            for damaged in (bytes(flipped), record[:offset], record + record[:offset] + b"x"):
-                changes: dict[str, Any] = {field: damaged}
-                with pytest.raises(IntegrityError):
-                    opened(keyring, replace(sealed, **changes))
-
-
-def test_no_room_for_the_value_is_said(keyring: Keyring, founding: Founding) -> None:
-    """A value larger than the arena: ResourceExhaustedError, and nothing is kept."""
-    sealed = seal(keyring)
-    with pytest.raises(ResourceExhaustedError):
-        opened(keyring, replace(sealed, value=bytes(2 * 1024 * 1024)))
-
-
-@pytest.mark.parametrize("changed", ["table_mac", "slots", "master_keys", "store_id"])
-def test_changed_store_does_not_unlock(
-    arena: Arena, keyring: Keyring, founding: Founding, changed: str
+@pytest.mark.parametrize("changed", ["table_mac", "slots", "master_keys", "no master keys", "store_id"])
+def test_changed_store_does_not_open(
+    arena: Arena, slot_key: SoftwareKey, created: tuple[Keyring, NewStore], changed: str
 ) -> None:
-    """IntegrityError; the arena holds nothing new, and an unlocked keyring stays as it was."""
+    """IntegrityError; the arena holds nothing new, and the keys in use stay as they were."""
+    keyring, new = created
     sealed = seal(keyring)
     used = arena.usage.used
-    values: dict[str, object] = {
-        "table_mac": bytes(32),
-        "slots": [founding.slot, founding.slot],
-        "master_keys": [replace(founding.master, version=2)],
-        "store_id": bytes(16),
+    values: dict[str, dict[str, object]] = {
+        "table_mac": {"table_mac": bytes(32)},
+        "slots": {"slots": [new.slot, new.slot]},
+        "master_keys": {"master_keys": [replace(new.master, version=2)]},
+        "no master keys": {"master_keys": [replace(new.master, wrapped=b"")]},
+        "store_id": {"store_id": bytes(16)},
     }
     with pytest.raises(IntegrityError):
-        install(arena, keyring, founding, **{changed: values[changed]})
+        reopened(arena, slot_key, new, **values[changed])
     assert arena.usage.used == used
     assert opened(keyring, sealed) == VALUE
 
 
-def test_unlocking_again_replaces_the_keys(arena: Arena, keyring: Keyring, founding: Founding) -> None:
-    """No second set of keys stays in the arena."""
-    used = arena.usage.used
-    install(arena, keyring, founding)
-    assert arena.usage.used == used
-
-
-def test_new_slot_opens_the_same_root(arena: Arena, keyring: Keyring, founding: Founding) -> None:
-    """A second slot, added while unlocked, unlocks what the first one founded."""
+def test_new_slot_opens_the_same_root(
+    arena: Arena,
+    created: tuple[Keyring, NewStore],
+    software_key: Callable[[KeyReference, bytes], SoftwareKey],
+) -> None:
+    """A second slot, added while unlocked, opens what the first one was created with."""
+    keyring, new = created
     sealed = seal(keyring)
-    second = keyring.seal_slot(passphrase_slot("second", 2, FLOOR), memoryview(b"2" * 32))
-    slots = [founding.slot, second]
+    slot = passphrase_slot("second", 2, FLOOR, KERNEL)
+    key = software_key(slot.reference, b"2" * 32)
+    second = keyring.seal_slot(slot, key)
+    slots = [new.slot, second]
     mac = keyring.table_mac(slots)
-    keyring.lock()
-    keyring.install(
-        open_slot(arena, second, memoryview(b"2" * 32), STORE),
-        store_id=STORE,
+    keyring.verify_table(slots, mac)
+    keyring.release()
+    again = Keyring.open(
+        arena,
+        open_slot(arena, second, key, new.store_id),
+        store_id=new.store_id,
         slots=slots,
         table_mac=mac,
-        master_keys=[founding.master],
+        master_keys=[new.master],
+        randomness=KERNEL,
     )
-    assert opened(keyring, sealed) == VALUE
+    assert opened(again, sealed) == VALUE
+    again.release()
 
 
-def test_rotation_keeps_old_secrets(keyring: Keyring, founding: Founding) -> None:
+def test_rotation_keeps_old_secrets(created: tuple[Keyring, NewStore]) -> None:
     """After a new master version, new secrets name it and old ones still open."""
+    keyring, _ = created
     old = seal(keyring)
-    rotation = RotateMaster(key_id=founding.master.key_id, name="default", version=1)
-    keyring.add_master(keyring.next_master(rotation))
+    masters = keyring.masters
+    master = masters.named("default")
+    assert master.active is not None
+    master.active.budget.grant(2**20)
+    master.active.budget._left = 0
+    need = master.need()
+    assert need is not None
+    assert not isinstance(need, ReserveWraps)
+    masters.put_in_force(masters.next_version(need))
     new = seal(keyring)
     assert (old.master_version, new.master_version) == (1, 2)
     assert opened(keyring, old) == opened(keyring, new) == VALUE
 
 
-def test_holders_of_keys_hide_them(arena: Arena, keyring: Keyring, founding: Founding) -> None:
+def test_holders_of_keys_hide_them(created: tuple[Keyring, NewStore], slot_key: SoftwareKey) -> None:
     """A repr shows no value, pickling and copying are refused, for each class that holds a key."""
-    assert keyring._open is not None
-    assert repr(keyring) == "<Keyring unlocked>"
+    keyring, _ = created
+    master = keyring.masters.named("default")
     holders = (
         keyring,
-        keyring._open,
-        keyring._open.root,
-        keyring._open.masters,
+        keyring._root,
+        keyring.masters,
+        keyring.secrets,
+        keyring.secrets.data_keys,
+        master,
+        master.active,
+        slot_key,
         PassphraseSource(memoryview(b"hunter2")),
     )
     for holder in holders:
@@ -243,8 +201,9 @@ def test_holders_of_keys_hide_them(arena: Arena, keyring: Keyring, founding: Fou
 
 def test_derived_keys_differ(arena: Arena) -> None:
     """From each other, from the root, and between roots."""
-    one, two = (RootKeys.derive_from(arena, create_root(arena)) for _ in range(2))
-    assert len({bytes(key) for keys in (one, two) for key in (keys.root, keys.wrap, keys.slot_mac)}) == 6
+    one, two = (RootKeys.derive_from(arena, create_root(arena, KERNEL), KERNEL) for _ in range(2))
+    views = [view for keys in (one, two) for view in (keys.root, keys.wrapping._key.view, keys.slot_mac)]
+    assert len({bytes(view) for view in views}) == 6
     assert repr(one) == "<RootKeys>"
     one.release()
     two.release()

@@ -1,4 +1,4 @@
-"""The arena and its slots, one behaviour at a time; ``test_arena_machine`` proves the allocator."""
+"""The arena and its blocks, one behaviour at a time; ``test_arena_machine`` proves the allocator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keyholt_protocol.errors import ResourceExhaustedError
 SIZE = 64 * 1024
 
 
-def test_slot_has_exactly_the_size_asked_for(arena: Arena) -> None:
+def test_block_has_exactly_the_size_asked_for(arena: Arena) -> None:
     """Zero, one, a granule and its neighbours, and the whole arena."""
     for size in (0, 1, 63, 64, 65, 4096, 4097, SIZE):
         with arena.allocate(size) as buffer:
@@ -30,8 +30,8 @@ def test_slot_has_exactly_the_size_asked_for(arena: Arena) -> None:
             assert not buffer.view.readonly
 
 
-def test_slot_is_zeroed_when_released(arena: Arena) -> None:
-    """What was written is gone from the pages themselves, for small slots and large ones."""
+def test_block_is_zeroed_when_released(arena: Arena) -> None:
+    """What was written is gone from the pages themselves, for small blocks and large ones."""
     for size in (1, 48, 4096, 5000, SIZE):
         buffer = arena.allocate(size)
         address = buffer.address
@@ -41,7 +41,7 @@ def test_slot_is_zeroed_when_released(arena: Arena) -> None:
         assert ctypes.string_at(address, size) == bytes(size)
 
 
-def test_released_slot_cannot_be_used(arena: Arena) -> None:
+def test_released_block_cannot_be_used(arena: Arena) -> None:
     """View, length and address raise; releasing again is harmless; the repr says so."""
     buffer = arena.allocate(48)
     buffer.release()
@@ -53,10 +53,10 @@ def test_released_slot_cannot_be_used(arena: Arena) -> None:
     with pytest.raises(ValueError, match="released"):
         _ = buffer.address
     assert repr(buffer) == "<LockedBuffer released>"
-    assert arena.usage.slots == 0
+    assert arena.usage.blocks == 0
 
 
-def test_slot_that_c_code_holds_is_not_given_out_again(arena: Arena) -> None:
+def test_block_that_c_code_holds_is_not_given_out_again(arena: Arena) -> None:
     """Releasing it raises and zeroes; it comes back once the holder let go."""
     buffer = arena.allocate(48)
     buffer.view[:] = b"\xa5" * 48
@@ -64,10 +64,10 @@ def test_slot_that_c_code_holds_is_not_given_out_again(arena: Arena) -> None:
     with pytest.raises(BufferError):
         buffer.release()
     assert next(held) == (bytes(48),)
-    assert arena.usage.slots == 1
+    assert arena.usage.blocks == 1
     del held
     buffer.release()
-    assert arena.usage.slots == 0
+    assert arena.usage.blocks == 0
 
 
 def test_repr_hides_the_value_and_copies_are_refused(arena: Arena) -> None:
@@ -84,8 +84,8 @@ def test_repr_hides_the_value_and_copies_are_refused(arena: Arena) -> None:
             sorted([buffer, buffer])  # type: ignore[type-var]
 
 
-def test_dropped_slot_comes_back_zeroed_with_a_warning(arena: Arena) -> None:
-    """A slot that nobody released is a bug that is told, and neither a leak nor a value left behind."""
+def test_dropped_block_comes_back_zeroed_with_a_warning(arena: Arena) -> None:
+    """A block that nobody released is a bug that is told, and neither a leak nor a value left behind."""
     buffer = arena.allocate(48)
     address = buffer.address
     buffer.view[:] = b"\xa5" * 48
@@ -95,7 +95,7 @@ def test_dropped_slot_comes_back_zeroed_with_a_warning(arena: Arena) -> None:
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
     assert ctypes.string_at(address, 48) == bytes(48)
-    assert arena.usage.slots == arena.usage.used == 0
+    assert arena.usage.blocks == arena.usage.used == 0
 
 
 @pytest.mark.parametrize("size", [SIZE + 1, 2**40])
@@ -111,15 +111,15 @@ def test_larger_than_the_arena_is_refused_with_the_remedy(arena: Arena, size: in
 
 def test_full_arena_says_what_is_left(arena: Arena) -> None:
     """Free space in pieces is told apart from free space in one piece."""
-    slots = [arena.allocate(SIZE // 4) for _ in range(4)]
-    slots[0].release()
-    slots[2].release()
+    blocks = [arena.allocate(SIZE // 4) for _ in range(4)]
+    blocks[0].release()
+    blocks[2].release()
     said = f"{SIZE // 2} of {SIZE} are free for it, {SIZE // 4} in one"
     with pytest.raises(ResourceExhaustedError, match=said):
         arena.allocate(SIZE // 2)
-    slots[1].release()
+    blocks[1].release()
     arena.allocate(SIZE // 2).release()
-    slots[3].release()
+    blocks[3].release()
 
 
 def test_negative_size_is_a_mistake_of_the_caller(arena: Arena) -> None:
@@ -129,34 +129,17 @@ def test_negative_size_is_a_mistake_of_the_caller(arena: Arena) -> None:
     assert arena.usage.used == 0
 
 
-def test_random_slots_differ(arena: Arena) -> None:
-    """Filled whole, beyond the 256 bytes that the kernel gives without interruption; no two alike."""
-    with (
-        arena.allocate_random(32) as one,
-        arena.allocate_random(32) as other,
-        arena.allocate_random(1000) as long,
-    ):
-        assert one.view != other.view
-        assert all(any(long.view[start : start + 20]) for start in range(0, 1000, 20))
-
-
-def test_random_slot_of_no_bytes(arena: Arena) -> None:
-    """No bytes are no reason to fail."""
-    with arena.allocate_random(0) as buffer:
-        assert len(buffer) == 0
-
-
-def test_usage_counts_slots_and_remembers_the_peak(arena: Arena) -> None:
+def test_usage_counts_blocks_and_remembers_the_peak(arena: Arena) -> None:
     """Bytes are counted as they are taken, in granules of 64."""
     with arena.allocate(65), arena.allocate(1):
         usage = arena.usage
-        assert (usage.size, usage.used, usage.slots) == (SIZE, 192, 2)
+        assert (usage.size, usage.used, usage.blocks) == (SIZE, 192, 2)
     usage = arena.usage
-    assert (usage.used, usage.peak, usage.slots) == (0, 192, 0)
+    assert (usage.used, usage.peak, usage.blocks) == (0, 192, 0)
 
 
 def test_close_zeroes_what_is_still_in_use(arena: Arena) -> None:
-    """No slot survives it with a value; late releases are harmless, and nothing is handed out any more."""
+    """No block survives it with a value; late releases are harmless, and nothing is handed out any more."""
     buffer = arena.allocate(48)
     buffer.view[:] = b"\xa5" * 48
     arena.close()
@@ -211,11 +194,11 @@ def test_wipe_overwrites_all(size: int) -> None:
     assert data == b"\xa5" + bytes(size) + b"\xa5"
 
 
-def announced(arena: Arena, slots: int) -> list[LockedBuffer]:
-    """The largest slots that there are, so many of them: what a peer can hold with headers alone."""
+def announced(arena: Arena, blocks: int) -> list[LockedBuffer]:
+    """The largest blocks that there are, so many of them: what a peer can hold with headers alone."""
     taken: list[LockedBuffer] = []
     size = 16 * 1024 * 1024
-    while size and len(taken) < slots:
+    while size and len(taken) < blocks:
         try:
             taken.append(arena.allocate(size))
         except ResourceExhaustedError:
@@ -223,21 +206,21 @@ def announced(arena: Arena, slots: int) -> list[LockedBuffer]:
     return taken
 
 
-@pytest.mark.parametrize("slots", [20, 80, 1024])
-def test_small_slots_are_left_whoever_takes_the_rest(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+@pytest.mark.parametrize("blocks", [20, 80, 1024])
+def test_small_blocks_are_left_whoever_takes_the_rest(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
     """As many announced payloads as there are connections leave room for keys and small values."""
     try:
         arena = Arena(open_backing("auto", 32 * 1024 * 1024))
     except LockedMemoryError:
         pytest.skip("needs 32 MiB of locked memory: raise RLIMIT_MEMLOCK, or run the tests as root")
-    taken = announced(arena, slots)
+    taken = announced(arena, blocks)
     small = [arena.allocate(48) for _ in range(1000)]
     small.append(arena.allocate(512))
     monkeypatch.setattr(arena_module, "LEAVES", 0)  # the control
     rest = announced(arena, 1024)
     with pytest.raises(ResourceExhaustedError):
         arena.allocate(48)
-    for slot in (*taken, *small, *rest):
-        slot.release()
+    for block in (*taken, *small, *rest):
+        block.release()
     assert arena.usage.used == 0
     arena.close()

@@ -1,8 +1,8 @@
-"""The allocator against a model that knows where every slot has to be.
+"""The allocator against a model that knows where every block has to be.
 
-The model keeps the slots that are out. From them alone follows which runs are free, where the next slot must
-lie (the lowest run that fits), and when there is none: so overlap, lost space, runs that were not joined and
-slots that were not zeroed all show. Allocators with each of these bugs planted are found out below.
+The model keeps the blocks that are out. From them alone follows which runs are free, where the next block
+must lie (the lowest run that fits), and when there is none: so overlap, lost space, runs that were not joined
+and blocks that were not zeroed all show. Allocators with each of these bugs planted are found out below.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ArenaMachine(RuleBasedStateMachine):
         return self.allocated(size)
 
     def allocated(self, size: int) -> Any:
-        """A slot where the model has room for it, or ``_NONE`` where the model has none."""
+        """A block where the model has room for it, or ``_NONE`` where the model has none."""
         length = max(GRANULE, -(-size // GRANULE) * GRANULE)
         fitting = [(start, start + free) for start, free in self.gaps() if free >= length]
         try:
@@ -76,7 +76,7 @@ class ArenaMachine(RuleBasedStateMachine):
             place = buffer.address - self.base
             assert place % GRANULE == 0
             assert any(begin <= place and place + length <= end for begin, end in fitting)
-            # The lowest that fits, unless a spare slot lies in the way or is taken itself.
+            # The lowest that fits, unless a spare block lies in the way or is taken itself.
             assert length == GRANULE or place <= fitting[0][0] + 64 * GRANULE
             assert buffer.view == bytes(size)
         except AssertionError:
@@ -97,7 +97,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 30))
     def drop(self, index: int) -> None:
-        """A slot of its own is allocated and forgotten, with no reference left."""
+        """A block of its own is allocated and forgotten, with no reference left."""
         for _ in range(index % 3):
             buffer = self.allocated(index * 7)
             if buffer is not _NONE:
@@ -116,7 +116,7 @@ class ArenaMachine(RuleBasedStateMachine):
         for start, (_, mark) in self.out.items():
             assert ctypes.string_at(self.base + start, len(mark)) == mark
         usage = self.arena.usage
-        assert usage.slots == len(self.out)
+        assert usage.blocks == len(self.out)
         assert usage.used == sum(length for length, _ in self.out.values())
 
     def teardown(self) -> None:
@@ -133,7 +133,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
 
 _NONE: Any = object()
-"""Stands for a slot that was rightly refused."""
+"""Stands for a block that was rightly refused."""
 
 QUICK = settings(max_examples=60, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
 
@@ -158,7 +158,7 @@ class Unjoined(Arena):
     """Planted bug: returned runs are never joined."""
 
     def _join(self, start: int, granules: int) -> None:
-        self._slots -= 1
+        self._blocks -= 1
         self._used -= granules
         index = sum(known < start for known in self._starts)
         self._starts.insert(index, start)
@@ -172,7 +172,7 @@ class Losing(Arena):
         if granules > 1:
             super()._join(start, granules)
         else:
-            self._slots -= 1
+            self._blocks -= 1
             self._used -= granules
 
 

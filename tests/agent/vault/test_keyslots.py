@@ -1,4 +1,4 @@
-"""``slot``: who shows a passphrase that stays may change the keyslots; nobody else, never the last one."""
+"""Keyslots: who shows a passphrase that stays may change the keyslots; nobody else, never the last one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.handlers import slot as handler
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.slots import passphrase_slot, seal_slot
-from keyholt_agent.rows import sealed_slots, slot_row
+from keyholt_agent.keys.keyslots import PassphraseSource, derive_slot_key, passphrase_slot, seal_slot
+from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.vault import keyslots
+from keyholt_agent.vault.state import VaultState
+from keyholt_agent.vault.stored_keys import sealed_slots, slot_row
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
 
@@ -34,7 +36,7 @@ async def add(peer: Peer, name: str, existing: bytes, new: bytes, *, replace: bo
 
 async def unlocks(inside: Inside, passphrase: bytes, slot: str | None = None) -> str:
     """What a locked agent answers to a passphrase, asked by a user who never failed before."""
-    inside.services.lock()
+    inside.services.vault.lock()
     unlocks.uid += 1  # type: ignore[attr-defined]
     peer = await inside.connect(principal=of_uid(unlocks.uid))  # type: ignore[attr-defined]
     return (await peer.call("agent.unlock", passphrase, slot=slot)).code
@@ -81,7 +83,7 @@ async def test_names_and_numbers(derived: Inside, monkeypatch: pytest.MonkeyPatc
     peer = await derived.connect()
     assert await add(peer, "passphrase", PASSPHRASE, b"another") == "already_exists"
     assert await add(peer, "none", PASSPHRASE, b"another", replace=True) == "not_found"
-    monkeypatch.setattr(handler, "MAX_SLOTS", 1)
+    monkeypatch.setattr(keyslots, "MAX_SLOTS", 1)
     assert await add(peer, "second", PASSPHRASE, b"another") == "too_large"
     assert await add(peer, "second", b"wrong", b"another") == "too_large"
     for existing in (b"x" * 4096, PASSPHRASE):
@@ -92,11 +94,13 @@ async def test_names_and_numbers(derived: Inside, monkeypatch: pytest.MonkeyPatc
 
 def foreign_row(services: Services, store_id: bytes) -> SlotRow:
     """A keyslot of an intruder, who knows its passphrase, around a key of theirs."""
-    slot = passphrase_slot("backup", 1, kdf.FLOOR)
-    costs, salt = kdf.Argon2Parameters.decode(slot.parameters)
-    with services.arena.allocate(32) as key, services.arena.allocate(32) as root:
-        kdf.derive(memoryview(INTRUDER), salt, costs, key.view)
-        return slot_row(slot, seal_slot(slot, key.view, root.view, store_id))
+    slot = passphrase_slot("backup", 1, kdf.FLOOR, KERNEL)
+    source = PassphraseSource(memoryview(INTRUDER))
+    with (
+        derive_slot_key(services.arena, slot, source, KERNEL) as key,
+        services.arena.allocate(32) as root,
+    ):
+        return slot_row(slot, seal_slot(slot, key, root.view, store_id))
 
 
 def changed_header(table: SlotTable) -> SlotTable:
@@ -125,10 +129,10 @@ async def test_table_with_a_foreign_slot(
         assert await add(peer, "backup", existing, b"new", replace=True) == "integrity"
         assert (await peer.call("slot.remove", existing, name="passphrase")).code == "integrity"
         assert (await peer.call("agent.unlock", existing)).code == "integrity"
-    assert services.keyring.unlocked  # what was in force stays so
+    assert services.vault.state is VaultState.UNLOCKED  # what was in force stays so
     monkeypatch.undo()
     assert (await read()) == table
-    assert services.keyring.table_mac(sealed_slots(table.slots)) == table.mac
+    assert services.vault.keyring.table_mac(sealed_slots(table.slots)) == table.mac
 
 
 @pytest.mark.parametrize("change", [changed_header, lambda table: dataclasses.replace(table, mac=bytes(32))])

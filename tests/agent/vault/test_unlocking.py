@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from keyholt_agent import unsealing
 from keyholt_agent.config import Settings, UnlockSettings
 from keyholt_agent.keys import kdf
+from keyholt_agent.vault import passphrases
 from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
@@ -177,7 +177,7 @@ async def test_edited_table_of_many_slots(
         table = await read()
         return dataclasses.replace(table, slots=table.slots * 5)
 
-    monkeypatch.setattr(unsealing, "MAX_SLOTS", 2)
+    monkeypatch.setattr(passphrases, "MAX_SLOTS", 2)
     monkeypatch.setattr(services.store, "slot_table", tampered)
     peer = await derived.connect()
     before = gate.begun
@@ -189,7 +189,7 @@ async def test_too_many_creations_wait(inside: Inside, services: Services, gate:
     """The same holds for whoever creates the store; the answer is one that the operation lists."""
     peers = [await inside.connect() for _ in range(8)]
     another = of_uid(12345)
-    async with services.key_change(another):  # whose waiting takes nobody else's place
+    async with services.passphrases.turn(another):  # whose waiting takes nobody else's place
         for peer in peers:
             await peer.request("store.init", PASSPHRASE)
         await wait_all_tasks_blocked()
@@ -258,11 +258,11 @@ class TestAutomaticLocking:
         self, now: list[float], inside: Inside, nursery: trio.Nursery, mock_clock: MockClock
     ) -> None:
         """A machine that slept wakes up locked within seconds, though trio's own clock stood still."""
-        nursery.start_soon(inside.services.autolock.run, inside.services.lock)
+        nursery.start_soon(inside.services.vault.lock_in_time)
         await wait_all_tasks_blocked()
-        assert inside.services.keyring.unlocked
+        assert inside.services.vault.state.value == "unlocked"
         now[0] += 10_000
         mock_clock.jump(6)
         await wait_all_tasks_blocked()
-        assert not inside.services.keyring.unlocked
+        assert inside.services.vault.state.value == "locked"
         assert inside.services.arena.usage.used == MAX_REQUEST_HEADER

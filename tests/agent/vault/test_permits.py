@@ -1,4 +1,4 @@
-"""The budget of wraps: reserved before it is used, never overdrawn, and a new master key when it is spent."""
+"""Permits to wrap: reserved before it is used, never overdrawn, and a new master key when it is spent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from keyholt_agent.keys import hierarchy
-from keyholt_agent.keys.hierarchy import WRAP_RESERVATION, WRAPS_PER_MASTER_KEY, RotateMaster
-from keyholt_agent.keys.keyring import Keyring
-from keyholt_agent.store import KeyState
-from keyholt_agent.wrapping import _rotate, ensure_wrap
+from keyholt_agent.key_states import KeyState
+from keyholt_agent.keys import budget
+from keyholt_agent.keys.budget import WRAP_RESERVATION, WRAPS_PER_VERSION
+from keyholt_agent.keys.master_key import RotateMaster
+from keyholt_agent.keys.master_keys import MasterKeys
+from keyholt_agent.vault.permits import SECRETS_MASTER
 from keyholt_protocol.errors import LockedError, StoreUnavailableError
 from tests.support.agent_process import PASSPHRASE
 
@@ -30,13 +31,13 @@ async def masters(services: Services) -> list[MasterKeyRow]:
 async def spend(services: Services, leave: int) -> None:
     """Have the store count wraps of the first master key until only ``leave`` are left."""
     (master,) = await masters(services)
-    count = WRAPS_PER_MASTER_KEY - leave - master.wraps_reserved
-    await services.store.reserve_wraps(master.key_id, 1, count, WRAPS_PER_MASTER_KEY)
+    count = WRAPS_PER_VERSION - leave - master.wraps_reserved
+    await services.store.reserve_wraps(master.key_id, 1, count, WRAPS_PER_VERSION)
 
 
 async def test_reserved_before_used(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store counts a whole block before the first wrap of it, and no more until the block is used up."""
-    monkeypatch.setattr(hierarchy, "WRAP_RESERVATION", 16)
+    monkeypatch.setattr(budget, "WRAP_RESERVATION", 16)
     client = await inside.connect()
     for number in range(40):
         (master,) = await masters(inside.services)
@@ -53,7 +54,7 @@ async def test_new_master_key_at_the_limit(derived: Inside) -> None:
     for number in range(6):
         (await client.call("secret.put", b"%d" % number, path=f"p/{number}")).expect()
     first, second = await masters(derived.services)
-    assert (first.state, first.wraps_reserved) == (KeyState.DECRYPT_ONLY, WRAPS_PER_MASTER_KEY)
+    assert (first.state, first.wraps_reserved) == (KeyState.DECRYPT_ONLY, WRAPS_PER_VERSION)
     assert (second.state, second.wraps_reserved) == (KeyState.ACTIVE, WRAP_RESERVATION)
     (await client.call("agent.lock")).expect()
     (await client.call("agent.unlock", PASSPHRASE)).expect()
@@ -63,8 +64,11 @@ async def test_new_master_key_at_the_limit(derived: Inside) -> None:
 
 async def test_many_writers_over_many_limits(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers that meet at the limit: no write fails, no version wraps more often than it may."""
-    monkeypatch.setattr(hierarchy, "WRAPS_PER_MASTER_KEY", 7)
-    monkeypatch.setattr(hierarchy, "WRAP_RESERVATION", 2)
+    monkeypatch.setattr(budget, "WRAPS_PER_VERSION", 7)
+    active = inside.services.vault.keyring.masters.named(SECRETS_MASTER).active
+    assert active is not None
+    active.budget.limit = 7
+    monkeypatch.setattr(budget, "WRAP_RESERVATION", 2)
     clients = [await inside.connect() for _ in range(6)]
 
     async def write(number: int) -> None:
@@ -88,11 +92,13 @@ async def test_rotation_whose_answer_was_lost(inside: Inside, monkeypatch: pytes
     (await client.call("secret.put", b"v", path="a")).expect()
     (master,) = await masters(inside.services)
     services = inside.services
-    need = RotateMaster(key_id=master.key_id, name=master.name, version=1)
+    need = RotateMaster(name=master.name, key_id=master.key_id, version=1, custody=master.custody)
     with monkeypatch.context() as lost:
-        lost.setattr(Keyring, "add_master", lambda *_: None)
-        await _rotate(services, need)
-    services.keyring._unlocked().masters._left = 0
+        lost.setattr(MasterKeys, "put_in_force", lambda *_: None)
+        await services.permits._rotate(need)
+    active = services.vault.keyring.masters.named(master.name).active
+    assert active is not None
+    active.budget._left = 0
     for number in range(3):
         (await client.call("secret.put", b"v", path=f"after/{number}")).expect()
     assert [row.state for row in await masters(services)] == [KeyState.DECRYPT_ONLY, KeyState.ACTIVE]
@@ -104,7 +110,7 @@ async def test_reservation_whose_answer_was_lost(inside: Inside) -> None:
     await spend(inside.services, leave=0)
     (await client.call("secret.put", b"v", path="a")).expect()
     first, second = await masters(inside.services)
-    assert (first.wraps_reserved, first.state) == (WRAPS_PER_MASTER_KEY, KeyState.DECRYPT_ONLY)
+    assert (first.wraps_reserved, first.state) == (WRAPS_PER_VERSION, KeyState.DECRYPT_ONLY)
     assert second.state is KeyState.ACTIVE
 
 
@@ -118,14 +124,14 @@ async def test_peer_that_leaves_while_wraps_are_reserved(derived: Inside, leave:
         (await client.call("agent.unlock", PASSPHRASE)).expect()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ensure_wrap, derived.services)
+                nursery.start_soon(derived.services.permits.permit, SECRETS_MASTER)
                 for _ in range(number):
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
         (await client.call("secret.put", b"v", path=f"left/{number}")).expect()
     rows = await masters(derived.services)
     assert rows[-1].state is KeyState.ACTIVE
-    assert all(row.wraps_reserved <= WRAPS_PER_MASTER_KEY for row in rows)
+    assert all(row.wraps_reserved <= WRAPS_PER_VERSION for row in rows)
 
 
 async def test_no_wrap_without_a_committed_reservation(
@@ -145,9 +151,9 @@ async def test_no_wrap_without_a_committed_reservation(
 
 async def test_locked_meanwhile(inside: Inside) -> None:
     """Who locks means it for writes that wait for wraps as well."""
-    inside.services.lock()
+    inside.services.vault.lock()
     with pytest.raises(LockedError):
-        await ensure_wrap(inside.services)
+        await inside.services.permits.permit(SECRETS_MASTER)
 
 
 async def test_store_that_contradicts_itself(inside: Inside) -> None:
@@ -158,11 +164,11 @@ async def test_store_that_contradicts_itself(inside: Inside) -> None:
     (master,) = await masters(services)
     taken = dataclasses.replace(master, version=2, state=KeyState.DESTROYED)
     await services.store.add_master_version(taken)
-    slots = services.arena.usage.slots
+    blocks = services.arena.usage.blocks
     with trio.fail_after(20):
         for _ in range(3):
             assert (await client.call("secret.put", b"v", path="a")).code == "integrity"
-    assert services.arena.usage.slots == slots
+    assert services.arena.usage.blocks == blocks
     assert (await client.call("secret.get", path="a")).code == "not_found"
 
 
@@ -172,7 +178,7 @@ async def test_peers_that_leave_waste_no_wraps(inside: Inside) -> None:
     for _ in range(20):
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ensure_wrap, services)
+                nursery.start_soon(services.permits.permit, SECRETS_MASTER)
                 await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
                 scope.cancel()

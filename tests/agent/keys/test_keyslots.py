@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyholt_agent.keys.kdf import FLOOR
-from keyholt_agent.keys.slots import (
+from keyholt_agent.keys.keyslots import (
     Keyslot,
     PassphraseSource,
     SealedKeyslot,
@@ -24,16 +24,20 @@ from keyholt_agent.keys.slots import (
     table_mac,
     verify_table,
 )
+from keyholt_agent.keys.randomness import KERNEL
 from keyholt_protocol.errors import IntegrityError, UnlockFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyholt_agent.keys.envelope import KeyReference
+    from keyholt_agent.keys.wrapping_key import SoftwareKey
     from keyholt_agent.memory import Arena
 
 STORE = bytes(range(16))
 ROOT = memoryview(b"r" * 32)
-SLOT_KEY = memoryview(b"k" * 32)
 MAC_KEY = memoryview(b"m" * 32)
-SLOT = passphrase_slot("main", 1_700_000_000, FLOOR)
+SLOT = passphrase_slot("main", 1_700_000_000, FLOOR, KERNEL)
 
 keyslots = st.builds(
     Keyslot,
@@ -45,63 +49,78 @@ keyslots = st.builds(
 )
 
 
-def sealed(slot: Keyslot = SLOT) -> SealedKeyslot:
-    """The root key in a slot."""
-    return seal_slot(slot, SLOT_KEY, ROOT, STORE)
+@pytest.fixture
+def slot_key(software_key: Callable[[KeyReference, bytes], SoftwareKey]) -> SoftwareKey:
+    """The key of ``SLOT``."""
+    return software_key(SLOT.reference, b"k" * 32)
+
+
+@pytest.fixture
+def sealed(slot_key: SoftwareKey) -> SealedKeyslot:
+    """The root key in ``SLOT``."""
+    return seal_slot(SLOT, slot_key, ROOT, STORE)
 
 
 def test_passphrase_opens_its_slot_and_no_other_does(arena: Arena) -> None:
     """Through Argon2id and back; a wrong passphrase is UnlockFailedError and holds on to nothing."""
-    with arena.allocate_random(32) as root, arena.allocate(5) as passphrase:
+    with arena.allocate(32) as root, arena.allocate(5) as passphrase:
+        KERNEL.fill(root)
         passphrase.view[:] = b"right"
-        with derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view)) as key:
-            slot = seal_slot(SLOT, key.view, root.view, STORE)
+        with derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view), KERNEL) as key:
+            slot = seal_slot(SLOT, key, root.view, STORE)
         passphrase.view[:] = b"wrong"
-        with derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view)) as key:
+        with derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view), KERNEL) as key:
             with pytest.raises(UnlockFailedError) as refusal:
-                open_slot(arena, slot, key.view, STORE)
+                open_slot(arena, slot, key, STORE)
             assert refusal.value.__cause__ is None
         passphrase.view[:] = b"right"
-        key = derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view))
-        with key, open_slot(arena, slot, key.view, STORE) as opened:
+        key = derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view), KERNEL)
+        with key, open_slot(arena, slot, key, STORE) as opened:
             assert opened.view == root.view
 
 
-def test_every_byte_counts(arena: Arena) -> None:
+def test_every_byte_counts(arena: Arena, slot_key: SoftwareKey, sealed: SealedKeyslot) -> None:
     """A slot with any byte of header or wrapped key changed does not open."""
-    slot = sealed()
     for field in ("header", "wrapped_root"):
-        original: bytes = getattr(slot, field)
+        original: bytes = getattr(sealed, field)
         for offset in range(len(original)):
             damaged = bytearray(original)
             damaged[offset] ^= 0xFF
             with pytest.raises((UnlockFailedError, IntegrityError)):
-                open_slot(arena, replace(slot, **{field: bytes(damaged)}), SLOT_KEY, STORE)
+                open_slot(arena, replace(sealed, **{field: bytes(damaged)}), slot_key, STORE)
 
 
-def test_slot_of_another_store_does_not_open(arena: Arena) -> None:
-    """Nor does a slot that took another's wrapped key."""
+def test_slot_of_another_store_does_not_open(
+    arena: Arena,
+    slot_key: SoftwareKey,
+    sealed: SealedKeyslot,
+    software_key: Callable[[KeyReference, bytes], SoftwareKey],
+) -> None:
+    """Nor does a slot that took another's wrapped key, though both have the same key."""
     with pytest.raises(UnlockFailedError):
-        open_slot(arena, sealed(), SLOT_KEY, bytes(16))
-    other = sealed(passphrase_slot("other", 1, FLOOR))
-    swapped = replace(sealed(), wrapped_root=other.wrapped_root)
+        open_slot(arena, sealed, slot_key, bytes(16))
+    second = passphrase_slot("other", 1, FLOOR, KERNEL)
+    other = seal_slot(second, software_key(second.reference, b"k" * 32), ROOT, STORE)
+    swapped = replace(sealed, wrapped_root=other.wrapped_root)
     with pytest.raises(IntegrityError, match="does not belong"):
-        open_slot(arena, swapped, SLOT_KEY, STORE)
+        open_slot(arena, swapped, slot_key, STORE)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 60, 89, 91])
-def test_wrapped_key_of_a_wrong_length_is_refused(arena: Arena, cut: int) -> None:
+def test_wrapped_key_of_a_wrong_length_is_refused(
+    arena: Arena, slot_key: SoftwareKey, sealed: SealedKeyslot, cut: int
+) -> None:
     """Cut short or lengthened: IntegrityError, before the key is used."""
-    wrapped = (sealed().wrapped_root + b"x")[:cut]
+    wrapped = (sealed.wrapped_root + b"x")[:cut]
     with pytest.raises(IntegrityError):
-        open_slot(arena, replace(sealed(), wrapped_root=wrapped), SLOT_KEY, STORE)
+        open_slot(arena, replace(sealed, wrapped_root=wrapped), slot_key, STORE)
 
 
 def test_parameters_out_of_bounds_are_refused_before_the_derivation(arena: Arena) -> None:
-    """And no slot of the arena is kept."""
+    """And no block of the arena is kept."""
     hostile = replace(SLOT, parameters=b"\x01" + b"\xff" * 28)
     with pytest.raises(IntegrityError, match="out of bounds"):
-        derive_slot_key(arena, hostile, PassphraseSource(memoryview(b"p")))
+        derive_slot_key(arena, hostile, PassphraseSource(memoryview(b"p")), KERNEL)
 
 
 @given(slot=keyslots)
@@ -151,9 +170,9 @@ def test_fields_lie_where_the_table_says() -> None:
     assert table_mac(MAC_KEY, STORE, table) == hmac.digest(b"m" * 32, message, "sha256")
 
 
-def test_table_mac_covers_every_slot() -> None:
+def test_table_mac_covers_every_slot(slot_key: SoftwareKey, sealed: SealedKeyslot) -> None:
     """Order does not matter; adding, removing, changing, another store and another key do."""
-    one, two = sealed(), sealed(passphrase_slot("two", 2, FLOOR))
+    one, two = sealed, seal_slot(passphrase_slot("two", 2, FLOOR, KERNEL), slot_key, ROOT, STORE)
     mac = table_mac(MAC_KEY, STORE, [one, two])
     verify_table(MAC_KEY, STORE, [two, one], mac)
     for slots in (
@@ -168,12 +187,12 @@ def test_table_mac_covers_every_slot() -> None:
     with pytest.raises(IntegrityError):
         verify_table(MAC_KEY, bytes(16), [one, two], mac)
     with pytest.raises(IntegrityError):
-        verify_table(SLOT_KEY, STORE, [one, two], mac)
+        verify_table(ROOT, STORE, [one, two], mac)
 
 
 def test_new_slots_are_salted() -> None:
     """Two slots of one name share neither id nor salt, and their repr is all public."""
-    one, two = (passphrase_slot("main", 1, FLOOR) for _ in range(2))
+    one, two = (passphrase_slot("main", 1, FLOOR, KERNEL) for _ in range(2))
     assert one.slot_id != two.slot_id
     assert one.parameters[-16:] != two.parameters[-16:]
     assert repr(PassphraseSource(memoryview(b"hunter2"))) == "<PassphraseSource>"

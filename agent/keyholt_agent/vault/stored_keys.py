@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from keyholt_agent.keys.hierarchy import SealedMasterKey
-from keyholt_agent.keys.slots import Keyslot, SealedKeyslot
-from keyholt_agent.keys.states import Custody
-from keyholt_agent.store import MasterKeyRow, SlotRow
+from keyholt_agent.keys.custody import SealedMasterKey
+from keyholt_agent.keys.keyring import NewStore
+from keyholt_agent.keys.keyslots import Keyslot, SealedKeyslot
+from keyholt_agent.store import MasterKeyRow, SlotRow, StoreSeed
 from keyholt_protocol.errors import IntegrityError
 
-__all__ = ["decode_slot", "master_key_row", "sealed_slots", "slot_row"]
+__all__ = ["decode_slot", "master_key_row", "sealed_slots", "slot_row", "store_seed"]
 
 
 def master_key_row(master: SealedMasterKey, created: int) -> MasterKeyRow:
@@ -23,7 +23,7 @@ def master_key_row(master: SealedMasterKey, created: int) -> MasterKeyRow:
         name=master.name,
         version=master.version,
         state=master.state,
-        custody=Custody.SOFTWARE,
+        custody=master.custody,
         wrapped=master.wrapped,
         wraps_reserved=master.wraps_reserved,
         created=created,
@@ -38,6 +38,17 @@ def slot_row(slot: Keyslot, sealed: SealedKeyslot) -> SlotRow:
         header=sealed.header,
         wrapped_root=sealed.wrapped_root,
         created=slot.created,
+    )
+
+
+def store_seed(new: NewStore, slot: Keyslot) -> StoreSeed:
+    """A new store as it is first written."""
+    return StoreSeed(
+        store_id=new.store_id,
+        created=slot.created,
+        slots=(slot_row(slot, new.slot),),
+        slot_table_mac=new.table_mac,
+        master_key=master_key_row(new.master, slot.created),
     )
 
 

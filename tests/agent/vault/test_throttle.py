@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from keyholt_agent.keys.throttle import _MAX_KEYS, LONGEST_WAIT, UnlockThrottle
+from keyholt_agent.vault.throttle import _MAX_QUOTAS, LONGEST_WAIT, UnlockThrottle
 from keyholt_protocol.errors import RateLimitedError
 
 
 def wait_after(throttle: UnlockThrottle, uid: int, now: float) -> float:
-    """Fail at ``now``, and give the seconds until the next attempt is admitted."""
-    throttle.check(uid, now)
+    """Fail at ``now``, and give the seconds until the next attempt is taken."""
+    throttle.charge(uid, now)
     throttle.failed(uid, now)
     for tenths in range(1000):
         try:
-            throttle._records[uid].charged  # noqa: B018 (the table still has it)
-            UnlockThrottle.check(_probe(throttle), uid, now + tenths / 10)
+            throttle._accounts[uid].charged  # noqa: B018 (the table still has it)
+            UnlockThrottle.charge(_probe(throttle), uid, now + tenths / 10)
         except RateLimitedError:
             continue
         return tenths / 10
-    raise AssertionError("never admitted again")
+    raise AssertionError("never taken again")
 
 
 def _probe(throttle: UnlockThrottle) -> UnlockThrottle:
     """A copy to ask without being charged for it."""
     probe = UnlockThrottle()
-    for uid, record in throttle._records.items():
-        probe._records[uid] = type(record)(record.charged, record.not_before)
+    for uid, account in throttle._accounts.items():
+        probe._accounts[uid] = type(account)(account.charged, account.not_before)
     return probe
 
 
@@ -43,42 +43,42 @@ def test_refusal_names_the_seconds() -> None:
     """Rounded up, so that waiting that long is enough."""
     throttle = UnlockThrottle()
     for _ in range(3):
-        throttle.check(1, 0.0)
+        throttle.charge(1, 0.0)
         throttle.failed(1, 0.0)
     with pytest.raises(RateLimitedError, match="try again in 1 s"):
-        throttle.check(1, 0.5)
-    throttle.check(1, 1.0)
+        throttle.charge(1, 0.5)
+    throttle.charge(1, 1.0)
 
 
 def test_attempts_side_by_side_are_charged_like_attempts_in_turn() -> None:
     """A fourth is refused although none of three has failed yet."""
     throttle = UnlockThrottle()
     for _ in range(3):
-        throttle.check(1, 0.0)
+        throttle.charge(1, 0.0)
     with pytest.raises(RateLimitedError):
-        throttle.check(1, 0.0)
+        throttle.charge(1, 0.0)
 
 
 def test_wait_begins_when_the_attempt_has_failed() -> None:
     """The seconds of the derivation do not count as waiting."""
     throttle = UnlockThrottle()
     for _ in range(3):
-        throttle.check(1, 0.0)
+        throttle.charge(1, 0.0)
     throttle.failed(1, 5.0)
     with pytest.raises(RateLimitedError):
-        throttle.check(1, 5.9)
+        throttle.charge(1, 5.9)
 
 
 def test_success_forgets_and_other_uids_are_free() -> None:
     """One uid's failures are its own."""
     throttle = UnlockThrottle()
     for _ in range(3):
-        throttle.check(1, 0.0)
-    throttle.check(2, 0.0)
+        throttle.charge(1, 0.0)
+    throttle.charge(2, 0.0)
     throttle.succeeded(1)
     throttle.succeeded(3)
     throttle.failed(4, 0.0)
-    throttle.check(1, 0.0)
+    throttle.charge(1, 0.0)
 
 
 def test_memory_is_bounded() -> None:
@@ -86,13 +86,13 @@ def test_memory_is_bounded() -> None:
     throttle = UnlockThrottle()
     for uid in (0, 1):
         for _ in range(3):
-            throttle.check(uid, 0.0)
-    for uid in range(2, _MAX_KEYS):
-        throttle.check(uid, 0.0)
+            throttle.charge(uid, 0.0)
+    for uid in range(2, _MAX_QUOTAS):
+        throttle.charge(uid, 0.0)
     with pytest.raises(RateLimitedError):
-        throttle.check(0, 0.5)
-    throttle.check(_MAX_KEYS, 0.0)
+        throttle.charge(0, 0.5)
+    throttle.charge(_MAX_QUOTAS, 0.0)
     with pytest.raises(RateLimitedError):
-        throttle.check(0, 0.5)
-    throttle.check(1, 0.5)
-    assert len(throttle._records) == _MAX_KEYS
+        throttle.charge(0, 0.5)
+    throttle.charge(1, 0.5)
+    assert len(throttle._accounts) == _MAX_QUOTAS

@@ -43,7 +43,6 @@ What must hold:
 from __future__ import annotations
 
 import hmac
-import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -54,18 +53,20 @@ from keyholt_agent.keys.envelope import (
     ID_SIZE,
     KEY_SIZE,
     OVERHEAD,
-    Header,
     RecordType,
     bind,
-    make_header,
-    open_into,
-    seal,
+    header_under,
+    key_reference,
 )
+from keyholt_agent.keys.wrapping_key import SoftwareKey
 from keyholt_agent.memory import Arena, Guarded, LockedBuffer
 from keyholt_protocol.errors import IntegrityError, UnlockFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from keyholt_agent.keys.envelope import KeyReference
+    from keyholt_agent.keys.randomness import Randomness
 
 __all__ = [
     "Keyslot",
@@ -91,6 +92,8 @@ _TABLE_LABEL: Final = b"keyholt slot table v1\0\0\0"
 _WRAPPED_SIZE: Final = KEY_SIZE + OVERHEAD
 _KEY_VERSION: Final = 1
 """A slot's key never changes: a new passphrase is a new slot."""
+
+_ROOT_VERSION: Final = 1
 
 
 class SlotKind(IntEnum):
@@ -124,6 +127,11 @@ class Keyslot:
         return b"".join(
             (head, _SHORT.pack(len(name)), name, _SHORT.pack(len(self.parameters)), self.parameters)
         )
+
+    @property
+    def reference(self) -> KeyReference:
+        """How the record begins in which the slot's key wraps the root key."""
+        return key_reference(RecordType.ROOT_KEY, self.slot_id, _KEY_VERSION)
 
     def describe(self) -> str:
         """Its key derivation and what that costs, for people.
@@ -202,18 +210,20 @@ class PassphraseSource(Guarded):
         return "<PassphraseSource>"
 
 
-def passphrase_slot(name: str, created: int, costs: kdf.Argon2Parameters) -> Keyslot:
+def passphrase_slot(name: str, created: int, costs: kdf.Argon2Parameters, randomness: Randomness) -> Keyslot:
     """A new passphrase keyslot with a new id and salt."""
     return Keyslot(
         kind=SlotKind.PASSPHRASE,
-        slot_id=os.urandom(ID_SIZE),
+        slot_id=randomness.draw(ID_SIZE),
         created=created,
         name=name,
-        parameters=costs.encode(os.urandom(kdf.SALT_SIZE)),
+        parameters=costs.encode(randomness.draw(kdf.SALT_SIZE)),
     )
 
 
-def derive_slot_key(arena: Arena, slot: Keyslot, source: SlotKeySource) -> LockedBuffer:
+def derive_slot_key(
+    arena: Arena, slot: Keyslot, source: SlotKeySource, randomness: Randomness
+) -> SoftwareKey:
     """The key of a slot, the caller's to release. Blocks: call it in a worker thread.
 
     Raises:
@@ -231,17 +241,17 @@ def derive_slot_key(arena: Arena, slot: Keyslot, source: SlotKeySource) -> Locke
     except BaseException:
         key.release()
         raise
-    return key
+    return SoftwareKey(key, slot.reference, randomness)
 
 
-def seal_slot(slot: Keyslot, slot_key: memoryview, root: memoryview, store_id: bytes) -> SealedKeyslot:
+def seal_slot(slot: Keyslot, slot_key: SoftwareKey, root: memoryview, store_id: bytes) -> SealedKeyslot:
     """Wrap the root key under a slot's key."""
     header = slot.encode()
-    context = bind(store_id, slot.name, header)
-    return SealedKeyslot(header=header, wrapped_root=seal(slot_key, _record_header(slot), context, root))
+    wrapped = slot_key.wrap(_ROOT_VERSION, bind(store_id, slot.name, header), root)
+    return SealedKeyslot(header=header, wrapped_root=wrapped)
 
 
-def open_slot(arena: Arena, sealed: SealedKeyslot, slot_key: memoryview, store_id: bytes) -> LockedBuffer:
+def open_slot(arena: Arena, sealed: SealedKeyslot, slot_key: SoftwareKey, store_id: bytes) -> LockedBuffer:
     """The root key out of a slot, the caller's to release.
 
     Raises:
@@ -249,14 +259,13 @@ def open_slot(arena: Arena, sealed: SealedKeyslot, slot_key: memoryview, store_i
         IntegrityError: the stored slot is not one.
     """
     slot = Keyslot.decode(sealed.header)
-    expected = _record_header(slot)
+    expected = header_under(slot.reference, _ROOT_VERSION)
     if not sealed.wrapped_root.startswith(expected) or len(sealed.wrapped_root) != _WRAPPED_SIZE:
         raise IntegrityError("a keyslot's wrapped root key does not belong to its header")
     root = arena.allocate(KEY_SIZE)
     try:
-        open_into(
-            slot_key, sealed.wrapped_root, bind(store_id, slot.name, sealed.header), expected, root.view
-        )
+        context = bind(store_id, slot.name, sealed.header)
+        slot_key.unwrap(sealed.wrapped_root, _ROOT_VERSION, context, root.view)
     except IntegrityError:
         root.release()
         raise UnlockFailedError from None
@@ -284,10 +293,6 @@ def verify_table(slot_mac: memoryview, store_id: bytes, slots: Iterable[SealedKe
         raise IntegrityError(
             "the keyslot table fails authentication: it was changed outside of the agent; restore a backup"
         )
-
-
-def _record_header(slot: Keyslot) -> Header:
-    return make_header(RecordType.ROOT_KEY, slot.slot_id, _KEY_VERSION, 1)
 
 
 def _take(encoded: bytes) -> tuple[bytes, bytes]:

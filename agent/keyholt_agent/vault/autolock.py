@@ -1,7 +1,7 @@
 """When an unlocked agent locks itself: after a time without use, and after a time in any case.
 
-- Time is CLOCK_BOOTTIME, which goes on while a laptop sleeps: it wakes up locked. trio's own clock stands
-  still meanwhile, so the loop sleeps in short stretches and looks again.
+- Its clock is CLOCK_BOOTTIME, which goes on while a laptop sleeps: it wakes up locked. trio's own clock
+  stands still meanwhile, so the loop sleeps in short stretches and looks again.
 - A request asks ``use`` first, so that no key is used in the moments between deadline and loop.
 
 It does not lock: it calls what it was given.
@@ -10,7 +10,6 @@ It does not lock: it calls what it was given.
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,15 +17,12 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AutoLock", "boottime"]
+    from keyholt_agent.clocks import Clock
+
+__all__ = ["AutoLock"]
 
 STRETCH: Final = 5.0
 """Seconds. How long past its deadline an agent that slept may stay unlocked without a request."""
-
-
-def boottime() -> float:
-    """Seconds since boot, time asleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class AutoLock:
@@ -38,13 +34,11 @@ class AutoLock:
         clock: seconds that only rise and count time asleep.
     """
 
-    def __init__(
-        self, idle_timeout: float, max_lifetime: float, clock: Callable[[], float] = boottime
-    ) -> None:
+    def __init__(self, idle_timeout: float, max_lifetime: float, clock: Clock) -> None:
         self._idle_timeout = idle_timeout or math.inf
         self._max_lifetime = max_lifetime or math.inf
         self._clock = clock
-        self._locked = True
+        self._stopped = True
         self._last_used = 0.0
         self._end_of_life = math.inf
         self._armed = trio.Event()
@@ -52,18 +46,18 @@ class AutoLock:
     @property
     def deadline(self) -> float:
         """The instant at which the agent locks; infinity while it is locked, or for never."""
-        return math.inf if self._locked else min(self._last_used + self._idle_timeout, self._end_of_life)
+        return math.inf if self._stopped else min(self._last_used + self._idle_timeout, self._end_of_life)
 
-    def unlocked(self) -> None:
+    def start(self) -> None:
         """The agent was unlocked: both durations begin now."""
         self._last_used = self._clock()
         self._end_of_life = self._last_used + self._max_lifetime
-        self._locked = False
+        self._stopped = False
         self._armed.set()
 
-    def locked(self) -> None:
+    def stop(self) -> None:
         """The agent was locked, by whomever."""
-        self._locked = True
+        self._stopped = True
 
     def use(self) -> bool:
         """A key is to be used: the idle time begins anew. False if the deadline has passed: lock instead."""
@@ -80,11 +74,11 @@ class AutoLock:
     async def run(self, lock: Callable[[], object]) -> None:
         """Call ``lock`` whenever the deadline has passed, for ever."""
         while True:
-            if self._locked:
+            if self._stopped:
                 self._armed = trio.Event()
                 await self._armed.wait()
             elif self.expired():
-                self.locked()
+                self.stop()
                 lock()
             else:
                 await trio.sleep(max(0.0, min(self.deadline - self._clock(), STRETCH)))

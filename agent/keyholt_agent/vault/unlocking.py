@@ -1,0 +1,114 @@
+"""Making the store, and unsealing it: the two ways in which keys come into the vault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from keyholt_agent.keys.keyring import Keyring
+from keyholt_agent.keys.keyslots import passphrase_slot
+from keyholt_agent.vault.keyslots import find_slot
+from keyholt_agent.vault.passphrases import check_passphrase
+from keyholt_agent.vault.permits import SECRETS_MASTER
+from keyholt_agent.vault.state import VaultEvent
+from keyholt_agent.vault.stored_keys import sealed_slots, store_seed
+
+if TYPE_CHECKING:
+    from keyholt_agent.clocks import WallClock
+    from keyholt_agent.keys.keyslots import Keyslot
+    from keyholt_agent.keys.randomness import Randomness
+    from keyholt_agent.keys.wrapping_key import SoftwareKey
+    from keyholt_agent.memory import Arena
+    from keyholt_agent.principal import Principal
+    from keyholt_agent.store import Store
+    from keyholt_agent.vault.passphrases import Passphrases
+    from keyholt_agent.vault.vault import Vault
+
+__all__ = ["Unlocking"]
+
+
+class Unlocking:
+    """Creates and unlocks the store of a vault.
+
+    Args:
+        now: the time that a keyslot is made at.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        store: Store,
+        arena: Arena,
+        passphrases: Passphrases,
+        *,
+        now: WallClock,
+        randomness: Randomness,
+    ) -> None:
+        self._vault: Final = vault
+        self._store: Final = store
+        self._arena: Final = arena
+        self._passphrases: Final = passphrases
+        self._now: Final = now
+        self._randomness: Final = randomness
+
+    async def create(self, principal: Principal, name: str, passphrase: memoryview) -> tuple[bytes, Keyslot]:
+        """Create the store with one passphrase keyslot and one master key, and unlock it.
+
+        Returns:
+            The store's id, and the keyslot.
+
+        Raises:
+            AlreadyExistsError: there is one.
+        """
+        check_passphrase(passphrase)
+        async with self._passphrases.turn(principal):
+            self._vault.check(VaultEvent.CREATE)
+            parameters = await self._passphrases.calibrated()
+            slot = passphrase_slot(name, self._now(), parameters, self._randomness)
+            with await self._passphrases.derive(slot, passphrase) as key:
+                store_id = await self.create_with(slot, key)
+        return store_id, slot
+
+    async def create_with(self, slot: Keyslot, slot_key: SoftwareKey) -> bytes:
+        """Create the store with that keyslot, whose key was derived, and unlock it; gives the store's id."""
+        locks = self._vault.locks
+        keyring, new = Keyring.create(self._arena, slot, slot_key, SECRETS_MASTER, self._randomness)
+        try:
+            # Shielded: whether there is a store has to be known afterwards, and its keys are here only.
+            with trio.CancelScope(shield=True):
+                await self._store.create(store_seed(new, slot))
+        except BaseException:
+            keyring.release()
+            raise
+        self._vault.open(keyring, VaultEvent.CREATE, locks=locks)
+        return new.store_id
+
+    async def unlock(self, principal: Principal, passphrase: memoryview, slot: str | None) -> str:
+        """Unseal the root key with the named keyslot, or with the first that opens, whose name it gives.
+
+        Raises:
+            ContentionError: somebody locked meanwhile.
+            NotFoundError, UnlockFailedError, RateLimitedError, IntegrityError: see the message.
+        """
+        async with self._passphrases.turn(principal):
+            locks = self._vault.locks
+            table = await self._store.slot_table()
+            candidates = table.slots if slot is None else (find_slot(table, slot),)
+            name, root = await self._passphrases.unseal(principal, passphrase, table, candidates)
+            try:
+                masters = await self._store.master_keys()
+            except BaseException:
+                root.release()
+                raise
+            keyring = Keyring.open(
+                self._arena,
+                root,
+                store_id=table.store_id,
+                slots=sealed_slots(table.slots),
+                table_mac=table.mac,
+                master_keys=masters,
+                randomness=self._randomness,
+            )
+            self._vault.open(keyring, VaultEvent.UNLOCK, locks=locks)
+        return name

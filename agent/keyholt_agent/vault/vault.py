@@ -1,0 +1,128 @@
+"""The vault: whether the store is open, the keys while it is, and nothing of them when it is locked.
+
+- Every change of state goes through the table in ``state``; what an operation needs is asked here.
+- Locking is synchronous: when ``lock`` returns, every key is zero and nothing that was cached is left.
+- Who unlocks slowly while somebody locks comes too late, and is told so: the later word counts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from keyholt_agent.memory import Guarded
+from keyholt_agent.vault.autolock import AutoLock
+from keyholt_agent.vault.state import VaultEvent, VaultState, after, refusals
+from keyholt_protocol.errors import ContentionError, LockedError
+from keyholt_protocol.operations import Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyholt_agent.keys.keyring import Keyring
+
+__all__ = ["Vault"]
+
+
+class Vault(Guarded):
+    """The state of one agent, and the keys of its store while that is unlocked.
+
+    Args:
+        initialised: whether there is a store.
+        autolock: when it locks by itself.
+        on_lock: called by ``lock`` once the keys are gone, to drop what was read with them.
+
+    Attributes:
+        state: see ``state``.
+        locks: how often it was locked; see ``open``.
+        store_id: of the store, once it is known.
+    """
+
+    def __init__(self, *, initialised: bool, autolock: AutoLock, on_lock: Callable[[], None]) -> None:
+        self.locks = 0
+        self.store_id: bytes | None = None
+        self._autolock: Final = autolock
+        self._on_lock: Final = on_lock
+        self._keyring: Keyring | None = None
+        self._enter(VaultState.LOCKED if initialised else VaultState.UNINITIALISED)
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys.
+
+        Raises:
+            LockedError: there are none; unlock first.
+        """
+        if self._keyring is None:
+            raise LockedError
+        return self._keyring
+
+    @property
+    def locks_at(self) -> float | None:
+        """When it locks by itself, by the clock of ``autolock``; None if it will not."""
+        deadline = self._autolock.deadline
+        return None if math.isinf(deadline) else deadline
+
+    def require(self, needs: Needs) -> None:
+        """Refuse what cannot be done in this state; what needs the keys counts as their use.
+
+        Raises:
+            UninitialisedError, LockedError: see the message.
+        """
+        if needs in self._refusals:
+            raise self._refusals[needs]
+        if needs is Needs.UNLOCKED and not self._autolock.use():
+            self.lock()  # it was due to be locked, and nobody has come to it yet
+            raise LockedError
+
+    def check(self, event: VaultEvent) -> None:
+        """Refuse early what ``open`` would refuse; errors as of ``state.after``."""
+        after(self.state, event)
+
+    def open(self, keyring: Keyring, event: VaultEvent, *, locks: int) -> None:
+        """Take the keys of a store that was created or unlocked. Owns them, even where it raises.
+
+        Args:
+            locks: the number of ``locks`` when the work for it began.
+
+        Raises:
+            ContentionError: it was locked since.
+            UninitialisedError, AlreadyExistsError: it is in another state.
+        """
+        try:
+            following = after(self.state, event)
+            if self.locks != locks:  # who locks means it, also for an unlock under way
+                raise ContentionError("the agent was locked while it was being unlocked; try again")
+        except BaseException:
+            keyring.release()
+            raise
+        self._drop_keys()
+        self._keyring = keyring
+        self.store_id = keyring.store_id
+        self._autolock.start()
+        self._enter(following)
+
+    def lock(self) -> None:
+        """Zero every key and drop what was read with them; again is harmless."""
+        following = after(self.state, VaultEvent.LOCK)
+        self.locks += 1
+        self._drop_keys()
+        self._on_lock()
+        self._autolock.stop()
+        self._enter(following)
+
+    async def lock_in_time(self) -> None:
+        """Lock whenever the time for it has come, for ever."""
+        await self._autolock.run(self.lock)
+
+    def __repr__(self) -> str:
+        return f"<Vault {self.state}>"
+
+    def _enter(self, state: VaultState) -> None:
+        self.state = state
+        self._refusals = refusals(state)
+
+    def _drop_keys(self) -> None:
+        keyring, self._keyring = self._keyring, None
+        if keyring is not None:
+            keyring.release()
