@@ -5,8 +5,8 @@ What must hold (``tests/agent/memory/test_arena_machine.py`` proves it against a
 - Blocks never overlap, and lie within the arena.
 - A block is all zeroes when it is handed out, and zeroed when it comes back, however it comes back.
 - Free runs that touch are joined, so all space returns when all blocks have.
-- The lowest run that fits is taken, and for the smallest blocks one that came back lately: pages that were
-  never needed are never touched, and cost nothing.
+- The lowest run that fits is taken, and for small blocks one of the same length that came back lately: pages
+  that were never needed are never touched, and cost nothing.
 - Any thread may allocate and release. A block that is dropped without ``release`` is zeroed, comes back
   and warns ``ResourceWarning``: it is a bug, not a leak.
 
@@ -59,8 +59,12 @@ LEAVES: Final = 512
 last eighth shrinks by a five-hundredth at a time: however many values are announced on however many
 connections, small blocks, and those are nearly all, still find room."""
 
-_SPARE: Final = 64
-"""Blocks of one granule kept apart from the free runs, for the next that need one."""
+_SPARE_GRANULES: Final = 16
+"""Granules (1 KiB) up to which blocks that came back are kept apart from the free runs, by their length, for
+the next of that length: taking one costs a third, and nearly all values are that small."""
+
+_SPARES: Final = 16
+"""Blocks of each length that are kept apart; answers that leave at once need one."""
 
 _SMALL: Final = 4096
 """Bytes up to which zeroing from a fresh ``bytes`` is faster than ``wipe``."""
@@ -176,8 +180,8 @@ class Arena(Guarded):
         self._lengths: Final = [self._total]
         # None in an arena that is smaller than any agent's.
         self._reserve: Final = self._total // RESERVED_SHARE if len(backing.view) >= MINIMUM_SIZE else 0
-        # Starts of blocks of one granule that came back; taking one from here costs half. Counted as used.
-        self._spare: Final[list[int]] = []
+        # Starts of small blocks that came back, by their length in granules; counted as used.
+        self._spare: Final[list[list[int]]] = [[] for _ in range(_SPARE_GRANULES + 1)]
         self._used = 0
         self._peak = 0
         self._blocks = 0
@@ -210,10 +214,10 @@ class Arena(Guarded):
             self._reclaim()
             return ArenaUsage(
                 backend=self._backend,
-                size=self._total << _GRANULE_BITS,
-                used=(self._used - len(self._spare)) << _GRANULE_BITS,
+                size=self.size,
+                used=(self._used - self._in_spares()) << _GRANULE_BITS,
                 peak=self._peak << _GRANULE_BITS,
-                blocks=self._blocks - len(self._spare),
+                blocks=self._blocks - sum(len(starts) for starts in self._spare),
             )
 
     def allocate(self, size: int) -> LockedBuffer:
@@ -225,16 +229,40 @@ class Arena(Guarded):
         if size < 0:
             raise ValueError("a block cannot have a negative size")
         granules = (size + _GRANULE - 1) >> _GRANULE_BITS or 1
-        if granules == 1 and self._spare:
+        if granules <= _SPARE_GRANULES and self._spare[granules]:
             try:
-                return self._block(self._spare.pop(), 1, size)
+                start = self._spare[granules].pop()
             except IndexError:  # another thread was faster
                 pass
+            else:
+                offset = start << _GRANULE_BITS
+                return LockedBuffer(self, start, granules, self._view[offset : offset + size])
+        return self._allocate_from_runs(granules, size)
+
+    def take_back(self, start: int, granules: int) -> None:
+        """Return a zeroed run to the free ones; ``LockedBuffer.release`` calls this, nobody else."""
+        if granules <= _SPARE_GRANULES and len(self._spare[granules]) < _SPARES:
+            self._spare[granules].append(start)
+            return
+        with self._lock:
+            self._join(start, granules)
+
+    def close(self) -> None:
+        """Zero everything and let go of the pages, unmapped with the last view; again is harmless."""
+        if not self._closed:
+            self._closed = True
+            wipe(self._view)
+            self._view.release()
+
+    def __repr__(self) -> str:
+        return f"<Arena {self._backend} {self.size} bytes>"
+
+    def _allocate_from_runs(self, granules: int, size: int) -> LockedBuffer:
         with self._lock:
             if self.abandoned:
                 self._reclaim()
-            left = self._total - self._used + len(self._spare) - granules
-            if left < self._reserve and left < granules * LEAVES:
+            left = self._total - self._used - granules
+            if left < self._reserve and left + self._in_spares() < min(granules * LEAVES, self._reserve):
                 raise self._exhausted(size)
             lengths = self._lengths
             index = self._first_fit(granules)
@@ -251,39 +279,23 @@ class Arena(Guarded):
             used = self._used = self._used + granules
             if used > self._peak:  # noqa: PLR1730 (a call of max() costs more than the rest of this line)
                 self._peak = used
-        return self._block(start, granules, size)
-
-    def take_back(self, start: int, granules: int) -> None:
-        """Return a zeroed run to the free ones; ``LockedBuffer.release`` calls this, nobody else."""
-        if granules == 1 and len(self._spare) < _SPARE:
-            self._spare.append(start)
-            return
-        with self._lock:
-            self._join(start, granules)
-
-    def close(self) -> None:
-        """Zero everything and let go of the pages, unmapped with the last view; again is harmless."""
-        if not self._closed:
-            self._closed = True
-            wipe(self._view)
-            self._view.release()
-
-    def __repr__(self) -> str:
-        return f"<Arena {self._backend} {self._total << _GRANULE_BITS} bytes>"
-
-    def _block(self, start: int, granules: int, size: int) -> LockedBuffer:
         offset = start << _GRANULE_BITS
         return LockedBuffer(self, start, granules, self._view[offset : offset + size])
+
+    def _in_spares(self) -> int:
+        """Granules of the blocks that are kept apart."""
+        return sum(granules * len(starts) for granules, starts in enumerate(self._spare))
 
     def _first_fit(self, granules: int) -> int | None:
         """The index of the lowest free run that is long enough; spare blocks are joined if there is none."""
         for index, length in enumerate(self._lengths):
             if length >= granules:
                 return index
-        if not self._spare:
+        if not any(self._spare):
             return None
-        while self._spare:
-            self._join(self._spare.pop(), 1)
+        for spare, starts in enumerate(self._spare):
+            while starts:
+                self._join(starts.pop(), spare)
         return self._first_fit(granules)
 
     def _join(self, start: int, granules: int) -> None:
@@ -306,10 +318,10 @@ class Arena(Guarded):
 
     def _exhausted(self, size: int) -> ResourceExhaustedError:
         kept = min(self._reserve, (size * LEAVES) >> _GRANULE_BITS)
-        free = max(0, self._total - self._used - kept) << _GRANULE_BITS
+        free = max(0, self._total - self._used + self._in_spares() - kept) << _GRANULE_BITS
         largest = min(free, max(self._lengths, default=0) << _GRANULE_BITS)
         return ResourceExhaustedError(
-            f"no locked memory for {size} bytes: {free} of {self._total << _GRANULE_BITS} are free for it, "
+            f"no locked memory for {size} bytes: {free} of {self.size} are free for it, "
             f"{largest} in one piece; try again, or raise RLIMIT_MEMLOCK (`LimitMEMLOCK=` in the unit, "
             f"`ulimit -l`) and `[memory] size`"
         )
