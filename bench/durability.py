@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.exchanges import EXCHANGES
-
 __all__ = ["Shown", "read_trace", "strace_command"]
 
 _CALLS: Final = "recvfrom,sendto,sendmsg,fdatasync,fsync"
@@ -58,12 +56,12 @@ _Call = tuple[str, int, str, int, int]
 
 @dataclass(slots=True)
 class _Reader:
+    answer_size: int
     shown: Shown = field(default_factory=Shown)
     line: int = 0
     last_sync: int = -1  # the line in which the latest sync began of those that have ended
     # By connection, the line of its last request.
     received: dict[int, int] = field(default_factory=dict[int, int])
-    answer_size: int = field(default_factory=lambda: EXCHANGES["put"](0).size)
     open_calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
 
     def read(self, text: str) -> None:
@@ -94,9 +92,9 @@ class _Reader:
             self.shown.early += not self.received[descriptor] < synced
 
 
-def read_trace(trace: Path) -> Shown:
-    """What a finished trace shows."""
-    reader = _Reader()
+def read_trace(trace: Path, answer_size: int) -> Shown:
+    """What a finished trace shows, of answers with so many bytes."""
+    reader = _Reader(answer_size)
     with trace.open("r", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             reader.read(line)

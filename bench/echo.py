@@ -1,7 +1,7 @@
 """The yardstick: a bare trio echo server over ``SocketStream``, ``python -m bench.echo SOCKET [CORE]``.
 
-It does what a trio program does that does nothing: receive, send the same bytes, again. No frames, no limits,
-no checks.
+It does what a trio program does that does nothing: accept, receive, send the same bytes, again, and close
+when the peer has closed. No frames, no limits, no checks.
 """
 
 from __future__ import annotations

@@ -1,130 +1,115 @@
-"""What is sent and what must come back: requests encoded ahead, and the answers they are held against.
+"""What is sent and what must come back, written by hand from ``docs/protocol.md``: no codec of the project.
 
-- Every answer of one job has the same size, so that a generator needs no decoder to find where one ends.
-- An answer is checked whole but for its ``created`` time, which the agent chose: its prefix, its header and
-  its value. One that differs ends the benchmark.
-- Secrets are named by number, and their values follow from the number: 48 bytes, nothing like each other.
+- Requests are encoded ahead. An answer is held against what must be in it: it is a whole frame, a success for
+  the request's id, and its payload is the value; what else its header says is the agent's.
+- Secrets are named by number, and their values follow from the number: 48 bytes of text, nothing like each
+  other, and paths that are all equally long.
 """
 
 from __future__ import annotations
 
-import functools
+import base64
 import hashlib
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from keyholt_protocol.codec import pack_header, to_map
-from keyholt_protocol.framing import frame_head
-from keyholt_protocol.limits import MAX_REQUEST_HEADER, MAX_RESPONSE_HEADER, PROTOCOL_VERSION
-from keyholt_protocol.messages import (
-    SecretGetRequest,
-    SecretGetResult,
-    SecretPutRequest,
-    SecretPutResult,
-    SessionHelloRequest,
-)
-from keyholt_protocol.operations import SECRET_GET, SECRET_PUT, SESSION_HELLO
+import msgpack
 
-__all__ = ["EXCHANGES", "VALUE_SIZE", "Exchange", "hello_frame", "path_of", "value_of"]
+from keyholt_protocol.limits import PROTOCOL_VERSION
+
+__all__ = [
+    "EXCHANGES",
+    "GREETING",
+    "PAGE_LIMIT",
+    "VALUE_SIZE",
+    "Exchange",
+    "echo_of",
+    "frame_size",
+    "path_of",
+    "value_of",
+]
 
 VALUE_SIZE: Final = 48
 """Bytes of every value: a long password, or an access key with its secret."""
 
+PAGE_LIMIT: Final = 200
+"""Entries that a page is asked for: the most that the protocol allows."""
+
+_PREFIX: Final = struct.Struct(">II")
+_GREETING_ID: Final = 1
 _ID: Final = 2
 """The id of every request but the greeting: each connection has one in flight."""
-
-_LATE: Final = 2**31
-"""A time of creation that takes as many bytes as any of this decade or the next."""
-
-_TIME_SIZE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request, and how its answer begins and ends; ``size`` is the answer's in bytes."""
+    """A request, and how its answer's header begins and its payload ends."""
 
     request: bytes
     begins: bytes
-    ends: bytes
-    size: int
+    ends: bytes = b""
+
+    def answered_by(self, frame: bytes) -> bool:
+        """Whether a whole frame is the answer."""
+        return frame.startswith(self.begins, _PREFIX.size) and frame.endswith(self.ends)
 
 
 def path_of(number: int) -> str:
     """The path of a secret by its number."""
-    return f"bench/app-{number % 100:02}/key-{number:06}"
+    return f"bench/app-{number % 100:02}/key-{number:07}"
 
 
 def value_of(number: int) -> bytes:
     """The value of a secret by its number."""
-    return hashlib.sha384(f"the value of secret {number}".encode()).digest()
+    digest = hashlib.sha384(f"the value of secret {number}".encode()).digest()
+    return base64.b64encode(digest)[:VALUE_SIZE]
 
 
-def hello_frame() -> bytes:
-    """The greeting of a connection."""
-    greeting = SessionHelloRequest(version=PROTOCOL_VERSION, client="keyholt-bench")
-    return frame_head(
-        pack_header({"id": 1, "op": SESSION_HELLO.name, "args": to_map(greeting)}), 0, MAX_REQUEST_HEADER
-    )
+def frame_size(data: bytes) -> int:
+    """Bytes of the frame that ``data`` begins with, or of what has to be there to tell."""
+    return _PREFIX.size + sum(_PREFIX.unpack_from(data)) if len(data) >= _PREFIX.size else _PREFIX.size
+
+
+def echo_of(size: int, number: int = _ID) -> Exchange:
+    """A frame of so many bytes as the agent answers with, there and back: not a byte less than it moves."""
+    begins = _success(number)
+    rest = (value_of(number) * size)[: size - _PREFIX.size - len(begins)]
+    return Exchange(_PREFIX.pack(len(begins + rest), 0) + begins + rest, begins, rest)
+
+
+def _success(number: int) -> bytes:
+    """How the header of a success begins: a map of three, the id, ``ok``."""
+    return b"\x83\xa2id" + bytes((number,)) + b"\xa2ok\xc3"
+
+
+def _request(number: int, operation: str, arguments: Mapping[str, object], payload: bytes = b"") -> bytes:
+    header: bytes = msgpack.packb({"id": number, "op": operation, "args": arguments})
+    return _PREFIX.pack(len(header), len(payload)) + header + payload
+
+
+GREETING: Final = Exchange(
+    _request(_GREETING_ID, "session.hello", {"version": PROTOCOL_VERSION, "client": "keyholt-bench"}),
+    _success(_GREETING_ID),
+)
+"""The greeting of every connection."""
 
 
 def _get(number: int) -> Exchange:
-    return _numbered(_first_get(), number, value_of(number))
+    request = _request(_ID, "secret.get", {"path": path_of(number)})
+    return Exchange(request, _success(_ID), value_of(number))
 
 
 def _put(number: int) -> Exchange:
-    # The value is the request's payload, and the answer has none.
-    exchange = _numbered(_first_put(), number, b"")
-    return Exchange(exchange.request + value_of(number), exchange.begins, b"", exchange.size)
+    return Exchange(_request(_ID, "secret.put", {"path": path_of(number)}, value_of(number)), _success(_ID))
 
 
-def _echo(number: int) -> Exchange:
-    # What the agent answers to a fetch, there and back: not a byte less than the agent has to move.
-    fetch = _get(number)
-    answer = fetch.begins + bytes(_TIME_SIZE) + fetch.ends
-    return Exchange(answer, answer, b"", len(answer))
+def _page(number: int) -> Exchange:
+    """The page after the secret of that number; after -1 comes the first."""
+    after = {"after": path_of(number)} if number >= 0 else {}
+    return Exchange(_request(_ID, "secret.list", {**after, "limit": PAGE_LIMIT}), _success(_ID))
 
 
-@functools.cache
-def _first_get() -> Exchange:
-    request = SecretGetRequest(path=path_of(0))
-    return _exchange(
-        SECRET_GET.name,
-        to_map(request),
-        0,
-        to_map(SecretGetResult(version=1, created=_LATE)),
-        VALUE_SIZE,
-    )
-
-
-@functools.cache
-def _first_put() -> Exchange:
-    request = SecretPutRequest(path=path_of(0))
-    return _exchange(
-        SECRET_PUT.name,
-        to_map(request),
-        VALUE_SIZE,
-        to_map(SecretPutResult(version=1, created=_LATE)),
-        0,
-    )
-
-
-def _exchange(
-    operation: str, args: dict[str, object], payload: int, result: dict[str, object], answer_payload: int
-) -> Exchange:
-    """Both frames without their payloads; the agent writes its own with the same functions, the time last."""
-    request = frame_head(pack_header({"id": _ID, "op": operation, "args": args}), payload, MAX_REQUEST_HEADER)
-    answer = frame_head(
-        pack_header({"id": _ID, "ok": True, "result": result}), answer_payload, MAX_RESPONSE_HEADER
-    )
-    return Exchange(request, answer[:-_TIME_SIZE], b"", len(answer) + answer_payload)
-
-
-def _numbered(first: Exchange, number: int, ends: bytes) -> Exchange:
-    """The same for another secret. All paths are equally long, so that nothing else in the frame changes."""
-    request = first.request.replace(path_of(0).encode(), path_of(number).encode())
-    return Exchange(request, first.begins, ends, first.size)
-
-
-EXCHANGES: Final[dict[str, Callable[[int], Exchange]]] = {"echo": _echo, "get": _get, "put": _put}
+EXCHANGES: Final[dict[str, Callable[[int], Exchange]]] = {"get": _get, "put": _put, "page": _page}
 """How each kind of job makes the exchange for a number."""

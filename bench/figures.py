@@ -1,4 +1,4 @@
-"""A figure: one number, the bound that it is held against, and how it came about."""
+"""A figure: one number, the bound that it is held against, and how it came about; and what stands beside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Bound", "Figure", "Note"]
+__all__ = ["Bound", "Cost", "Figure", "Note", "Result"]
 
 
 class Bound(Enum):
@@ -25,7 +25,7 @@ class Figure:
         bound: which way the target is to be read.
         target: what is aimed at, in ``unit``.
         value: what was reached, in ``unit``.
-        unit: ``x`` for a ratio; ``s``, ``MB``.
+        unit: ``x`` for a ratio; ``s``, ``ms``, ``µs``, ``MB``, ``/s``.
         measured: the numbers behind the value.
     """
 
@@ -66,8 +66,20 @@ class Note:
         return {True: "holds", False: "DOES NOT HOLD", None: ""}[self.holds]
 
 
-_UNITS: Final = {"x": "x", "s": " s", "MB": " MB"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a figure is paid for with, measured where the figure was."""
+
+    title: str
+    text: str
+
+
+Result = Figure | Note | Cost
+
+_UNITS: Final = {"x": "x", "s": " s", "ms": " ms", "µs": " µs", "MB": " MB", "/s": " a second"}
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    if abs(value) < 10:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if abs(value) < 100 else f"{value:,.0f}"

@@ -9,12 +9,13 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import resource
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Cores", "describe_machine", "file_system"]
+__all__ = ["Cores", "describe_machine", "descriptor_limit", "file_system"]
 
 QUIET: Final = 0.25
 """Running processes a core, averaged over a minute, below which a machine counts as quiet."""
@@ -56,6 +57,20 @@ def describe_machine() -> dict[str, str]:
         "keyholt": importlib.metadata.version("keyholt"),
         "other load": _other_load(),
     }
+
+
+def descriptor_limit(wanted: int) -> int:
+    """Files that this process and those it starts may have open: what is wanted, or as many as can be had."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        except ValueError:  # for the administrator only
+            wanted = hard
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _processor() -> str:

@@ -19,18 +19,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from bench.load import Job, Measured
+from bench.jobs import Job, Measured
 
-import keyholt
-
-__all__ = ["PASSPHRASE", "AgentProcess", "BenchError", "EchoProcess", "Memory", "program", "run_load"]
+__all__ = [
+    "BenchError",
+    "EchoProcess",
+    "IdleProcess",
+    "Memory",
+    "ServerProcess",
+    "program",
+    "run_load",
+    "spawn",
+]
 
 ROOT: Final = Path(__file__).parent.parent
-PASSPHRASE: Final = b"a passphrase for the benchmark"
 PATIENCE: Final = 30.0
 """Seconds for a process to answer after its start, and to end after it was told to."""
 
-POLL: Final = 0.002
+LONGEST_JOB: Final = 1800.0
+"""Seconds for a job that is not measured by time."""
+
+POLL: Final = 0.0005
 """Seconds between attempts to connect to a process that starts: the error of a measured start."""
 
 
@@ -46,7 +55,7 @@ class Memory:
     pss: int | None
 
 
-class _Process:
+class ServerProcess:
     """A server with a Unix socket, stopped when the ``with`` is left."""
 
     def __init__(self, command: Sequence[str], address: Path, log: Path) -> None:
@@ -77,6 +86,15 @@ class _Process:
         after_name = Path(f"/proc/{self.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
         return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
+    def memory(self) -> Memory:
+        """What it holds resident now."""
+        try:
+            rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
+        except PermissionError:
+            # The agent is not dumpable: only root sees more than the sum.
+            return Memory(rss=_kib(Path(f"/proc/{self.pid}/status").read_text("utf-8"), "VmRSS"), pss=None)
+        return Memory(rss=_kib(rollup, "Rss"), pss=_kib(rollup, "Pss"))
+
     def stop(self) -> None:
         """Have it end, and wait until it has; again is harmless."""
         self._process.terminate()
@@ -95,7 +113,7 @@ class _Process:
             time.sleep(POLL)
 
 
-class EchoProcess(_Process):
+class EchoProcess(ServerProcess):
     """The echo server; ``core`` to run on, None for any."""
 
     def __init__(self, directory: Path, core: int | None) -> None:
@@ -107,56 +125,23 @@ class EchoProcess(_Process):
         )
 
 
-class AgentProcess(_Process):
-    """An agent with a store in ``directory``, which may have been made by one before it.
+class IdleProcess:
+    """Holds greeted connections to an agent's socket open, and asks nothing."""
 
-    Args:
-        directory: everything that the agent writes is in it.
-        core: to run on; None for any.
-        cache: the setting of that name, bytes; None for the default.
-        wrapper: a command to run it under, which ends with it.
-    """
+    def __init__(self, address: str, connections: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.idlers", address, str(connections)],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        core: int | None = None,
-        cache: int | None = None,
-        wrapper: Sequence[str] = (),
-    ) -> None:
-        # The key derivation is measured apart: the least that the agent accepts will do.
-        settings = "[unlock]\nkdf_target = 0\n" + (f"[store]\ncache = {cache}\n" if cache is not None else "")
-        (directory / "agent.toml").write_text(settings, "utf-8")
-        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        address = directory / "run" / "agent.sock"
-        command = [
-            *wrapper,
-            *pinned,
-            program("keyholt-agent"),
-            *("--config", str(directory / "agent.toml")),
-            *("--socket", str(address)),
-            *("--state-dir", str(directory / "state")),
-        ]
-        super().__init__(command, address, directory / "agent.log")
+    def __enter__(self) -> Self:
+        said = self._process.stdout and self._process.stdout.readline()
+        if not said:
+            raise BenchError(f"idle connections cannot be had: {self._process.communicate()[1][-500:]}")
+        return self
 
-    def init(self) -> None:
-        """Create the store."""
-        with keyholt.connect(self.socket) as agent:
-            agent.init(passphrase=PASSPHRASE)
-
-    def unlock(self) -> None:
-        with keyholt.connect(self.socket) as agent:
-            agent.unlock(passphrase=PASSPHRASE)
-
-    def memory(self) -> Memory:
-        """What it holds resident now."""
-        try:
-            rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
-        except PermissionError:
-            # The agent is not dumpable: only root sees more than the sum.
-            return Memory(rss=_kib(Path(f"/proc/{self.pid}/status").read_text("utf-8"), "VmRSS"), pss=None)
-        return Memory(rss=_kib(rollup, "Rss"), pss=_kib(rollup, "Pss"))
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
 
 
 def program(name: str) -> str:
@@ -171,19 +156,39 @@ def program(name: str) -> str:
     return str(path)
 
 
+def spawn(words: list[str], environment: dict[str, str], output: str = os.devnull) -> float:
+    """Run a process to its end; seconds, spawned by the bare system call, which costs little.
+
+    Raises:
+        BenchError: it failed.
+    """
+    files = [(os.POSIX_SPAWN_OPEN, 1, output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)]
+    begun = time.perf_counter()
+    pid = os.posix_spawn(words[0], words, environment, file_actions=files)
+    _, status = os.waitpid(pid, 0)
+    taken = time.perf_counter() - begun
+    if status != 0:
+        raise BenchError(f"`{' '.join([os.path.basename(words[0]), *words[1:2]])}` failed")
+    return taken
+
+
 def run_load(job: Job) -> Measured:
     """Have a load generator do a job.
 
     Raises:
         BenchError: an answer was wrong or missing.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
-        input=json.dumps(dataclasses.asdict(job)).encode(),
-        capture_output=True,
-        cwd=ROOT,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.load"],
+            input=json.dumps(dataclasses.asdict(job)).encode(),
+            capture_output=True,
+            cwd=ROOT,
+            check=False,
+            timeout=LONGEST_JOB,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"a load of kind {job.kind} does not end") from None
     if done.returncode != 0:
         raise BenchError(done.stderr.decode(errors="replace").strip() or "the load generator was killed")
     return Measured(**json.loads(done.stdout))

@@ -1,76 +1,108 @@
-"""Fetches of a 48-byte secret against a bare trio echo server of the same bytes."""
+"""Fetches of a 48-byte secret against a bare trio echo server of the same bytes, and beside idle clients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Literal
+import dataclasses
+from typing import Final
 
-from bench.figures import Bound, Figure
-from bench.load import Job, Measured
-from bench.processes import AgentProcess, EchoProcess, run_load
-from bench.scene import MANY, Scene, medians, paired
+from bench.agent import AgentProcess
+from bench.figures import Bound, Cost, Figure, Result
+from bench.jobs import Job
+from bench.machine import descriptor_limit
+from bench.processes import BenchError, EchoProcess, IdleProcess, run_load
+from bench.scene import FEW, MANY, Costed, Scene, medians, paired, saturated
 
-__all__ = ["fetch"]
+__all__ = ["IDLE", "fetch", "idle"]
 
-SECRETS: Final = 100
+IDLE: Final = 5_000
+"""Connections that have nothing to ask."""
+
+BESIDE: Final = 200
+"""Descriptors and connections that are needed beside them."""
 
 
-def fetch(scene: Scene) -> list[Figure]:
+def fetch(scene: Scene) -> list[Result]:
     """Many connections, by rate; one connection, by latency."""
     directory, core = scene.fresh("fetch"), scene.cores.server
     with AgentProcess(directory, core=core) as agent, EchoProcess(directory, core) as echo:
         agent.init()
-        run_load(Job(socket=agent.socket, kind="put", connections=MANY, count=SECRETS, order="once"))
+        scene.fill(agent, FEW)
+        size = run_load(scene.timed(agent.socket, "get", 1)).answer_size
         scene.say(f"fetches and echoes in turn, {MANY} connections, then one")
-        return [_many(scene, agent, echo), _one(scene, agent.socket, echo.socket)]
+        return [_many(scene, agent, echo, size), _one(scene, agent.socket, echo.socket, size)]
 
 
-def _many(scene: Scene, agent: AgentProcess, echo: EchoProcess) -> Figure:
-    before = agent.processor_time(), echo.processor_time()
+def _echo_job(scene: Scene, place: str, connections: int, size: int) -> Job:
+    return dataclasses.replace(scene.timed(place, "echo", connections), answer_size=size)
+
+
+def _many(scene: Scene, agent: AgentProcess, echo: EchoProcess, size: int) -> Figure:
+    fetching, echoing = Costed(agent), Costed(echo)
     fetches, echoes = scene.in_turn(
-        lambda _: _job(scene, agent.socket, "get", MANY), lambda _: _job(scene, echo.socket, "echo", MANY)
+        lambda _: scene.timed(agent.socket, "get", MANY),
+        lambda _: _echo_job(scene, echo.socket, MANY, size),
     )
-    fetch_cost = _cost(agent.processor_time() - before[0], fetches)
-    echo_cost = _cost(echo.processor_time() - before[1], echoes)
     (fetch_rate, _), (echo_rate, _) = medians(fetches), medians(echoes)
     return Figure(
         title=f"fetch, {MANY} connections: rate / echo's",
         bound=Bound.AT_LEAST,
-        target=0.50,
+        target=0.75,
         value=paired((one.rate for one in fetches), (one.rate for one in echoes)),
         unit="x",
         measured=f"{fetch_rate:,.0f} fetches, {echo_rate:,.0f} echoes a second; "
-        f"{fetch_cost:.0f} µs and {echo_cost:.0f} µs of processor time each",
+        f"{fetching.each(fetches):.0f} µs and {echoing.each(echoes):.0f} µs of processor time each"
+        + saturated("the fetches", fetches)
+        + saturated("the echoes", echoes),
     )
 
 
-def _one(scene: Scene, agent: str, echo: str) -> Figure:
+def _one(scene: Scene, agent: str, echo: str, size: int) -> Figure:
     fetches, echoes = scene.in_turn(
-        lambda _: _job(scene, agent, "get", 1), lambda _: _job(scene, echo, "echo", 1)
+        lambda _: scene.timed(agent, "get", 1), lambda _: _echo_job(scene, echo, 1, size)
     )
     (_, fetch_p50), (_, echo_p50) = medians(fetches), medians(echoes)
     return Figure(
         title="fetch, one connection: p50 / echo's",
         bound=Bound.AT_MOST,
-        target=2.5,
+        target=1.5,
         value=paired((one.p50 for one in fetches), (one.p50 for one in echoes)),
         unit="x",
         measured=f"{fetch_p50:.0f} µs, {echo_p50:.0f} µs",
     )
 
 
-def _cost(seconds: float, measured: Sequence[Measured]) -> float:
-    """Microseconds of the server's processor time an answer, which other load changes less than a rate."""
-    return seconds * 1e6 / sum(one.total for one in measured)
-
-
-def _job(scene: Scene, socket: str, kind: Literal["get", "echo"], connections: int) -> Job:
-    return Job(
-        socket=socket,
-        kind=kind,
-        connections=connections,
-        count=SECRETS,
-        seconds=scene.seconds,
-        warmup=scene.warmup,
-        core=scene.cores.load,
-    )
+def idle(scene: Scene) -> list[Result]:
+    """The same agent twice, one with idle connections beside."""
+    needed = IDLE + BESIDE
+    if descriptor_limit(needed) < needed:
+        raise BenchError(f"{IDLE:,} connections need a limit on open files (ulimit -n) of {needed:,}")
+    core, settings = scene.cores.server, {"listen.unix.max_connections": IDLE + BESIDE}
+    alone, beside = scene.fresh("alone"), scene.fresh("beside")
+    with (
+        AgentProcess(alone, core=core, settings=settings) as free,
+        AgentProcess(beside, core=core, settings=settings) as crowded,
+    ):
+        for agent in (free, crowded):
+            agent.init()
+            scene.fill(agent, FEW)
+            run_load(scene.timed(agent.socket, "get", MANY))
+        before = crowded.memory().rss
+        with IdleProcess(crowded.socket, IDLE):
+            grown = crowded.memory().rss - before
+            scene.say(f"fetches with {IDLE:,} idle connections and without in turn")
+            many, none = scene.in_turn(
+                lambda _: scene.timed(crowded.socket, "get", MANY),
+                lambda _: scene.timed(free.socket, "get", MANY),
+            )
+    return [
+        Figure(
+            title=f"fetch beside {IDLE:,} idle connections: rate / without",
+            bound=Bound.AT_LEAST,
+            target=0.95,
+            value=paired((one.rate for one in many), (one.rate for one in none)),
+            unit="x",
+            measured=f"{medians(many)[0]:,.0f} a second, {medians(none)[0]:,.0f}"
+            + saturated("the fetches", none),
+        ),
+        Cost(title="an idle connection", text=f"{grown / IDLE / 1000:.1f} kB of resident memory"),
+    ]
