@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import mmap
 import pickle
 import struct
 import threading
@@ -12,7 +13,7 @@ import warnings
 
 import pytest
 
-from keyholt_agent.memory import Arena, LockedBuffer, LockedMemoryError, MemorySettings
+from keyholt_agent.memory import Arena, Backend, LockedBuffer, LockedMemoryError, MemorySettings
 from keyholt_agent.memory import arena as arena_module
 from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.memory.guard import wipe
@@ -148,6 +149,40 @@ def test_close_zeroes_what_is_still_in_use(arena: Arena) -> None:
     with pytest.raises(ValueError, match="released"):
         arena.allocate(48)
     arena.close()
+
+
+def test_close_zeroes_the_highest_slot(arena: Arena) -> None:
+    """However it came to lie there: over others that are long back, or once the whole arena was in use."""
+    lower = [arena.allocate(3000) for _ in range(10)]
+    highest = arena.allocate(3000)
+    for buffer in lower:
+        buffer.release()
+    arena.allocate(64).release()
+    highest.view[:] = b"\xa5" * 3000
+    arena.close()
+    assert highest.view == bytes(3000)
+    highest.release()
+
+
+def resident_pages(address: int, pages: int) -> int:
+    """How many pages of a mapping the kernel has given memory to, see mincore(2)."""
+    answer = (ctypes.c_ubyte * pages)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(pages * mmap.PAGESIZE), answer) == 0
+    return sum(page & 1 for page in answer)
+
+
+def test_close_makes_no_page_resident(backend: Backend) -> None:
+    """What was never handed out is not touched for being zeroed: of secret memory, a page costs 20 us."""
+    backing = open_backing(backend, SIZE)
+    arena = Arena(backing)
+    with arena.allocate(2 * mmap.PAGESIZE) as buffer:
+        buffer.view[:] = b"\xa5" * len(buffer)
+    still_mapped = backing.view[:]
+    arena.close()
+    assert resident_pages(backing.address, SIZE // mmap.PAGESIZE) == 2
+    wipe(still_mapped)  # the control
+    assert resident_pages(backing.address, SIZE // mmap.PAGESIZE) == SIZE // mmap.PAGESIZE
 
 
 def test_threads_share_an_arena(arena: Arena) -> None:
