@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -27,7 +28,12 @@ def need_other_uids() -> None:
 
 def need_readable_interpreter() -> None:
     """Skip, with its reason, where another user could not run this interpreter."""
+    if not _interpreter_is_readable():
+        pytest.skip("another user cannot read this interpreter or checkout: use a path that all may enter")
+
+
+@functools.cache
+def _interpreter_is_readable() -> bool:
     probe = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", sys.executable]
     imported = "import keyholt_agent.main"
-    if subprocess.run([*probe, "-c", imported], capture_output=True, check=False).returncode:
-        pytest.skip("another user cannot read this interpreter or checkout: use a path that all may enter")
+    return subprocess.run([*probe, "-c", imported], capture_output=True, check=False).returncode == 0

@@ -1,7 +1,11 @@
-"""Agents for the tests of the whole process: fresh ones, and one for tests that leave it as it was."""
+"""Agents for the tests of the whole process: fresh ones, and one for tests that leave it as it was.
+
+Who needs a store to begin with, and not its creation, gets a copy of one that another agent has made.
+"""
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,10 +25,26 @@ def agent(tmp_path: Path) -> Iterator[AgentProcess]:
         yield agent
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
-    """An unlocked agent with one secret, for a whole module."""
-    with AgentProcess(tmp_path_factory.mktemp("shared")) as agent:
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state directory that an agent has left: a store with one secret. To be copied, never to be used."""
+    with AgentProcess(tmp_path_factory.mktemp("founded")) as agent:
         agent.found()
         keep_one(agent)
-        yield agent
+    return agent.state
+
+
+@pytest.fixture
+def stopped(agent: AgentProcess, founded: Path) -> AgentProcess:
+    """An agent with a store that holds one secret; it is not running, and was stopped as told."""
+    shutil.copytree(founded, agent.state)
+    return agent
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, founded: Path) -> Iterator[AgentProcess]:
+    """One unlocked agent with one secret. What a test does to it leaves it ``unharmed``, or adds secrets."""
+    agent = AgentProcess(tmp_path_factory.mktemp("shared"))
+    shutil.copytree(founded, agent.state)
+    with agent:
+        yield agent.unlocked()

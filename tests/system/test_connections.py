@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.agent_process import poll
-from tests.support.unharmed import ARENA, KEPT, KEPT_PATH, admits, check_serves, keep_one, unharmed
+from tests.support.unharmed import ARENA, KEPT, KEPT_PATH, admits, check_serves, unharmed
 from tests.support.users import NOBODY, need_other_uids, need_readable_interpreter
 from tests.support.wire import request_frame
 
@@ -106,36 +106,34 @@ def test_thousand_connections(shared: AgentProcess) -> None:
         assert clients[0].get(KEPT_PATH) == clients[-1].get(KEPT_PATH) == KEPT
 
 
-def test_connections_beyond_the_limit(agent: AgentProcess) -> None:
+def test_connections_beyond_the_limit(stopped: AgentProcess) -> None:
     """One more than allowed is refused by name; once one has closed, the next is served."""
-    agent.config += "[listen.unix]\nmax_connections = 8\n"
-    agent.found()
-    keep_one(agent)
-    with unharmed(agent):
-        poll(lambda: check_serves(agent)["connections"] == 1)
+    stopped.config += "[listen.unix]\nmax_connections = 8\n"
+    stopped.unlocked()
+    with unharmed(stopped):
+        poll(lambda: check_serves(stopped)["connections"] == 1)
         with ExitStack() as stack:
-            first, *_ = [stack.enter_context(agent.connect()) for _ in range(8)]
+            first, *_ = [stack.enter_context(stopped.connect()) for _ in range(8)]
             for _ in range(50):
-                with agent.connect(greet=False) as late:
+                with stopped.connect(greet=False) as late:
                     (reply,) = late.farewell()
                     assert (reply.id, reply.code) == (0, "resource_exhausted")
             assert first.get(KEPT_PATH) == KEPT
             first.close()
-            poll(lambda: admits(agent))
+            poll(lambda: admits(stopped))
 
 
-def test_descriptors_that_run_out(agent: AgentProcess) -> None:
+def test_descriptors_that_run_out(stopped: AgentProcess) -> None:
     """A low limit on open files bounds the connections below it: the store's descriptors are never taken."""
-    agent.wrapper = ("prlimit", "--nofile=90", "--")
-    agent.found()
-    keep_one(agent)
-    with unharmed(agent, same_files=False), ExitStack() as stack:
-        clients = [stack.enter_context(agent.connect(greet=False)) for _ in range(60)]
+    stopped.wrapper = ("prlimit", "--nofile=90", "--")
+    stopped.unlocked()
+    with unharmed(stopped, same_files=False), ExitStack() as stack:
+        clients = [stack.enter_context(stopped.connect(greet=False)) for _ in range(60)]
         assert clients[0].call("session.hello", version=1).code == ""
         clients[0].put("while/full", b"v")
         assert clients[-1].farewell()[0].code == "resource_exhausted"
         clients[0].call("secret.delete", path="while/full").expect()
-        assert not admits(agent)
+        assert not admits(stopped)
 
 
 def test_peer_that_shuts_one_side(shared: AgentProcess) -> None:
@@ -180,17 +178,16 @@ def open_up(home: Path) -> None:
             folder.chmod(folder.stat().st_mode | 0o011)
 
 
-def test_other_uid_is_denied(agent: AgentProcess) -> None:
+def test_other_uid_is_denied(stopped: AgentProcess) -> None:
     """Even where the socket lets everybody connect, only the own uid and root are served."""
-    agent.config += '[listen.unix]\nmode = "0666"\n'
-    agent.found()
-    keep_one(agent)
-    open_up(agent.home / "run")
-    with unharmed(agent):
-        answer = as_stranger(agent)
+    stopped.config += '[listen.unix]\nmode = "0666"\n'
+    stopped.unlocked()
+    open_up(stopped.home / "run")
+    with unharmed(stopped):
+        answer = as_stranger(stopped)
     assert b"denied" in answer
     assert b"does not serve uid 65534" in answer
-    assert "denied a connection of uid 65534" in agent.log
+    assert "denied a connection of uid 65534" in stopped.log
 
 
 def test_allowed_uid_is_served(agent: AgentProcess) -> None:

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_ten_kills_under_writers(agent: AgentProcess, seed: int) -> None:
+def test_ten_kills_under_writers(stopped: AgentProcess, seed: int) -> None:
     """At random points under four writers, in two stores: 0 lost, 0 unreadable."""
-    agent.found()
-    agent.stop()
-    with hurried(agent):
-        ledger = kill_rounds(agent, 10, seed)
+    with hurried(stopped):
+        ledger = kill_rounds(stopped, 10, seed)
     assert len(ledger.acknowledged) > 100
 
 

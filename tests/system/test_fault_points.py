@@ -16,17 +16,13 @@ PLACES = [("pwrite64", 9, 20), ("fdatasync", 3, 5), ("ftruncate", 1, 1)]
 
 
 @pytest.mark.parametrize("call, step, least", PLACES)
-def test_crash_at_a_call(agent: AgentProcess, call: str, step: int, least: int) -> None:
+def test_crash_at_a_call(stopped: AgentProcess, call: str, step: int, least: int) -> None:
     """Killed at a call of the store: what was acknowledged is there, and the store opens."""
-    agent.found()
-    agent.stop()
-    assert crash_points(agent, call, step) >= least
+    assert crash_points(stopped, call, step) >= least
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("call, step, least", PLACES)
-def test_error_at_a_call(agent: AgentProcess, call: str, step: int, least: int, error: str) -> None:
+def test_error_at_a_call(stopped: AgentProcess, call: str, step: int, least: int, error: str) -> None:
     """A call that fails: nothing is acknowledged that is not there, and the agent recovers by itself."""
-    agent.found()
-    agent.stop()
-    assert error_points(agent, call, error, step) >= least
+    assert error_points(stopped, call, error, step) >= least

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried
-from tests.support.unharmed import keep_one, unharmed
+from tests.support.unharmed import unharmed
 from tests.support.wire import WireClient
 
 if TYPE_CHECKING:
@@ -79,40 +79,40 @@ def test_configuration_error(agent: AgentProcess, config: str, sentence: str) ->
     assert not agent.socket_path.exists()
 
 
-def test_second_agent_on_the_store(agent: AgentProcess, tmp_path: Path) -> None:
+def test_second_agent_on_the_store(shared: AgentProcess, tmp_path: Path) -> None:
     """One store, one agent: the second is refused, and the first notices nothing."""
-    agent.found()
-    keep_one(agent)
     second = AgentProcess(tmp_path)
-    second.socket_path = tmp_path / "other" / "agent.sock"
-    with unharmed(agent):
+    second.state = shared.state
+    with unharmed(shared):
         assert "another agent uses" in second.refusal()
     assert not second.socket_path.exists()
 
 
-def test_second_agent_on_the_socket(agent: AgentProcess, tmp_path: Path) -> None:
+def test_second_agent_on_the_socket(shared: AgentProcess, tmp_path: Path) -> None:
     """A live socket is never taken away, with the lock on it and without."""
-    agent.found()
-    keep_one(agent)
-    for unlock in (False, True):
-        second = AgentProcess(tmp_path)
-        second.state = tmp_path / "other"
-        if unlock:
-            agent.socket_path.with_name("agent.sock.lock").unlink()
-        with unharmed(agent):
+    lock, aside = shared.socket_path.with_name("agent.sock.lock"), tmp_path / "aside"
+    second = AgentProcess(tmp_path)
+    second.socket_path = shared.socket_path
+    with unharmed(shared):
+        assert "another process serves" in second.refusal()
+    lock.rename(aside)
+    try:
+        with unharmed(shared):
             assert "another process serves" in second.refusal()
+    finally:
+        aside.rename(lock)
 
 
-def test_stale_socket_is_replaced(agent: AgentProcess) -> None:
+def test_stale_socket_is_replaced(stopped: AgentProcess) -> None:
     """What a killed agent left is no obstacle to the next one."""
-    agent.found()
-    agent.kill()
-    assert stat.S_ISSOCK(agent.socket_path.stat().st_mode)
-    agent.start()
-    with agent.connect() as client:
+    stopped.start()
+    stopped.kill()
+    assert stat.S_ISSOCK(stopped.socket_path.stat().st_mode)
+    stopped.start()
+    with stopped.connect() as client:
         assert client.status()["state"] == "locked"
-    agent.stop()
-    assert not agent.socket_path.exists()
+    stopped.stop()
+    assert not stopped.socket_path.exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
@@ -167,44 +167,38 @@ def test_read_only_directory(agent: AgentProcess, place: str) -> None:
     folder.chmod(0o700)
 
 
-def test_store_in_a_read_only_directory(agent: AgentProcess) -> None:
+def test_store_in_a_read_only_directory(stopped: AgentProcess) -> None:
     """A store that can be read but not written is refused; nothing in it changes."""
-    agent.found()
-    agent.stop()
-    before = agent.store.read_bytes()
-    agent.store.chmod(0o400)
-    (agent.state / "store.lock").chmod(0o400)
-    agent.state.chmod(0o500)
-    agent.wrapper = without_privileges()
-    assert "may not write" in agent.refusal()
-    agent.state.chmod(0o700)
-    assert agent.store.read_bytes() == before
+    before = stopped.store.read_bytes()
+    stopped.store.chmod(0o400)
+    (stopped.state / "store.lock").chmod(0o400)
+    stopped.state.chmod(0o500)
+    stopped.wrapper = without_privileges()
+    assert "may not write" in stopped.refusal()
+    stopped.state.chmod(0o700)
+    assert stopped.store.read_bytes() == before
 
 
-def test_stores_that_are_none(agent: AgentProcess) -> None:
+def test_stores_that_are_none(stopped: AgentProcess) -> None:
     """A foreign file and half of a store: each is told apart, and kept."""
-    agent.found()
-    agent.stop()
-    whole = agent.store.read_bytes()
+    whole = stopped.store.read_bytes()
     for data, sentence in (
         (b"A letter to my bank." * 500, "not an SQLite database"),
         (whole[: len(whole) // 2], "cut short"),
     ):
-        agent.store.write_bytes(data)
-        assert sentence in agent.refusal()
-        assert agent.store.read_bytes() == data
+        stopped.store.write_bytes(data)
+        assert sentence in stopped.refusal()
+        assert stopped.store.read_bytes() == data
 
 
-def test_store_of_a_newer_format(agent: AgentProcess) -> None:
+def test_store_of_a_newer_format(stopped: AgentProcess) -> None:
     """Refused with the format that it has, and unchanged."""
-    agent.found()
-    agent.stop()
-    with sqlite3.connect(agent.store) as database:
+    with sqlite3.connect(stopped.store) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
-    before = agent.store.read_bytes()
-    assert "has format '9999', newer than this program" in agent.refusal()
-    assert agent.store.read_bytes() == before
+    before = stopped.store.read_bytes()
+    assert "has format '9999', newer than this program" in stopped.refusal()
+    assert stopped.store.read_bytes() == before
 
 
 def activated(agent: AgentProcess, kind: str) -> AgentProcess:
