@@ -22,9 +22,9 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import appends, lasting, library, visits
 from bench.jobs import Job, Kind, LoadError, Measured
 
+from bench import appends, lasting, library, visits
 from keyholt_protocol.errors import KeyholtError
 
 __all__ = ["PERFORM"]

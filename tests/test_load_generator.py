@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from bench import lasting, visits
 from bench.exchanges import GREETING, echo_of, frame_size, value_of
 from bench.jobs import Job, Kind, LoadError, Measured
+
+from bench import lasting, visits
 
 GREETED = echo_of(90, 1).request
 RIGHT = echo_of(150).request[: -len(value_of(0))] + value_of(0)

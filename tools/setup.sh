@@ -142,7 +142,9 @@ main() {
     run | bench) packages=run ;;
     test)
         packages=test
-        programs=(strace:strace gcore:gdb setpriv:util-linux unshare:util-linux setcap:libcap2-bin zsh:zsh fish:fish)
+        programs=(
+            git:git strace:strace gcore:gdb setpriv:util-linux unshare:util-linux setcap:libcap2-bin zsh:zsh fish:fish
+        )
         ;;
     check)
         packages=dev
