@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from keyholt_agent.config import Settings, UnlockSettings
+from keyholt_agent.keys import kdf
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
 from tests.support.agent_process import PASSPHRASE
+from tests.support.derivations import Remembered
 from tests.support.inside import Inside, create_store, serving
 
 if TYPE_CHECKING:
@@ -64,7 +66,17 @@ async def inside(services: Services, nursery: trio.Nursery) -> AsyncIterator[Ins
 
 
 @pytest.fixture
-async def derived(services: Services, nursery: trio.Nursery) -> AsyncIterator[Inside]:
+def remembered_derivations() -> Iterator[None]:
+    """Argon2 is asked once for each passphrase and salt; see ``tests.support.derivations``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kdf, "_argon2id", Remembered(kdf._argon2id))
+        yield
+
+
+@pytest.fixture
+async def derived(
+    services: Services, nursery: trio.Nursery, remembered_derivations: None
+) -> AsyncIterator[Inside]:
     """An unlocked agent whose store was made with ``PASSPHRASE``, by the operation for it."""
     async with serving(services, nursery) as one:
         client = await one.connect()

@@ -1,0 +1,44 @@
+"""Key derivations that are remembered, for the tests that ask for the same ones again and again.
+
+Argon2 at the least cost that is allowed takes 64 MiB and a fifth of a second of a processor, and some tests
+unlock ten times. It is a function, so what it gave once is what it would give again: a test goes the whole
+way of an unlock, with its thread and the real parameters, and only the lanes stand still. Argon2 is tested
+by ``tests/agent/keys/test_kdf.py``, and an agent that is a process of its own derives each time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyholt_agent.keys.kdf import Argon2Parameters
+
+    Argon2id = Callable[[memoryview, bytes, Argon2Parameters, memoryview], int]
+
+__all__ = ["Remembered"]
+
+
+class Remembered:
+    """Stands before ``argon2id``, which is ``kdf._argon2id``, and asks it once for each input.
+
+    A failure is not remembered. Threads may derive at once; two that ask for the same may both ask.
+    """
+
+    def __init__(self, argon2id: Argon2id) -> None:
+        self._argon2id: Final = argon2id
+        self._known: Final[dict[tuple[bytes, bytes, Argon2Parameters], bytes]] = {}
+
+    def __call__(
+        self, passphrase: memoryview, salt: bytes, parameters: Argon2Parameters, target: memoryview
+    ) -> int:
+        asked = (bytes(passphrase), salt, parameters)
+        known = self._known.get(asked)
+        if known is not None and len(known) == len(target):
+            target[:] = known
+            return 0
+        if result := self._argon2id(passphrase, salt, parameters, target):
+            return result
+        self._known[asked] = bytes(target)
+        return 0
