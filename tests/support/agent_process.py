@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["PASSPHRASE", "AgentProcess", "StartError", "hurried", "poll", "wait_ended"]
+__all__ = ["PASSPHRASE", "PATIENCE", "AgentProcess", "StartError", "hurried", "poll", "wait_ended"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,9 @@ PASSPHRASE: Final = b"correct horse battery staple"
 FAST: Final = "[unlock]\nkdf_target = 0\n"
 """The least derivation that is allowed; a passphrase takes an agent that long and no longer."""
 
-START_PATIENCE: Final = 60.0
+PATIENCE: Final = 60.0
+"""Seconds for anything that has to come; a machine that is busy with other things may take some of them."""
+
 POLL: Final = 0.005
 """Seconds between two looks: the only sleep there is, and always for something that has to come."""
 
@@ -50,7 +52,7 @@ class StartError(Exception):
         self.status = status
 
 
-def poll(what: Callable[[], T | None], *, patience: float = START_PATIENCE) -> T:
+def poll(what: Callable[[], T | None], *, patience: float = PATIENCE) -> T:
     """What ``what`` gives once it is true; fails when it takes too long."""
     deadline = time.monotonic() + patience
     while not (found := what()):
@@ -59,7 +61,7 @@ def poll(what: Callable[[], T | None], *, patience: float = START_PATIENCE) -> T
     return found
 
 
-def wait_ended(process: subprocess.Popen[bytes], *, patience: float = START_PATIENCE) -> int:
+def wait_ended(process: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> int:
     """The exit status of a process that has to end; fails when it takes too long.
 
     ``Popen.wait`` with a time-out looks every 50 ms, as long as an agent takes to stop; this is told at once.

@@ -32,8 +32,9 @@ __all__ = ["Stock", "adopt_orphans", "left_behind", "run_without_leftover_tasks"
 
 T = TypeVar("T")
 
-GRACE_SECONDS: Final = 0.5
-"""How long a thread or process that was told to end may take: a scheduler's delay, not a time-out's worth."""
+GRACE_SECONDS: Final = 20.0
+"""How long a thread or process that was told to end may take, on a machine that is busy with other things.
+Only a test that did leave something waits for so long."""
 
 BENIGN_DESCRIPTORS: Final = frozenset({"/dev/urandom", "/dev/random"})
 """Opened at first use and kept for the life of the process, by whoever wants randomness."""
@@ -77,14 +78,16 @@ class Stock:
         )
 
 
-def left_behind(before: Stock, *, grace: float = GRACE_SECONDS) -> list[str]:
-    """Says, a line each, what is there that was not there before and does not go in ``grace`` seconds."""
+def left_behind(before: Stock, *, grace: float | None = None) -> list[str]:
+    """Says, a line each, what is there that was not there before and does not go in ``grace`` seconds, or in
+    ``GRACE_SECONDS``.
+    """
     left = _compare(before, Stock.now())
     if left:
         gc.collect()
         # Popen stands behind subprocess, trio and asyncio alike.
         waited_for = {thing.pid for thing in gc.get_objects() if isinstance(thing, subprocess.Popen)}
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + (GRACE_SECONDS if grace is None else grace)
         while True:
             _reap_orphans(_children() - before.children - waited_for)
             left = _compare(before, Stock.now())

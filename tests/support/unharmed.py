@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.support.agent_process import poll
+from tests.support.agent_process import PATIENCE, poll
 from tests.support.wire import WireError
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ def admits(agent: AgentProcess) -> bool:
 
 @contextmanager
 def unharmed(
-    agent: AgentProcess, *, growth: int = MAX_GROWTH, same_files: bool = True, patience: float = 5
+    agent: AgentProcess, *, growth: int = MAX_GROWTH, same_files: bool = True, patience: float = PATIENCE
 ) -> Iterator[None]:
     """Check that what the block does to an agent that holds ``KEPT`` leaves it as it was."""
     check_serves(agent)
     before, resident = Footprint.of(agent), agent.resident()
     yield
-    poll(lambda: admits(agent), patience=5)
+    poll(lambda: admits(agent))
     check_serves(agent)
     last: list[Footprint] = []
 
