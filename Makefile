@@ -81,7 +81,7 @@ check-pyright: setup-check
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
 
 check-rules: setup-check
-	$(PY) -m pytest -q -W error tests/test_imports.py tests/test_layout.py
+	$(PY) -m pytest -q -W error tests/test_imports.py tests/tools/test_layout.py
 	$(PY) tools/layout.py
 
 check-docs: setup-check

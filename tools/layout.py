@@ -3,7 +3,8 @@
 Usage: ``python tools/layout.py [FOLDER...]``; exits with 1 when something is over a limit.
 
 - A function's length is that of its code: decorators, signature and docstring do not count.
-- It counts and reports; it changes nothing. ``tests/test_layout.py`` holds the same limits.
+- Tests lie in the folders that the code lies in, see ``misplaced_tests``.
+- It counts and reports; it changes nothing. ``tests/tools/test_layout.py`` holds the same limits.
 """
 
 from __future__ import annotations
@@ -12,12 +13,26 @@ import ast
 import statistics
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["PACKAGES", "Function", "Module", "measure", "over_limits", "read_modules"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["PACKAGES", "Function", "Module", "measure", "misplaced_tests", "over_limits", "read_modules"]
 
 PACKAGES: Final = ("agent/keyholt_agent", "protocol/keyholt_protocol", "client/keyholt")
+
+TESTED_IN: Final = {
+    "agent/keyholt_agent": "tests/agent",
+    "protocol/keyholt_protocol": "tests/protocol",
+    "client/keyholt": "tests/client",
+    "tools": "tests/tools",
+    "bench": "tests/bench",
+    "tests/support": "tests/support",
+}
+"""Where the tests of each folder of code lie, folder for folder. Beside these are tests of whole processes
+(``tests/system``, ``tests/torture``) and of the tree as a whole (``tests`` itself)."""
 
 MAX_FILE_LINES: Final = 400
 """Past this, look for the seam."""
@@ -96,6 +111,34 @@ def over_limits(modules: list[Module]) -> list[str]:
     if long > LONG_FUNCTION_SHARE * len(lengths):
         found.append(f"{long} of {len(lengths)} functions have {LONG_FUNCTION_LINES} lines or more")
     return found
+
+
+def misplaced_tests(names: Iterable[str]) -> list[str]:
+    """Says, a line each, which tests do not lie where their code lies; ``names`` are all files of the tree.
+
+    A test lies in a folder that mirrors one of the code. If it is named after a module, it is that folder's.
+    """
+    modules = [PurePosixPath(name).with_suffix("") for name in names if name.endswith(".py")]
+    found: list[str] = []
+    for test in (module for module in modules if module.name.startswith("test_")):
+        subject, folder = test.name.removeprefix("test_"), _mirrored(test)
+        roots = [root for root, tests in TESTED_IN.items() if test.is_relative_to(tests)]
+        if str(test.parent) == "tests":
+            roots = list(TESTED_IN)
+        homes = {m.parent for m in modules if m.name == subject and any(map(m.is_relative_to, roots))}
+        if homes and folder not in homes:
+            found.append(f"{test}.py: {subject} lies in {min(homes)}")
+        elif folder is not None and folder not in {module.parent for module in modules}:
+            found.append(f"{test}.py: there is no code in {folder}")
+    return sorted(found)
+
+
+def _mirrored(test: PurePosixPath) -> PurePosixPath | None:
+    """The folder of code whose tests lie where ``test`` lies; None beside them."""
+    for code, tests in TESTED_IN.items():
+        if test.is_relative_to(tests):
+            return PurePosixPath(code) / test.parent.relative_to(tests)
+    return None
 
 
 def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -19,7 +19,7 @@ from tools.configuration_reference import main, reference, sections
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/configuration.md").read_text("utf-8")
 FILE = TEXT.split("```toml\n")[1].split("```")[0]
 

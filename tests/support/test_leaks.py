@@ -19,7 +19,7 @@ import trio
 
 from tests.support.leaks import Stock, left_behind, run_without_leftover_tasks
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MEMFD_SECRET = 447  # the number of the system call, on every architecture that has it
 MAKE_ORPHAN = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=0, stdout=2)"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.layout import PACKAGES, measure, over_limits, read_modules
-from tools.tracked_text import find_machine_bound_text
+from tools.layout import PACKAGES, measure, misplaced_tests, over_limits, read_modules
+from tools.tracked_text import find_machine_bound_text, project_files
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_packages_keep_the_limits() -> None:
@@ -53,6 +53,37 @@ def test_every_folder_of_code_is_a_package() -> None:
     """A folder without ``__init__.py`` would be a namespace that anybody may add to."""
     folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_tests_lie_where_the_code_lies() -> None:
+    """Folder for folder, and a test that is named after a module beside no other."""
+    names = project_files(ROOT)
+    assert {name.split("/")[1] for name in names if name.startswith("tests/")} > {
+        "agent",
+        "client",
+        "protocol",
+    }
+    assert misplaced_tests(names) == []
+
+
+@pytest.mark.parametrize(
+    "test, complaint",
+    [
+        ("tests/agent/keys/test_arena.py", "arena lies in agent/keyholt_agent/memory"),
+        ("tests/agent/test_keys_of_all_kinds.py", None),
+        ("tests/agent/test_store.py", None),
+        ("tests/agent/vault/test_door.py", "there is no code in agent/keyholt_agent/vault"),
+        ("tests/test_layout.py", "layout lies in tools"),
+        ("tests/test_the_tree.py", None),
+        ("tests/system/test_arena.py", None),
+    ],
+)
+def test_misplaced_test_is_found(test: str, complaint: str | None) -> None:
+    """Each way of lying elsewhere is told; tests of a behaviour, of processes and of the tree are free."""
+    code = ["agent/keyholt_agent/main.py", "agent/keyholt_agent/memory/arena.py", "tools/layout.py"]
+    packages = ["agent/keyholt_agent/memory/__init__.py", "agent/keyholt_agent/store/__init__.py"]
+    expected = [] if complaint is None else [f"{test}: {complaint}"]
+    assert misplaced_tests([*code, *packages, test]) == expected
 
 
 def test_command_is_a_script_that_starts_fast() -> None:
