@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import PASSPHRASE, hurried, poll
 from tests.support.faults import Fault, injected, traceable
 from tests.support.ledger import Ledger
@@ -95,7 +96,7 @@ def test_creation_that_fails(agent: AgentProcess, call: str, count: int) -> None
         assert fault.injected
         assert reply.code == "store_unavailable"
         assert client.status()["state"] == "uninitialised"
-        assert client.status()["memory_used"] == 64 * KIBIBYTE
+        assert client.status()["memory_used"] == MAX_REQUEST_HEADER
         assert not [file.name for file in agent.state.iterdir() if file.name.startswith("store.db")]
         client.call("store.init", PASSPHRASE).expect()
         client.put("a", b"v")
