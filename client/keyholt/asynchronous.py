@@ -12,25 +12,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from keyholt import calls
 from keyholt.address import Address
 from keyholt.calls import Call, Plan, Value
-from keyholt.channel import Channel, try_connect
+from keyholt.channel import Channel
+from keyholt.connecting import Pause, connecting
 from keyholt.exchange import Exchange
 from keyholt.secret import Secret
+from keyholt.stream import Ready, Stream
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import InvalidRequestError
 
 __all__ = ["AsyncAgent", "AsyncSlots", "Event", "Kit"]
 
 T = TypeVar("T")
-
-CONNECT_PAUSE: Final = 0.01
-"""Seconds between attempts while the agent's queue of new connections is full."""
 
 
 class Event(Protocol):
@@ -44,10 +43,8 @@ class Event(Protocol):
 class Kit(Protocol):
     """What this module needs of the library that runs the tasks."""
 
-    async def wait_ready(self, channel: Channel) -> None:
-        """Wait until the channel's socket is readable, or writable where it wants to write, or is
-        interrupted.
-        """
+    async def wait(self, ready: Ready, channel: Channel | None = None) -> None:
+        """Wait for a descriptor; the ``interrupt`` of the channel, if one is given, ends the waiting."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
@@ -180,8 +177,7 @@ class AsyncAgent:
             return self._channel
 
     async def _open(self) -> Channel:
-        while (channel := try_connect(self._address)) is None:
-            await self._kit.sleep(CONNECT_PAUSE)
+        channel = Channel(await self._connect(), self._address)
         try:
             exchange = channel.submit(calls.hello())
             await self._complete(channel, exchange)
@@ -191,6 +187,17 @@ class AsyncAgent:
             channel.fail()
             raise
         return channel
+
+    async def _connect(self) -> Stream:
+        with closing(connecting(self._address)) as steps:
+            for step in steps:
+                if isinstance(step, Pause):
+                    await self._kit.sleep(step.seconds)
+                elif isinstance(step, Ready):
+                    await self._kit.wait(step)
+                else:
+                    return step
+        raise AssertionError("the steps of connecting end with a stream")
 
     async def _complete(self, channel: Channel, exchange: Exchange[Any]) -> None:
         """Wait for the exchange's end, turning the pump whenever nobody else does."""
@@ -213,7 +220,9 @@ class AsyncAgent:
         try:
             while not exchange.ended:
                 if not channel.pump() and not exchange.ended:
-                    await self._kit.wait_ready(channel)
+                    ready = channel.waits_for()
+                    if ready is not None:
+                        await self._kit.wait(ready, channel)
         finally:
             channel.leading = False
             if channel.failed:

@@ -8,6 +8,7 @@ from keyholt.address import choose
 from keyholt.asynchronous import AsyncAgent
 from keyholt.channel import Channel
 from keyholt.secret import Secret
+from keyholt.stream import Ready
 
 __all__ = ["Agent", "connect", "get"]
 
@@ -38,26 +39,29 @@ async def get(path: str, *, version: int | None = None, address: str | None = No
 class _Kit:
     """asyncio's share of ``keyholt.asynchronous``."""
 
-    async def wait_ready(self, channel: Channel) -> None:
+    async def wait(self, ready: Ready, channel: Channel | None = None) -> None:
         # Readiness is awaited and data is not: a task cancelled just after loop.sock_recv_into has received
         # would lose the bytes, and with them everybody's place in the stream.
         loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
+        awaited: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
-            if not ready.done():
-                ready.set_result(None)
+            if not awaited.done():
+                awaited.set_result(None)
 
-        channel.interrupt = wake
-        loop.add_reader(channel.sock, wake)
-        if channel.wants_write:
-            loop.add_writer(channel.sock, wake)
+        if channel is not None:
+            channel.interrupt = wake
+        if ready.readable:
+            loop.add_reader(ready.descriptor, wake)
+        if ready.writable:
+            loop.add_writer(ready.descriptor, wake)
         try:
-            await ready
+            await awaited
         finally:
-            channel.interrupt = None
-            loop.remove_reader(channel.sock)
-            loop.remove_writer(channel.sock)
+            if channel is not None:
+                channel.interrupt = None
+            loop.remove_reader(ready.descriptor)
+            loop.remove_writer(ready.descriptor)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -11,23 +11,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
+from itertools import islice
 from typing import Final, TypeVar
 
 from keyholt import calls
 from keyholt.address import Address, choose
 from keyholt.calls import Call, Plan, Value
-from keyholt.channel import Channel, try_connect
+from keyholt.channel import Channel
+from keyholt.connecting import Pause, connecting
 from keyholt.exchange import Exchange
-from keyholt.polling import complete
+from keyholt.polling import Poller
 from keyholt.secret import Secret
+from keyholt.stream import Ready, Stream
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError
+from keyholt_protocol.limits import MAX_IN_FLIGHT
 
 __all__ = ["Agent", "Slots", "connect", "get"]
 
@@ -37,12 +43,9 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the connection and its first answer; an agent busy with other clients answers well within
 it."""
 
-CONNECT_PAUSE: Final = 0.01
-"""Seconds between attempts while the agent's queue of new connections is full."""
-
-WINDOW: Final = 32
-"""Requests in flight in ``perform_all``: half of what the agent admits, so that both sides always have
-work."""
+WINDOW: Final = MAX_IN_FLIGHT
+"""Requests in flight in ``perform_all``: as many as the agent admits. When half of them are answered, as many
+follow in one go, so that the agent has the other half to work on meanwhile."""
 
 
 def connect(address: str | None = None, *, timeout: float = CONNECT_TIMEOUT) -> Agent:
@@ -87,6 +90,7 @@ class Agent:
         self._address = address
         self._timeout = timeout
         self._lock = threading.Lock()
+        self._poller = Poller()
         self._closed = False
         self._owner = os.getpid()
         self._channel, self.greeting = self._open()
@@ -224,14 +228,18 @@ class Agent:
         """
         with self._lock:
             channel = self._connected()
+            waiting = iter(several)
             exchanges: deque[Exchange[T]] = deque()
             try:
-                for call in several:
-                    exchanges.append(channel.submit(call))
-                    if len(exchanges) >= WINDOW:
-                        yield _next_outcome(channel, exchanges)
-                while exchanges:
-                    yield _next_outcome(channel, exchanges)
+                while True:
+                    if len(exchanges) <= WINDOW // 2:
+                        more = islice(waiting, WINDOW - len(exchanges))
+                        exchanges.extend(map(channel.enqueue, more))
+                        channel.flush()
+                    if not exchanges:
+                        return
+                    self._poller.complete(channel, exchanges[0], math.inf)
+                    yield exchanges.popleft().outcome()
             finally:
                 for exchange in exchanges:
                     channel.abandon(exchange)
@@ -248,7 +256,7 @@ class Agent:
     def _attempt(self, call: Call[T]) -> Exchange[T]:
         channel = self._connected()
         exchange = channel.submit(call)
-        complete(channel, exchange)
+        self._poller.complete(channel, exchange, math.inf)
         return exchange
 
     def _connected(self) -> Channel:
@@ -266,22 +274,31 @@ class Agent:
 
     def _open(self) -> tuple[Channel, m.SessionHelloResult]:
         deadline = time.monotonic() + self._timeout
-        while (channel := try_connect(self._address)) is None:
-            if time.monotonic() >= deadline:
-                raise AgentUnreachableError(
-                    f"the agent at {self._address} accepts no connection within {self._timeout:g} seconds; "
-                    "is it stopped?"
-                )
-            time.sleep(CONNECT_PAUSE)
+        channel = Channel(self._connect(deadline), self._address)
         exchange = channel.submit(calls.hello())
         try:
-            complete(channel, exchange, deadline)
+            if not self._poller.complete(channel, exchange, deadline):
+                raise AgentUnreachableError(
+                    "the agent accepted the connection and does not answer; see its log, or start it again"
+                )
             greeting = exchange.outcome()
             channel.max_in_flight = greeting.max_in_flight
             return channel, greeting
         except BaseException:
             channel.fail()
             raise
+
+    def _connect(self, deadline: float) -> Stream:
+        with closing(connecting(self._address)) as steps:
+            for step in steps:
+                if not isinstance(step, Ready | Pause):
+                    return step
+                if not self._poller.wait(step, deadline):
+                    raise AgentUnreachableError(
+                        f"the agent at {self._address} accepts no connection within {self._timeout:g} "
+                        "seconds; is it stopped?"
+                    )
+        raise AssertionError("the steps of connecting end with a stream")
 
 
 class Slots:
@@ -314,8 +331,3 @@ class Slots:
             ConflictError: it is the last one.
         """
         return self._agent.perform(calls.slot_remove(name, passphrase))
-
-
-def _next_outcome(channel: Channel, exchanges: deque[Exchange[T]]) -> T:
-    complete(channel, exchanges[0])
-    return exchanges.popleft().outcome()

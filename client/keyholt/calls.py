@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from keyholt.secret import Secret
 from keyholt_protocol import messages as m
@@ -54,25 +54,20 @@ CLIENT_NAME: Final = "keyholt-python"
 """What this client calls itself in the greeting."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One request to make.
 
     Attributes:
         operation: the operation's descriptor.
         request: the request's message.
-        payload: the parts of the request's payload, in order; borrowed until the answer has come.
         read: makes the result from the answer's message and payload, and owns the payload from then on.
+        payload: the parts of the request's payload, in order; borrowed until the answer has come.
     """
 
     operation: ops.Operation[Any, Any]
     request: object
-    payload: tuple[memoryview, ...] = ()
     read: Callable[[Any, bytearray], T]
-
-    @property
-    def payload_size(self) -> int:
-        return sum(map(len, self.payload))
+    payload: tuple[memoryview, ...] = ()
 
 
 def hello() -> Call[m.SessionHelloResult]:
@@ -139,7 +134,7 @@ def get(path: str, version: int | None = None) -> Call[Secret]:
             labels=result.labels,
         )
 
-    return Call(operation=ops.SECRET_GET, request=m.SecretGetRequest(path=path, version=version), read=read)
+    return Call(ops.SECRET_GET, m.SecretGetRequest(path=path, version=version), read)
 
 
 def delete(path: str) -> Call[m.SecretDeleteResult]:
@@ -194,7 +189,7 @@ def slot_list() -> Call[tuple[m.SlotInfo, ...]]:
     def read(result: m.SlotListResult, _: bytearray) -> tuple[m.SlotInfo, ...]:
         return result.slots
 
-    return Call(operation=ops.SLOT_LIST, request=m.SlotListRequest(), read=read)
+    return Call(ops.SLOT_LIST, m.SlotListRequest(), read)
 
 
 def slot_add(name: str, existing: Value, new: Value, *, change: bool) -> Call[m.SlotAddResult]:
@@ -211,7 +206,7 @@ def slot_remove(name: str, passphrase: Value) -> Call[m.SlotRemoveResult]:
 
 
 def _call(operation: ops.Operation[Any, T], request: object, *payload: memoryview) -> Call[T]:
-    return Call(operation=operation, request=request, payload=payload, read=_message)
+    return Call(operation, request, _message, payload)
 
 
 def _message(result: T, _: bytearray) -> T:

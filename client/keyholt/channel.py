@@ -1,9 +1,8 @@
 """One connection to the agent, shared by many calls, without ever waiting: the core of every adapter.
 
-A ``Channel`` joins a non-blocking socket to the sans-I/O connection of the protocol. An adapter submits a
-call, which gives an ``Exchange``, and then turns ``pump`` until that has ended, waiting in its own way
-(``poll``, trio, asyncio) whenever ``pump`` moved nothing. Answers are delivered to their exchanges, whoever
-turns the pump.
+A ``Channel`` joins a stream to the sans-I/O connection of the protocol. An adapter submits a call, which
+gives an ``Exchange``, and then turns ``pump`` until that has ended, waiting in its own way (``poll``, trio,
+asyncio) for what ``waits_for`` names. Answers are delivered to their exchanges, whoever turns the pump.
 
 - A request is sent whole or the connection dies: a caller that gives up with its request half sent takes the
   connection along; one that has not begun is taken out of the queue; one that waits for an answer leaves its
@@ -18,15 +17,14 @@ turns the pump.
 
 from __future__ import annotations
 
-import socket
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from keyholt.address import SYSTEM_SOCKET, Address
+from keyholt.address import Address
 from keyholt.calls import Call
 from keyholt.exchange import Exchange, Stage
+from keyholt.stream import Ready, Stream
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.connection import ClientConnection, ResponseReceived
 from keyholt_protocol.errors import (
@@ -38,7 +36,7 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_IN_FLIGHT
 
-__all__ = ["Channel", "try_connect"]
+__all__ = ["Channel"]
 
 T = TypeVar("T")
 
@@ -52,17 +50,18 @@ class Channel:
     """A connection that is open until it fails or is closed.
 
     Attributes:
-        sock: the connected, non-blocking socket; the channel owns and closes it.
+        failed: whether it has ended; it stays so.
         max_in_flight: requests that the agent admits at once; the others wait here.
-        leading: set by an adapter while one of its tasks turns the pump; the socket is not closed meanwhile.
-        interrupt: set by that task while it waits; makes it look again at ``wants_write`` and ``failed``.
+        leading: set by an adapter while one of its tasks turns the pump; the stream is not closed meanwhile.
+        interrupt: set by that task while it waits; makes it look again at ``waits_for`` and ``failed``.
     """
 
-    def __init__(self, sock: socket.socket, address: Address) -> None:
-        self.sock = sock
+    def __init__(self, stream: Stream, address: Address) -> None:
+        self.failed = False
         self.max_in_flight = MAX_IN_FLIGHT
         self.leading = False
         self.interrupt: Callable[[], None] | None = None
+        self._stream = stream
         self._address = address
         self._connection = ClientConnection()
         self._queue: deque[Exchange[Any]] = deque()  # not wholly sent, in order
@@ -70,36 +69,51 @@ class Channel:
         self._answer: ResponseReceived | None = None  # its payload is being received
         self._last_word: KeyholtError | None = None  # the agent's error for the whole connection
         self._buffer = memoryview(bytearray(RECEIVE_SIZE))
-        self.failed = False
 
     @property
     def wants_write(self) -> bool:
         """Whether something is waiting to be sent that the agent would admit now."""
         return bool(self._queue) and self._admits(self._queue[0])
 
+    def waits_for(self) -> Ready | None:
+        """What to wait for before ``pump`` can move anything; ``None``: nothing, it can at once."""
+        return self._stream.waits_for(to_send=self.wants_write)
+
     def submit(self, call: Call[T]) -> Exchange[T]:
         """Queue a call and send what can be sent at once."""
-        exchange = Exchange(call)
-        if not self._open and not self._queue:
-            with self._whole():
-                self._receive()  # an agent that has gone meanwhile is noticed before anything is sent
-        if self.failed:
-            exchange.fail(self._last_word, self._address)
-            return exchange
-        self._queue.append(exchange)
-        with self._whole():
-            self._flush()
+        exchange = self.enqueue(call)
+        self.flush()
         if self.wants_write and self.interrupt is not None:
             self.interrupt()
         return exchange
+
+    def enqueue(self, call: Call[T]) -> Exchange[T]:
+        """Queue a call; ``flush`` and ``pump`` send it, together with others in the queue."""
+        exchange = Exchange(call)
+        if self.failed:
+            exchange.fail(self._last_word, self._address)
+        else:
+            self._queue.append(exchange)
+        return exchange
+
+    def flush(self) -> None:
+        """Send what can be sent at once."""
+        try:
+            self._send()
+        except BaseException:
+            self.fail()  # broken off, as by a KeyboardInterrupt: where the stream stands is unknown
+            raise
 
     def pump(self) -> bool:
         """Send and receive what can be without waiting; false if that was nothing."""
         if self.failed:
             return False
-        with self._whole():
-            moved = self._flush()
+        try:
+            moved = bool(self._queue) and self._send()
             return self._receive() or moved
+        except BaseException:
+            self.fail()  # as in ``flush``
+            raise
 
     def abandon(self, exchange: Exchange[Any]) -> None:
         """Forget a call whose caller gave up; the connection survives unless the request is half sent."""
@@ -123,52 +137,60 @@ class Channel:
                 waiting.nudge()
 
     def fail(self) -> None:
-        """End the connection: fail every open call, and close the socket once nobody waits on it."""
+        """End the connection, at whatever point it stands; called again it only closes what was left open.
+
+        1. The channel is marked first: failing an exchange wakes its caller, who may come back here, or
+           submit the next call, before this function has returned.
+        2. Every open exchange gets its outcome. One that is being sent stands in the queue and among the open
+           ones, hence the set; an exchange is its own key, for two calls are never the same one.
+        3. A leader that waits for the descriptor is made to look, and leaves.
+        4. The stream is closed by whoever comes here while nobody leads: this call, or the leader when it has
+           left. Closed under a leader, the descriptor's number could be another file's while it still waits.
+        """
         if not self.failed:
             self.failed = True
-            for exchange in {
-                id(exchange): exchange for exchange in (*self._open.values(), *self._queue)
-            }.values():
+            for exchange in {*self._open.values(), *self._queue}:
                 exchange.fail(self._last_word, self._address)
             self._open.clear()
             self._queue.clear()
             if self.interrupt is not None:
                 self.interrupt()
         if not self.leading:
-            self.sock.close()
+            self._stream.close()
 
-    @contextmanager
-    def _whole(self) -> Generator[None]:
-        """End the connection if moving bytes is broken off, as by a KeyboardInterrupt: where it stands is
-        unknown.
-        """
-        try:
-            yield
-        except BaseException:
-            self.fail()
-            raise
-
-    def _flush(self) -> bool:
+    def _send(self) -> bool:
+        """Send until nothing more is taken; false if nothing was."""
         moved = False
-        while self.wants_write:
-            exchange = self._queue[0]
-            if exchange.stage is Stage.QUEUED:
-                self._begin(exchange)
+        while batch := self._next_batch():
             try:
-                whole = exchange.send(self.sock)
-            except BlockingIOError:
-                return moved
+                sent = self._stream.send([part for exchange in batch for part in exchange.unsent])
             except OSError:  # it is gone; what it said last may still be there to be read
                 while self._receive():
                     pass
                 self.fail()
                 return True
+            if not sent:
+                break
             moved = True
-            if whole:
+            for exchange in batch:
+                sent = exchange.take_sent(sent)
+                if exchange.unsent:
+                    break
                 self._queue.popleft()
                 if exchange.stage is Stage.QUEUED:  # it was refused meanwhile, and is to be made again
                     self._queue.append(exchange)
         return moved
+
+    def _next_batch(self) -> list[Exchange[Any]]:
+        """What may be sent now, in order: each begun, so that it has its number."""
+        batch: list[Exchange[Any]] = []
+        for exchange in self._queue:
+            if exchange.stage is Stage.QUEUED:
+                if not self._admits(exchange):
+                    break
+                self._begin(exchange)
+            batch.append(exchange)
+        return batch
 
     def _admits(self, exchange: Exchange[Any]) -> bool:
         if exchange.stage is not Stage.QUEUED:
@@ -178,23 +200,24 @@ class Channel:
         return len(self._open) < self.max_in_flight
 
     def _begin(self, exchange: Exchange[Any]) -> None:
-        call = exchange.call
+        operation, request, _, payload = exchange.call
         request_id, head = self._connection.send_request(
-            call.operation.name, to_map(call.request), call.payload_size
+            operation.name, to_map(request), sum(map(len, payload))
         )
-        for other in self._open.values():
-            other.accompanied = True
+        if len(self._open) == 1:  # of several each has company already
+            next(iter(self._open.values())).accompanied = True
         exchange.begin(head, accompanied=bool(self._open))
         self._open[request_id] = exchange
 
     def _receive(self) -> bool:
+        """Receive once; false if there was nothing, or the stream has ended."""
         room = self._connection.payload_room()
         try:
-            size = self.sock.recv_into(self._buffer if room is None else room)
-        except BlockingIOError:
-            return False
+            size = self._stream.receive_into(self._buffer if room is None else room)
         except OSError:
             size = 0
+        if size is None:
+            return False
         if not size:
             self.fail()
             return False
@@ -251,38 +274,3 @@ class Channel:
         else:
             exchange.finish(event.result, event.error)
         del self._open[event.id]
-
-
-def try_connect(address: Address) -> Channel | None:
-    """A channel to the agent at ``address``, or ``None`` while its queue of new connections is full.
-
-    Raises:
-        AgentUnreachableError: nobody answers there; says what to do.
-        UnsupportedError: the address is none of a Unix socket.
-    """
-    path = address.socket_path()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.setblocking(False)
-        sock.connect(path)
-        return Channel(sock, address)
-    except BlockingIOError:
-        sock.close()
-        return None
-    except OSError as error:
-        sock.close()
-        raise AgentUnreachableError(_unreachable(path, error)) from None
-
-
-def _unreachable(path: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        own = " nor in $XDG_RUNTIME_DIR/keyholt" if path == SYSTEM_SOCKET else ""
-        remedy = "start the agent with `keyholt-agent`, or give its --address"
-        return f"there is no socket at {path}{own}; {remedy}"
-    if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {path}; start the agent with `keyholt-agent`"
-    if isinstance(error, PermissionError):
-        return (
-            f"this user may not connect to {path}; run as the agent's user, or join the group of the socket"
-        )
-    return f"the agent at {path} cannot be reached ({error.strerror}); see `keyholt doctor`"

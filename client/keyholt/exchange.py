@@ -4,11 +4,11 @@
 stage     what holds                                                    what follows
 ========= ============================================================= ======================================
 QUEUED    it waits for its turn                                         READY (``begin``)
-READY     it has its number; no byte of it has left                     SENDING, SENT (``send``)
-SENDING   a part of it has left                                         SENT (``send``)
+READY     it has its number; no byte of it has left                     SENDING, SENT (``take_sent``)
+SENDING   a part of it has left                                         SENT (``take_sent``)
 SENT      all of it has left; its answer is to come                     DONE (``finish``), QUEUED (``refuse``)
-ANSWERED  the answer came before all of it had left                     DONE (``send``)
-REFUSED   it is to be made again, once all of it has left               QUEUED (``send``)
+ANSWERED  the answer came before all of it had left                     DONE (``take_sent``)
+REFUSED   it is to be made again, once all of it has left               QUEUED (``take_sent``)
 DONE      its outcome is there
 LOST      the connection ended before its answer (``fail``)
 ========= ============================================================= ======================================
@@ -21,10 +21,9 @@ LOST      the connection ended before its answer (``fail``)
 from __future__ import annotations
 
 import copy
-import socket
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from keyholt.address import Address
 from keyholt.calls import Call
@@ -49,21 +48,14 @@ class Stage(Enum):
     LOST = auto()
 
 
-_WHOLE: Final = {
-    Stage.READY: Stage.SENT,
-    Stage.SENDING: Stage.SENT,
-    Stage.ANSWERED: Stage.DONE,
-    Stage.REFUSED: Stage.QUEUED,
-}
-"""What follows once all of the request has left."""
-
-
 class Exchange(Generic[T]):
     """One call under way.
 
     Attributes:
         call: the call.
         stage: how far it has come.
+        ended: whether there is an outcome.
+        unsent: what of the request has not left yet.
         value: the payload of the answer.
         accompanied: whether other calls were under way at some time of this one.
         alone: whether it must be the only one under way, for it found no room among others.
@@ -76,13 +68,14 @@ class Exchange(Generic[T]):
     __slots__ = (
         "_error",
         "_result",
-        "_unsent",
         "abandoned",
         "accompanied",
         "alone",
         "call",
+        "ended",
         "repeatable",
         "stage",
+        "unsent",
         "value",
         "wake",
     )
@@ -90,20 +83,16 @@ class Exchange(Generic[T]):
     def __init__(self, call: Call[T]) -> None:
         self.call = call
         self.stage = Stage.QUEUED
+        self.ended = False
+        self.unsent: list[bytes | memoryview] = []
         self.value = bytearray()
         self.accompanied = False
         self.alone = False
         self.abandoned = False
         self.repeatable = False
         self.wake: Callable[[], None] | None = None
-        self._unsent: list[memoryview] = []
         self._result: T | None = None
         self._error: KeyholtError | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is an outcome."""
-        return self.stage is Stage.DONE or self.stage is Stage.LOST
 
     def outcome(self) -> T:
         """The call's result.
@@ -117,23 +106,27 @@ class Exchange(Generic[T]):
 
     def begin(self, head: bytes, *, accompanied: bool) -> None:
         """Take the number that ``head`` holds: it is this one's turn to be sent."""
-        self._unsent = [memoryview(head), *self.call.payload]
+        self.unsent = [head, *self.call.payload]
         self.accompanied = accompanied
         self.stage = Stage.READY
 
-    def send(self, sock: socket.socket) -> bool:
-        """Send what the socket takes; true once the whole request has left."""
-        sent = sock.sendmsg(self._unsent)
-        if self.stage is Stage.READY:
+    def take_sent(self, size: int) -> int:
+        """Take note that the next ``size`` bytes have left; gives how many of them were not of this one."""
+        if size and self.stage is Stage.READY:
             self.stage = Stage.SENDING
-        while self._unsent and sent >= len(self._unsent[0]):
-            sent -= len(self._unsent.pop(0))
-        if sent:
-            self._unsent[0] = self._unsent[0][sent:]
-        if self._unsent:
-            return False
-        self._enter(_WHOLE[self.stage])
-        return True
+        while self.unsent and size >= len(self.unsent[0]):
+            size -= len(self.unsent.pop(0))
+        if self.unsent:
+            if size:
+                self.unsent[0] = memoryview(self.unsent[0])[size:]
+            return 0
+        if self.stage is Stage.SENDING:
+            self.stage = Stage.SENT
+        elif self.stage is Stage.ANSWERED:
+            self._end(Stage.DONE)
+        else:
+            self.stage = Stage.QUEUED
+        return size
 
     def finish(self, result: dict[str, object] | None, error: KeyholtError | None) -> None:
         """Take the answer: the result's map, or the error."""
@@ -142,27 +135,30 @@ class Exchange(Generic[T]):
         elif result is not None:
             self._result = self.call.read(from_map(self.call.operation.result, result), self.value)
         self._error = error
-        self._enter(Stage.ANSWERED if self._unsent else Stage.DONE)
+        if self.unsent:
+            self.stage = Stage.ANSWERED
+        else:
+            self._end(Stage.DONE)
 
     def refuse(self) -> None:
         """Take the agent's answer that it had no room among others: it is to be made once more, alone."""
         self.alone = True
-        self._enter(Stage.REFUSED if self._unsent else Stage.QUEUED)
+        self.stage = Stage.REFUSED if self.unsent else Stage.QUEUED
 
     def fail(self, error: KeyholtError | None, address: Address) -> None:
         """Take the end of the connection; ``error`` is what the agent said before it, if it said anything."""
         if self.stage is Stage.ANSWERED:
-            self._enter(Stage.DONE)
+            self._end(Stage.DONE)
             return
         self.wipe()
-        maybe_done = self.stage in {Stage.SENDING, Stage.SENT}
+        maybe_done = self.stage is Stage.SENDING or self.stage is Stage.SENT
         self.repeatable = not maybe_done or self.call.operation.repeatable
         # Each caller gets an exception of its own: one raised in several tasks would mix their tracebacks.
         self._error = copy.copy(error)
         if self._error is None:
             self._error = AgentUnreachableError(self._farewell(address, maybe_done=maybe_done))
             self._error.retryable = self.repeatable
-        self._enter(Stage.LOST)
+        self._end(Stage.LOST)
 
     def nudge(self) -> None:
         """Wake whoever waits for this exchange."""
@@ -174,10 +170,11 @@ class Exchange(Generic[T]):
         """Zero what was received of the answer's payload."""
         self.value[:] = bytes(len(self.value))
 
-    def _enter(self, stage: Stage) -> None:
+    def _end(self, stage: Stage) -> None:
         self.stage = stage
-        if self.ended:
-            self._unsent.clear()
+        self.ended = True
+        self.unsent.clear()
+        if self.wake is not None:
             self.nudge()
 
     def _farewell(self, address: Address, *, maybe_done: bool) -> str:

@@ -1,47 +1,65 @@
-"""Turning a channel's pump from a thread that may block: what the blocking client waits with."""
+"""Waiting with poll(2), in a thread that may block: what the blocking client turns a channel's pump with."""
 
 from __future__ import annotations
 
 import select
 import time
-from typing import Any
+from typing import Any, Final
 
 from keyholt.channel import Channel
+from keyholt.connecting import Pause
 from keyholt.exchange import Exchange
-from keyholt_protocol.errors import AgentUnreachableError
+from keyholt.stream import Ready
 
-__all__ = ["complete"]
-
-
-def complete(channel: Channel, exchange: Exchange[Any], deadline: float | None = None) -> None:
-    """Turn the pump until the exchange has ended.
-
-    An interrupt while waiting leaves the connection usable: the late answer is received and wiped by whoever
-    comes next.
-
-    Args:
-        channel: the one that the exchange was submitted to.
-        exchange: what is waited for.
-        deadline: until when, in ``time.monotonic`` seconds.
-
-    Raises:
-        AgentUnreachableError: the agent did not answer before the deadline.
-    """
-    try:
-        while not exchange.ended:
-            if not channel.pump() and not exchange.ended:
-                _wait(channel, deadline)
-    except BaseException:
-        channel.abandon(exchange)
-        raise
+__all__ = ["Poller"]
 
 
-def _wait(channel: Channel, deadline: float | None) -> None:
-    poll = select.poll()
-    poll.register(channel.sock, select.POLLIN | (select.POLLOUT if channel.wants_write else 0))
-    if deadline is None:
-        poll.poll()
-    elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise AgentUnreachableError(
-            "the agent accepted the connection and does not answer; see its log, or start it again"
-        )
+FAR: Final = 1_000_000.0
+"""Seconds; a deadline that is farther away is none: poll(2) counts milliseconds in 31 bits."""
+
+
+class Poller:
+    """Waits for one descriptor at a time, of which it remembers the last: mostly it is the same again."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._watched: Ready | None = None
+
+    def complete(self, channel: Channel, exchange: Exchange[Any], deadline: float) -> bool:
+        """Turn the channel's pump until the exchange has ended; false if the deadline came before that.
+
+        An interrupt while waiting leaves the connection usable: the late answer is received and wiped by
+        whoever comes next.
+
+        Args:
+            channel: the one that the exchange was submitted to.
+            exchange: what is waited for.
+            deadline: until when, in ``time.monotonic`` seconds; may be infinite.
+        """
+        try:
+            while not exchange.ended:
+                ready = channel.waits_for()
+                if ready is not None and not self.wait(ready, deadline):
+                    return False
+                channel.pump()
+        except BaseException:
+            channel.abandon(exchange)
+            raise
+        return True
+
+    def wait(self, awaited: Ready | Pause, deadline: float) -> bool:
+        """Wait for it; false if the deadline came before it."""
+        left = deadline - time.monotonic()
+        if isinstance(awaited, Pause):
+            time.sleep(max(0.0, min(awaited.seconds, left)))
+            return left > 0
+        self._watch(awaited)
+        return bool(self._poll.poll(None if left > FAR else max(0.0, left) * 1000))
+
+    def _watch(self, ready: Ready) -> None:
+        if ready != self._watched:
+            if self._watched is not None:
+                self._poll.unregister(self._watched.descriptor)
+            events = select.POLLIN * ready.readable | select.POLLOUT * ready.writable
+            self._poll.register(ready.descriptor, events)
+            self._watched = ready

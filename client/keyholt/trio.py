@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 import trio
 
 from keyholt.address import choose
 from keyholt.asynchronous import AsyncAgent
 from keyholt.channel import Channel
 from keyholt.secret import Secret
+from keyholt.stream import Ready
 
 __all__ = ["Agent", "connect", "get"]
 
@@ -40,14 +39,14 @@ async def get(path: str, *, version: int | None = None, address: str | None = No
 class _Kit:
     """trio's share of ``keyholt.asynchronous``."""
 
-    async def wait_ready(self, channel: Channel) -> None:
+    async def wait(self, ready: Ready, channel: Channel | None = None) -> None:
+        if channel is None:
+            await _wait(ready)
+            return
         with trio.CancelScope() as scope:
             channel.interrupt = scope.cancel
             try:
-                if channel.wants_write:
-                    await _readable_or_writable(channel.sock)
-                else:
-                    await trio.lowlevel.wait_readable(channel.sock.fileno())
+                await _wait(ready)
             finally:
                 channel.interrupt = None
 
@@ -61,13 +60,18 @@ class _Kit:
         return trio.Lock()
 
 
-async def _readable_or_writable(sock: socket.socket) -> None:
-    async with trio.open_nursery() as nursery:
+async def _wait(ready: Ready) -> None:
+    if not ready.writable:
+        await trio.lowlevel.wait_readable(ready.descriptor)
+    elif not ready.readable:
+        await trio.lowlevel.wait_writable(ready.descriptor)
+    else:
+        async with trio.open_nursery() as nursery:
 
-        async def writable() -> None:
-            await trio.lowlevel.wait_writable(sock.fileno())
+            async def writable() -> None:
+                await trio.lowlevel.wait_writable(ready.descriptor)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(writable)
+            await trio.lowlevel.wait_readable(ready.descriptor)
             nursery.cancel_scope.cancel()
-
-        nursery.start_soon(writable)
-        await trio.lowlevel.wait_readable(sock.fileno())
-        nursery.cancel_scope.cancel()

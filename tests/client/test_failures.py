@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 import keyholt
 from keyholt import calls
 from keyholt.calls import Call
-from keyholt.polling import complete
+from keyholt.polling import Poller
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     AgentUnreachableError,
@@ -196,8 +197,11 @@ class InterruptedPoll:
     def __init__(self) -> None:
         self._poll = POLL()
 
-    def register(self, sock: socket.socket, events: int) -> None:
-        self._poll.register(sock, events)
+    def register(self, descriptor: int, events: int) -> None:
+        self._poll.register(descriptor, events)
+
+    def unregister(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
         if InterruptedPoll.pending:
@@ -222,9 +226,10 @@ def test_an_interrupted_call_leaves_the_connection_usable(
         request, _ = peer.request()
         peer.answer(request, GOT, CANARY)
 
+    monkeypatch.setattr(InterruptedPoll, "pending", False)
+    monkeypatch.setattr(select, "poll", InterruptedPoll)
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         monkeypatch.setattr(InterruptedPoll, "pending", True)
-        monkeypatch.setattr(select, "poll", InterruptedPoll)
         with pytest.raises(KeyboardInterrupt):
             client.get("a")
         interrupted.set()
@@ -324,8 +329,9 @@ def test_nothing_is_sent_beside_a_call_that_must_be_alone(tmp_path: Path) -> Non
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         channel = client._channel
         exchanges = [channel.submit(calls.get(path)) for path in ("first", "second")]
-        complete(channel, exchanges[1])
+        poller = Poller()
+        assert poller.complete(channel, exchanges[1], math.inf)
         exchanges.append(channel.submit(calls.get("third")))
         for exchange in exchanges:
-            complete(channel, exchange)
+            assert poller.complete(channel, exchange, math.inf)
         assert [exchange.outcome().text for exchange in exchanges] == ["first", "second", "third"]
