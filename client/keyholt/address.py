@@ -1,7 +1,10 @@
 """Where the agent is: the forms of an address, and which one holds when none is given.
 
-- Forms: a path, ``unix:PATH``, ``tls://HOST:PORT``, ``tcp://127.0.0.1:PORT``. The last two are read, so that
-  a configuration can name them, but this version of Keyholt serves Unix sockets only and says so.
+- Forms: a path, ``unix:PATH``, ``fd:N``, ``tls://HOST:PORT``, ``tcp://127.0.0.1:PORT``. The last two are
+  read, so that a configuration can name them, but this version of Keyholt does not speak over them and says
+  so.
+- ``fd:N`` is a descriptor that this program has inherited, from which it takes connections
+  (``keyholt.handout``): the way to the agent out of a sandbox. A path of that name is ``unix:fd:N``.
 - The order: the argument, else ``$KEYHOLT_ADDRESS``, else ``$XDG_RUNTIME_DIR/keyholt/agent.sock`` if it
   exists, else ``/run/keyholt/agent.sock``.
 - `keyholt get` goes through here: nothing is imported but ``os``, not even ``dataclasses``, until an error.
@@ -16,37 +19,47 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final, NoReturn
 
-__all__ = ["Address", "choose", "parse"]
+__all__ = ["VARIABLE", "Address", "choose", "parse"]
 
 VARIABLE: Final = "KEYHOLT_ADDRESS"
+"""The environment's variable for an address."""
+
 SYSTEM_SOCKET: Final = "/run/keyholt/agent.sock"
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path that the kernel takes (unix(7): 108 with the final NUL)."""
 
 MAX_PORT: Final = 65535
+MAX_DESCRIPTOR: Final = 2**31 - 1
+"""The kernel counts descriptors in a C int."""
 
 
 class Address:
     """An address in one of its forms.
 
     Attributes:
-        kind: ``unix``, ``tcp`` or ``tls``.
-        path: the socket's path; empty for ``tcp`` and ``tls``.
-        host: the host's name or number; empty for ``unix``.
-        port: 1 to 65,535; 0 for ``unix``.
+        kind: ``unix``, ``fd``, ``tcp`` or ``tls``.
+        path: of ``unix``, the socket's path; otherwise empty.
+        descriptor: of ``fd``, its number; otherwise -1.
+        host: of ``tcp`` and ``tls``, the host's name or number; otherwise empty.
+        port: of ``tcp`` and ``tls``, 1 to 65,535; otherwise 0.
     """
 
-    __slots__ = ("host", "kind", "path", "port")
+    __slots__ = ("descriptor", "host", "kind", "path", "port")
 
-    def __init__(self, kind: str, path: str = "", host: str = "", port: int = 0) -> None:
+    def __init__(
+        self, kind: str, *, path: str = "", descriptor: int = -1, host: str = "", port: int = 0
+    ) -> None:
         self.kind = kind
         self.path = path
+        self.descriptor = descriptor
         self.host = host
         self.port = port
 
     def __str__(self) -> str:
-        if self.kind == "unix":
-            return self.path
+        if self.kind == "unix":  # a relative path could be taken for another form
+            return self.path if self.path.startswith("/") else f"unix:{self.path}"
+        if self.kind == "fd":
+            return f"fd:{self.descriptor}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.kind}://{host}:{self.port}"
 
@@ -60,21 +73,6 @@ class Address:
 
     def __hash__(self) -> int:
         return hash(str(self))
-
-    def socket_path(self) -> str:
-        """The path of the Unix socket to connect to.
-
-        Raises:
-            UnsupportedError: the address is none of a Unix socket.
-        """
-        if self.kind == "unix":
-            return self.path
-        from keyholt_protocol.errors import UnsupportedError
-
-        raise UnsupportedError(
-            f"{self.kind}:// addresses are not served by this version of Keyholt; "
-            "give the path of the agent's socket"
-        )
 
 
 def choose(given: str | None = None, environ: Mapping[str, str] = os.environ) -> Address:
@@ -104,9 +102,10 @@ def parse(text: str) -> Address:
     if mark and scheme in {"tcp", "tls"}:
         return _network(scheme, rest)
     if mark and scheme.isalnum():
-        _refuse(
-            f"the address has the unknown scheme {scheme!r}; known are a path, unix:PATH, tls:// and tcp://"
-        )
+        known = "a path, unix:PATH, fd:N, tls:// and tcp://"
+        _refuse(f"the address has the unknown scheme {scheme!r}; known are {known}")
+    if text.startswith("fd:"):
+        return _descriptor(text.removeprefix("fd:"))
     path = text.removeprefix("unix:")
     if not path or "\0" in path:
         _refuse("the address has no path; write it like unix:/run/keyholt/agent.sock")
@@ -115,6 +114,13 @@ def parse(text: str) -> Address:
             f"the socket's path is longer than the {MAX_SOCKET_PATH} bytes that the kernel takes; shorten it"
         )
     return Address("unix", path=path)
+
+
+def _descriptor(number: str) -> Address:
+    digits = number.isascii() and number.isdigit() and len(number) <= len(str(MAX_DESCRIPTOR))
+    if not digits or int(number) > MAX_DESCRIPTOR:
+        _refuse("after fd: in an address stands the number of an inherited descriptor, like fd:3")
+    return Address("fd", descriptor=int(number))
 
 
 def _network(scheme: str, rest: str) -> Address:

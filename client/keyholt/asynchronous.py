@@ -23,9 +23,14 @@ from keyholt.channel import Channel
 from keyholt.connecting import Pause, connecting
 from keyholt.exchange import Exchange
 from keyholt.secret import Secret
-from keyholt.stream import Ready, Stream
+from keyholt.stream import Ready
 from keyholt_protocol import messages as m
-from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.errors import (
+    AgentUnreachableError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    KeyholtError,
+)
 
 __all__ = ["AsyncAgent", "AsyncSlots", "Event", "Kit"]
 
@@ -177,18 +182,7 @@ class AsyncAgent:
             return self._channel
 
     async def _open(self) -> Channel:
-        channel = Channel(await self._connect(), self._address)
-        try:
-            exchange = channel.submit(calls.hello())
-            await self._complete(channel, exchange)
-            self.greeting = exchange.outcome()
-            channel.max_in_flight = self.greeting.max_in_flight
-        except BaseException:
-            channel.fail()
-            raise
-        return channel
-
-    async def _connect(self) -> Stream:
+        failure: KeyholtError | None = None
         with closing(connecting(self._address)) as steps:
             for step in steps:
                 if isinstance(step, Pause):
@@ -196,8 +190,22 @@ class AsyncAgent:
                 elif isinstance(step, Ready):
                     await self._kit.wait(step)
                 else:
-                    return step
-        raise AssertionError("the steps of connecting end with a stream")
+                    try:
+                        return await self._greet(Channel(step, self._address))
+                    except (AgentUnreachableError, DeadlineExceededError) as error:
+                        failure = error  # it may have been over before it was ours: another one may follow
+        raise failure or AssertionError("the steps of connecting end with a stream")
+
+    async def _greet(self, channel: Channel) -> Channel:
+        try:
+            exchange = channel.submit(calls.hello())
+            await self._complete(channel, exchange)
+            self.greeting = exchange.outcome()
+            channel.max_in_flight = self.greeting.max_in_flight
+            return channel
+        except BaseException:
+            channel.fail()
+            raise
 
     async def _complete(self, channel: Channel, exchange: Exchange[Any]) -> None:
         """Wait for the exchange's end, turning the pump whenever nobody else does."""

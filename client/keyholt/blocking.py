@@ -30,9 +30,14 @@ from keyholt.connecting import Pause, connecting
 from keyholt.exchange import Exchange
 from keyholt.polling import Poller
 from keyholt.secret import Secret
-from keyholt.stream import Ready, Stream
+from keyholt.stream import Ready
 from keyholt_protocol import messages as m
-from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError
+from keyholt_protocol.errors import (
+    AgentUnreachableError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    KeyholtError,
+)
 from keyholt_protocol.limits import MAX_IN_FLIGHT
 
 __all__ = ["Agent", "Slots", "connect", "get"]
@@ -274,7 +279,23 @@ class Agent:
 
     def _open(self) -> tuple[Channel, m.SessionHelloResult]:
         deadline = time.monotonic() + self._timeout
-        channel = Channel(self._connect(deadline), self._address)
+        failure: KeyholtError | None = None
+        with closing(connecting(self._address)) as steps:
+            for step in steps:
+                if isinstance(step, Ready | Pause):
+                    if not self._poller.wait(step, deadline):
+                        raise AgentUnreachableError(
+                            f"the agent at {self._address} accepts no connection within {self._timeout:g} "
+                            "seconds; is it stopped?"
+                        )
+                else:
+                    try:
+                        return self._greet(Channel(step, self._address), deadline)
+                    except (AgentUnreachableError, DeadlineExceededError) as error:
+                        failure = error  # it may have been over before it was ours: another one may follow
+        raise failure or AssertionError("the steps of connecting end with a stream")
+
+    def _greet(self, channel: Channel, deadline: float) -> tuple[Channel, m.SessionHelloResult]:
         exchange = channel.submit(calls.hello())
         try:
             if not self._poller.complete(channel, exchange, deadline):
@@ -287,18 +308,6 @@ class Agent:
         except BaseException:
             channel.fail()
             raise
-
-    def _connect(self, deadline: float) -> Stream:
-        with closing(connecting(self._address)) as steps:
-            for step in steps:
-                if not isinstance(step, Ready | Pause):
-                    return step
-                if not self._poller.wait(step, deadline):
-                    raise AgentUnreachableError(
-                        f"the agent at {self._address} accepts no connection within {self._timeout:g} "
-                        "seconds; is it stopped?"
-                    )
-        raise AssertionError("the steps of connecting end with a stream")
 
 
 class Slots:

@@ -7,8 +7,9 @@ from collections.abc import Generator
 from typing import Final, NamedTuple
 
 from keyholt.address import SYSTEM_SOCKET, Address
+from keyholt.handout import HandOut, HandOutError, has_ended
 from keyholt.stream import Ready, SocketStream, Stream
-from keyholt_protocol.errors import AgentUnreachableError
+from keyholt_protocol.errors import AgentUnreachableError, UnsupportedError
 
 __all__ = ["Pause", "connecting"]
 
@@ -24,13 +25,26 @@ class Pause(NamedTuple):
 
 
 def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
-    """What to wait for, one after the other, and then the stream, which the caller closes.
+    """What to wait for, one after the other, and then the stream, which is the caller's from then on.
+
+    A stream may turn out to be over already, and another one be had: whoever finds that it ended before it
+    was answered goes on with the steps, as long as there are any.
 
     Raises:
         AgentUnreachableError: nobody answers there; says what to do.
-        UnsupportedError: the address is none of a Unix socket.
+        UnsupportedError: this version does not speak over such an address.
     """
-    path = address.socket_path()
+    if address.kind == "unix":
+        return _at_path(address.path)
+    if address.kind == "fd":
+        return _handed_out(address.descriptor)
+    raise UnsupportedError(
+        f"{address.kind}:// addresses are not served by this version of Keyholt; "
+        "give the path of the agent's socket"
+    )
+
+
+def _at_path(path: str) -> Generator[Ready | Pause | Stream]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
@@ -40,6 +54,27 @@ def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
         sock.close()
         raise
     yield SocketStream(sock)
+
+
+def _handed_out(number: int) -> Generator[Ready | Pause | Stream]:
+    """One connection is asked for. Those that others asked for and left behind, and that have ended since,
+    come before it and are given up.
+    """
+    try:
+        hand_out = HandOut(number)
+        try:
+            while not hand_out.ask():
+                yield Ready(hand_out.fileno(), readable=False, writable=True)
+            left_behind = True
+            while left_behind:
+                while (taken := hand_out.take()) is None:
+                    yield Ready(hand_out.fileno(), readable=True, writable=False)
+                left_behind = has_ended(taken)
+                yield SocketStream(socket.socket(fileno=taken.detach()))
+        finally:
+            hand_out.close()
+    except HandOutError as error:
+        raise AgentUnreachableError(str(error)) from None
 
 
 def _connected(sock: socket.socket, path: str) -> bool:

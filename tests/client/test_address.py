@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import keyholt
 from keyholt.address import MAX_SOCKET_PATH, SYSTEM_SOCKET, Address, choose, parse
 from keyholt_protocol.errors import InvalidRequestError, UnsupportedError
 
@@ -17,11 +18,14 @@ from keyholt_protocol.errors import InvalidRequestError, UnsupportedError
         ("unix:/run/a.sock", "/run/a.sock"),
         ("a.sock", "a.sock"),
         ("unix:b:c", "b:c"),
+        ("unix:fd:3", "fd:3"),
+        ("./fd:3", "./fd:3"),
+        ("unix:unix:x", "unix:x"),
     ],
 )
 def test_paths(text: str, path: str) -> None:
     """A path stands for itself, with or without ``unix:``."""
-    assert parse(text).socket_path() == path
+    assert (parse(text).kind, parse(text).path) == ("unix", path)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,14 @@ def test_network_forms_are_read_and_not_served(text: str, kind: str, host: str, 
     assert (address.kind, address.host, address.port) == (kind, host, port)
     assert str(address) == text
     with pytest.raises(UnsupportedError, match="not served by this version"):
-        address.socket_path()
+        keyholt.connect(text)
+
+
+def test_descriptors() -> None:
+    """``fd:N`` names an inherited descriptor."""
+    address = parse("fd:2147483647")
+    assert (address.kind, address.descriptor, str(address)) == ("fd", 2147483647, "fd:2147483647")
+    assert parse("fd:03") == parse("fd:3") != parse("fd:4")
 
 
 @pytest.mark.parametrize(
@@ -56,15 +67,21 @@ def test_network_forms_are_read_and_not_served(text: str, kind: str, host: str, 
         "tcp://127.0.0.1:٣",
         "tls://:1",
         "tls://::1:1",
+        "fd:",
+        "fd:-1",
+        "fd:x",
+        "fd:٣",
+        "fd:2147483648",
+        "fd:00000000003",
     ],
 )
 def test_refused_forms(text: str) -> None:
     """What has none of the forms is refused with a sentence."""
-    with pytest.raises(InvalidRequestError, match=r"address|path|tcp"):
+    with pytest.raises(InvalidRequestError, match=r"address|path|tcp|fd:"):
         parse(text)
 
 
-@given(st.text(max_size=200))
+@given(st.text(max_size=200) | st.from_regex(r"(unix:|fd:|tls://|tcp://127)[ -~]{0,20}", fullmatch=True))
 def test_any_text_is_an_address_or_a_named_error(text: str) -> None:
     """Parsing never ends in another exception, and what parses prints as something that parses to the
     same.
@@ -73,10 +90,10 @@ def test_any_text_is_an_address_or_a_named_error(text: str) -> None:
         address = parse(text)
     except InvalidRequestError:
         return
-    if address.kind == "unix":
-        assert parse(f"unix:{address}") == address
-    else:
-        assert parse(str(address)) == address
+    again = parse(str(address))
+    assert again == address
+    for name in Address.__slots__:
+        assert getattr(again, name) == getattr(address, name)
 
 
 def test_order_of_choice(tmp_path: Path) -> None:

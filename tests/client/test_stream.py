@@ -15,7 +15,7 @@ import keyholt
 from keyholt import calls, connecting
 from keyholt.stream import MAX_PARTS, Ready, SocketStream, Stream
 from keyholt_protocol.connection import RequestReceived
-from keyholt_protocol.messages import PutResult
+from keyholt_protocol.messages import SecretPutResult
 from tests.client.conftest import RunningAgent
 from tests.client.scripted import Peer, ScriptedAgent
 
@@ -152,7 +152,7 @@ def test_a_batch_cut_anywhere_arrives_whole(tmp_path: Path) -> None:
             assert payload == str(request.args["path"]).encode() * 9
             seen.append(request)
         for request in seen:
-            peer.answer(request, PutResult(version=1, created=1))
+            peer.answer(request, SecretPutResult(version=1, created=1))
 
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         results = list(client.perform_all(calls.put(path, path.encode() * 9) for path in paths))

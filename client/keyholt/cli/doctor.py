@@ -35,7 +35,8 @@ def doctor(options: Namespace) -> int:
 
 def _examine(given: str | None) -> Iterator[Finding]:
     address = choose(given)
-    yield from checks.check_socket(address.socket_path())
+    if address.kind == "unix":
+        yield from checks.check_socket(address.path)
     try:
         with connect(str(address)) as agent:
             greeting, status = agent.greeting, agent.status()

@@ -59,8 +59,7 @@ def _get(words: list[str], address: str | None) -> int | None:
     from keyholt.cli.fast import fetch
 
     try:
-        path = choose(address).socket_path()
-        (value,) = fetch(path, [(paths[0], None)])
+        (value,) = fetch(choose(address), [(paths[0], None)])
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     try:

@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
+    from keyholt.address import Address
+
 __all__ = ["UnusualError", "fetch", "pack_get", "read_head"]
 
 TIMEOUT: Final = 10.0
 """Seconds that one step may take; an agent that is slower is asked again by the full path, which says so."""
+
+LEFT_BEHIND: Final = 1.0
+"""Seconds to wait for another connection when the one that was handed out had ended; the agent answers in
+much less."""
 
 BATCH: Final = 60
 """Requests in flight at once: with the greeting below what an agent admits, and ids below 128, one byte
@@ -51,24 +57,67 @@ class UnusualError(Exception):
     """Something other than plain success; ask again through the library."""
 
 
-def fetch(socket_path: str, wanted: Sequence[tuple[str, int | None]]) -> list[bytearray]:
+def fetch(address: Address, wanted: Sequence[tuple[str, int | None]]) -> list[bytearray]:
     """The values of secrets, by path and version, in the order asked for.
 
     Raises:
         UnusualError: not all of them could be had.
     """
+    try:
+        sock = _connect(address)
+        try:
+            values: list[bytearray] = []
+            for start in range(0, len(wanted), BATCH):
+                values += _exchange(sock, wanted[start : start + BATCH], greet=start == 0)
+            return values
+        finally:
+            sock.close()
+    except (OSError, UnicodeError):
+        raise UnusualError from None
+
+
+def _connect(address: Address) -> _socket.socket:
+    if address.kind == "fd":
+        sock = _take(address.descriptor)
+        sock.settimeout(TIMEOUT)
+        return sock
+    if address.kind != "unix":
+        raise UnusualError
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.settimeout(TIMEOUT)
-        sock.connect(socket_path)
-        values: list[bytearray] = []
-        for start in range(0, len(wanted), BATCH):
-            values += _exchange(sock, wanted[start : start + BATCH], greet=start == 0)
-        return values
-    except (OSError, UnicodeError):
-        raise UnusualError from None
-    finally:
+        sock.connect(address.path)
+        return sock
+    except BaseException:
         sock.close()
+        raise
+
+
+def _take(number: int) -> _socket.socket:
+    """A connection from an inherited descriptor."""
+    from select import POLLIN, poll
+
+    from keyholt.handout import HandOut, HandOutError, has_ended
+
+    try:
+        hand_out = HandOut(number)
+        try:
+            readable = poll()
+            readable.register(hand_out.fileno(), POLLIN)
+            patience = TIMEOUT
+            asked = hand_out.ask()
+            while asked and readable.poll(patience * 1000):
+                sock = hand_out.take()
+                if sock is not None and not has_ended(sock):
+                    return sock
+                if sock is not None:
+                    sock.close()
+                    patience = LEFT_BEHIND
+        finally:
+            hand_out.close()
+    except HandOutError:
+        pass
+    raise UnusualError
 
 
 def _exchange(

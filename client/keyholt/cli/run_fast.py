@@ -23,7 +23,7 @@ def run(words: list[str], address: str | None) -> int | None:
         environment = assemble(files, os.environb)
         wanted = references(environment)
         if wanted:
-            values = fetch(choose(address).socket_path(), list(wanted.values()))
+            values = fetch(choose(address), list(wanted.values()))
             for name, value in zip(wanted, values, strict=True):
                 fill(environment, name, value)
                 value[:] = bytes(len(value))

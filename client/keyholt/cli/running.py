@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from keyholt import calls, connect
+from keyholt.address import VARIABLE, choose
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.errors import UsageError, placed
 from keyholt.cli.outfile import write_whole
 from keyholt.cli.output import say, show, write_error
+from keyholt.cli.sharing import share
 from keyholt.reference import parse
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
@@ -49,6 +51,8 @@ def run(options: Namespace) -> int:
     for name, value in zip(wanted, values, strict=True):
         with value:
             fill(environment, name, bytearray(value.view))
+    if options.share_agent:
+        environment[VARIABLE.encode()] = str(share(choose(options.address))).encode()
     status, problem = replace_process(command, environment)
     write_error(problem, as_json=options.json, code="command_failed")
     return status

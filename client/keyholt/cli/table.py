@@ -104,7 +104,7 @@ _ENV_FILE: Final = Parameter(
 GLOBAL: Final = (
     Parameter(
         names=("--address",),
-        help="where the agent is: a path or unix:PATH (default: $KEYHOLT_ADDRESS, or a usual place)",
+        help="where the agent is: a path, unix:PATH or fd:N (default: $KEYHOLT_ADDRESS, or a usual place)",
         kind=Kind.FILE,
         metavar="ADDR",
     ),
@@ -116,6 +116,8 @@ EPILOG: Final = """\
 where the agent is:
   --address, else $KEYHOLT_ADDRESS, else $XDG_RUNTIME_DIR/keyholt/agent.sock
   if it exists, else /run/keyholt/agent.sock
+  written as a path, unix:PATH, or fd:N: a descriptor that was inherited, from
+  `keyholt run --share-agent` or another program
 
 exit status:
   0  done
@@ -274,6 +276,11 @@ COMMANDS: Final = (
         json="nothing of its own but errors",
         parameters=(
             _ENV_FILE,
+            Parameter(
+                names=("--share-agent",),
+                help="let the command inherit a way to the agent (fd:N), for a sandbox without sockets",
+                kind=Kind.FLAG,
+            ),
             Parameter(names=("CMD",), help="the command and its arguments, after --", kind=Kind.COMMAND),
         ),
     ),

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keyholt import calls
+from keyholt.address import Address
 from keyholt.cli import fast
 from keyholt.cli.fast import UnusualError, fetch, pack_get, read_head
 from keyholt_protocol import limits
@@ -114,7 +115,11 @@ def test_values_come_in_the_order_asked_for(tmp_path: Path) -> None:
             peer.answer(request, GOT, value)
 
     with ScriptedAgent(tmp_path / "s", script) as agent:
-        assert fetch(agent.address, [("a", None), ("b", 1), ("c", None)]) == [b"a", b"", bytes(3_000_000)]
+        assert fetch(Address("unix", path=agent.address), [("a", None), ("b", 1), ("c", None)]) == [
+            b"a",
+            b"",
+            bytes(3_000_000),
+        ]
 
 
 def test_more_than_a_batch(tmp_path: Path) -> None:
@@ -128,7 +133,7 @@ def test_more_than_a_batch(tmp_path: Path) -> None:
             peer.answer(request, GOT, str(request.args["path"]).encode())
 
     with ScriptedAgent(tmp_path / "s", script) as agent:
-        assert fetch(agent.address, wanted) == [path.encode() for path, _ in wanted]
+        assert fetch(Address("unix", path=agent.address), wanted) == [path.encode() for path, _ in wanted]
 
 
 @pytest.mark.parametrize("way", ["error", "garbage", "half", "twice", "huge", "silent"])
@@ -155,7 +160,7 @@ def test_anything_else_is_unusual(tmp_path: Path, way: str) -> None:
         peer.sock.shutdown(socket.SHUT_RDWR)
 
     with ScriptedAgent(tmp_path / "s", script) as agent, pytest.raises(UnusualError):
-        fetch(agent.address, [("a", None), ("b", None)])
+        fetch(Address("unix", path=agent.address), [("a", None), ("b", None)])
 
 
 def test_no_agent_and_bad_names_are_unusual(tmp_path: Path) -> None:
@@ -164,6 +169,10 @@ def test_no_agent_and_bad_names_are_unusual(tmp_path: Path) -> None:
         with pytest.raises((UnusualError, UnicodeEncodeError)):
             pack_get(2, path, None)
     with pytest.raises(UnusualError):
-        fetch(str(tmp_path / "nothing"), [("a", None)])
+        fetch(Address("unix", path=str(tmp_path / "nothing")), [("a", None)])
     with pytest.raises(UnusualError):
-        fetch("x" * 200, [("a", None)])
+        fetch(Address("unix", path="x" * 200), [("a", None)])
+    with pytest.raises(UnusualError):
+        fetch(Address("tls", host="localhost", port=1), [("a", None)])
+    with pytest.raises(UnusualError):
+        fetch(Address("fd", descriptor=71), [("a", None)])

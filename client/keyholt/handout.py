@@ -1,0 +1,141 @@
+"""Taking connections from an inherited descriptor: what the address ``fd:N`` means.
+
+The descriptor is a SEQPACKET socket, connected to the agent by whoever started this program. For each message
+sent on it the agent sends one back that carries a connection (SCM_RIGHTS, unix(7)). So the agent is reached
+from where no socket may be opened, and any number of programs may hold the same descriptor.
+
+- The descriptor is not ours alone: its blocking mode, which all holders share, is left as it is, and nothing
+  here waits or closes it. Each call says for itself that it does not want to wait.
+- Which of several holders gets which connection does not matter: all are alike, and each took as many as it
+  asked for. One that asked and died before it took leaves a connection behind for the next, by then perhaps
+  closed by the agent: ``has_ended`` tells.
+- `keyholt get` goes through here: nothing is imported but built-in modules.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = ["HandOut", "HandOutError", "has_ended"]
+
+_ASKING: Final = b"\0"
+"""What a message holds does not matter; it has to hold something."""
+
+_RIGHTS_SIZE: Final = 4
+"""Bytes of a descriptor in a message, a C int."""
+
+
+class HandOutError(Exception):
+    """No connection can be taken from the descriptor; the message says why, and what to do."""
+
+
+class HandOut:
+    """A duplicate of the inherited descriptor, for one connection to be taken.
+
+    Each connection takes a duplicate of its own, so that several tasks of one program may wait at once.
+
+    Raises:
+        HandOutError: there is no such descriptor, or it is something else.
+    """
+
+    __slots__ = ("_number", "_sock")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        try:
+            duplicate = os.dup(number)
+        except OSError:
+            raise HandOutError(
+                f"the descriptor {number} is not open in this program; whoever starts it must let it inherit "
+                "one, as `keyholt run --share-agent` does"
+            ) from None
+        try:
+            self._sock = _socket.socket(fileno=duplicate)
+        except OSError:  # it is no socket at all
+            os.close(duplicate)
+            raise self._other() from None
+        if (self._sock.family, self._sock.type) != (_socket.AF_UNIX, _socket.SOCK_SEQPACKET):
+            self.close()
+            raise self._other()
+
+    def fileno(self) -> int:
+        """The duplicate, to wait for."""
+        return self._sock.fileno()
+
+    def ask(self) -> bool:
+        """Ask for a connection; false if that cannot be done yet: wait until it is writable.
+
+        Raises:
+            HandOutError: nobody is at the other end.
+        """
+        try:
+            self._sock.send(_ASKING, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def take(self) -> _socket.socket | None:
+        """A connection, the caller's from then on; ``None`` if there is none yet: wait until it is readable.
+
+        Raises:
+            HandOutError: nobody is at the other end, or what it sends is no connection.
+        """
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(
+                1, _socket.CMSG_LEN(_RIGHTS_SIZE), _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._gone(error) from None
+        if not data:
+            raise self._gone(None)
+        if not ancillary:
+            raise HandOutError(
+                f"the descriptor {self._number} gave a message without a connection; this program has too "
+                "many files open, or no agent is at its other end"
+            )
+        descriptor = int.from_bytes(ancillary[0][2], sys.byteorder)
+        try:
+            return _socket.socket(fileno=descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise self._other() from None
+
+    def close(self) -> None:
+        """Close the duplicate; the inherited descriptor stays open."""
+        self._sock.close()
+
+    def _gone(self, error: OSError | None) -> HandOutError:
+        if error is not None and error.errno == errno.ENOTCONN:  # and never was
+            return self._other()
+        return HandOutError(
+            f"the agent at the other end of the descriptor {self._number} has gone; start it again, and then "
+            "what was started with this descriptor"
+        )
+
+    def _other(self) -> HandOutError:
+        return HandOutError(
+            f"the descriptor {self._number} is no SEQPACKET socket connected to an agent; pass on one that "
+            "is, as `keyholt run --share-agent` does"
+        )
+
+
+def has_ended(connection: _socket.socket) -> bool:
+    """Whether a connection that was just taken is over: closed, or about to be, with a last word to read."""
+    try:
+        connection.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
