@@ -244,7 +244,8 @@ class Pipeline:
 
     def _conclude(self, call: Call[Any], outcome: Outcome) -> Outcome:
         """The one way out."""
-        call.release()
+        if call.payload is not None:
+            call.release()
         self._record(call, outcome)
         return outcome
 

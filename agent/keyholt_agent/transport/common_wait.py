@@ -42,10 +42,14 @@ class CommonWait(Generic[Watched]):
         """Watch for other events of a watched descriptor."""
         self._epoll.modify(fd, events)
 
-    def forget(self, fd: int) -> None:
-        """Watch ``fd`` no more; to be called before it is closed, for its number may be given out again."""
-        del self._watched[fd]
+    def leave(self, fd: int) -> None:
+        """Watch ``fd`` no more."""
         self._epoll.unregister(fd)
+        del self._watched[fd]
+
+    def forget(self, fd: int) -> None:
+        """Watch ``fd`` no more, which is about to be closed: the kernel drops it by itself (epoll(7))."""
+        del self._watched[fd]
 
     async def ready(self) -> list[Watched]:
         """Wait until something is ready; gives as much of it as one turn may serve."""
@@ -53,7 +57,8 @@ class CommonWait(Generic[Watched]):
         while not (events := self._epoll.poll(0, AT_ONCE)):
             # An epoll descriptor is readable when one of its own is ready (epoll(7)): trio can wait for it.
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-        return [self._watched[fd] for fd, _ in events]
+        watched = self._watched
+        return [watched[fd] for fd, _ in events if fd in watched]
 
     def __enter__(self) -> CommonWait[Watched]:
         return self

@@ -17,18 +17,19 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """The sending side of one stream, which it does not own."""
+    """The sending side of one stream, which it does not own.
 
-    __slots__ = ("_frames", "_stream", "taken")
+    Attributes:
+        waiting: frames that the peer has not taken yet.
+        taken: how many that had to wait it has taken so far.
+    """
+
+    __slots__ = ("_stream", "taken", "waiting")
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream: Final = stream
-        self._frames: Final[deque[_Frame]] = deque()
-        self.taken = 0  # frames that had to wait and were taken whole since
-
-    def __len__(self) -> int:
-        """Frames that the peer has not taken yet."""
-        return len(self._frames)
+        self.waiting: Final[deque[_Frame]] = deque()
+        self.taken = 0
 
     def send(self, head: bytes, payload: LockedBuffer | None = None) -> None:
         """Take a frame, and own its payload; what the peer does not take now is kept for ``flush``.
@@ -37,7 +38,7 @@ class Outbox:
             PeerGoneError: the peer has left.
         """
         parts: list[bytes | memoryview] = [head] if payload is None else [head, payload.view]
-        if not self._frames:
+        if not self.waiting:
             try:
                 whole = _take_off(parts, self._stream.send_nowait(parts))
             except PeerGoneError:
@@ -46,7 +47,7 @@ class Outbox:
             if whole:  # as nearly always: nothing is kept of a frame that left at once
                 _release(payload)
                 return
-        self._frames.append(_Frame(parts, payload))
+        self.waiting.append(_Frame(parts, payload))
 
     def flush(self) -> bool:
         """Send what the peer takes now; true once nothing is left.
@@ -54,17 +55,17 @@ class Outbox:
         Raises:
             PeerGoneError: the peer has left.
         """
-        while self._frames:
-            if not self._frames[0].send_some(self._stream):
+        while self.waiting:
+            if not self.waiting[0].send_some(self._stream):
                 return False
-            self._frames.popleft()
+            self.waiting.popleft()
             self.taken += 1
         return True
 
     def release(self) -> None:
         """Give up what has not been sent."""
-        while self._frames:
-            self._frames.popleft().release()
+        while self.waiting:
+            self.waiting.popleft().release()
 
 
 class _Frame:

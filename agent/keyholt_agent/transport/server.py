@@ -88,7 +88,7 @@ class Server:
 
     def pause(self, door: _Door) -> Job:
         """Watch a door no more for a while; gives the job that does so again."""
-        self._wait.forget(door.endpoint.fileno())
+        self._wait.leave(door.endpoint.fileno())
         return partial(self._resume, door)
 
     async def _resume(self, door: _Door) -> None:

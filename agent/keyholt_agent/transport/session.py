@@ -110,9 +110,16 @@ class Session:
         self._mid_frame = False  # another one has begun
 
     @property
+    def at_rest(self) -> bool:
+        """Whether it awaits bytes, its peer owes nothing, and no call is to be started: as nearly always."""
+        return not (self._mid_frame or self._outbox.waiting or self._ending or self.unstarted) and (
+            self._connection.greeted
+        )
+
+    @property
     def awaits(self) -> Awaits:
         """What the stream has to be ready for until ``serve_ready`` can go on."""
-        if self._outbox:
+        if self._outbox.waiting:
             return Awaits.ROOM
         if not self._ending:
             return Awaits.BYTES
@@ -125,7 +132,7 @@ class Session:
         It owes the taking of each answer that did not fit its socket, the rest of each frame that it began,
         and a greeting. Between frames a peer that has greeted owes nothing, however long.
         """
-        if self._outbox:
+        if self._outbox.waiting:
             return "answer", self._outbox.taken
         if self._ending:
             return None
@@ -139,7 +146,7 @@ class Session:
         Raises:
             PeerGoneError: the peer has left.
         """
-        if self._outbox:
+        if self._outbox.waiting:
             self._send_rest()
         elif not self._ending:
             try:
@@ -165,7 +172,7 @@ class Session:
         Raises:
             PeerGoneError: the peer has left, or takes nothing, so that nothing can be said.
         """
-        if self._outbox:
+        if self._outbox.waiting:
             raise PeerGoneError
         self._end(DeadlineExceededError(_TOO_SLOW))
 
@@ -192,7 +199,7 @@ class Session:
                 self._ending = True
                 return
             self._process(size, into_payload=room is not None)
-            if self._outbox or not self._mid_frame:
+            if self._outbox.waiting or not self._mid_frame:
                 return
 
     def _process(self, size: int, *, into_payload: bool) -> None:
@@ -227,7 +234,7 @@ class Session:
         return announced
 
     def _on_request(self, event: RequestReceived) -> None:
-        if self._connection.in_flight + len(self._outbox) > MAX_IN_FLIGHT:
+        if self._connection.in_flight + len(self._outbox.waiting) > MAX_IN_FLIGHT:
             call: Call[Any] | KeyholtError = self._pipeline.refuse(event, self.principal, _too_many())
         else:
             call = self._pipeline.begin(event, self.principal)
@@ -245,7 +252,7 @@ class Session:
 
     def _on_whole(self, call: Call[Any]) -> None:
         """All of a request is there: its turn is now, unless its answer may be large and others wait."""
-        if call.in_turn and (self._fetching or self._outbox):
+        if call.in_turn and (self._fetching or self._outbox.waiting):
             self._in_turn.append(call)
         else:
             self._carry_out(call)
@@ -260,7 +267,7 @@ class Session:
             self.unstarted.append((call, outcome))
 
     def _take_turns(self) -> None:
-        while self._in_turn and not self._fetching and not self._outbox:
+        while self._in_turn and not self._fetching and not self._outbox.waiting:
             self._carry_out(self._in_turn.popleft())
 
     # sending

@@ -45,6 +45,7 @@ class Visit:
         "_left",
         "_open",
         "_pipeline",
+        "_rests",
         "_scopes",
         "_session",
         "_wait",
@@ -66,6 +67,7 @@ class Visit:
         self._events = 0  # that its stream is watched for; 0: it is not watched
         self._debt: object = None
         self._scopes: set[trio.CancelScope] = set()  # of the calls that have tasks
+        self._rests = False  # it is watched for bytes, and owes nothing
         self._open = True
 
     @property
@@ -86,7 +88,7 @@ class Visit:
         """End it now: nothing more is answered, and calls under way are cancelled."""
         if not self._open:
             return
-        self._open = False
+        self._open = self._rests = False
         if self._events:
             self._wait.forget(self._session.stream.fileno())
         if self._debt is not None:
@@ -106,6 +108,8 @@ class Visit:
         except Exception as error:  # a defect; the peer's connection ends, and nobody else's
             log_defect(error)
             self.close()
+        if self._rests and session.at_rest:
+            return []
         if self._open:
             self._settle()
         if not session.unstarted:
@@ -131,6 +135,7 @@ class Visit:
                 self._deadlines.settle(self)
             else:
                 self._deadlines.owe(self)
+        self._rests = events == READABLE and debt is None
 
     def _watch(self, events: int) -> None:
         fd = self._session.stream.fileno()
@@ -139,7 +144,7 @@ class Visit:
         elif events:
             self._wait.change(fd, events)
         else:  # not watched for nothing: a peer that has hung up would be ready for ever
-            self._wait.forget(fd)
+            self._wait.leave(fd)
         self._events = events
 
     async def _wait_for(self, call: Call[Any], reply: Awaitable[Reply[Any]]) -> None:

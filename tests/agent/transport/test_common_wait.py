@@ -73,9 +73,28 @@ async def test_changed_and_forgotten(wait: CommonWait[int], pairs: list[Pair]) -
     wait.change(ours.fileno(), READABLE)
     theirs.send(b"x")
     assert await wait.ready() == [0]
-    wait.forget(ours.fileno())
+    wait.leave(ours.fileno())
     wait.watch(pairs[1][0].fileno(), WRITABLE, 1)
     assert await wait.ready() == [1]
+
+
+async def test_number_that_is_given_out_again(wait: CommonWait[int], pairs: list[Pair]) -> None:
+    """A descriptor that was forgotten and closed is watched anew under the same number, as another one."""
+    ours, theirs = pairs[0]
+    fd = ours.fileno()
+    wait.watch(fd, READABLE, 0)
+    theirs.send(b"x")
+    wait.forget(fd)
+    ours.close()
+    again, other = socket.socketpair()
+    with again, other:
+        assert again.fileno() == fd
+        wait.watch(fd, READABLE, 1)
+        with trio.move_on_after(0.02) as scope:
+            await wait.ready()
+        assert scope.cancelled_caught
+        other.send(b"x")
+        assert await wait.ready() == [1]
 
 
 async def test_others_have_their_turn(wait: CommonWait[int], pairs: list[Pair]) -> None:
