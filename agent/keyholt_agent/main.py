@@ -26,6 +26,7 @@ from keyholt_agent.config import MIN_CONNECTIONS, ConfigError, Settings, UnixLis
 from keyholt_agent.handlers import bindings
 from keyholt_agent.hardening import HardeningError, harden
 from keyholt_agent.memory import Arena, LockedMemoryError
+from keyholt_agent.memory.residue import ResidueClearing
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _with_options(load_settings(options.config, os.environ), options)
         _set_up_logging(settings.agent.level)
         harden()
-        trio.run(_serve, settings)
+        trio.run(_serve, settings, instruments=[ResidueClearing()])
     except (ConfigError, HardeningError, LockedMemoryError, StoreUnavailableError, ListenError) as error:
         print(f"keyholt-agent: {error}", file=sys.stderr)
         return 1

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyholt_agent.keys.kdf import Argon2Parameters
+    Argon2id = Callable[[memoryview, bytes, "Costs", memoryview], int]
 
-    Argon2id = Callable[[memoryview, bytes, Argon2Parameters, memoryview], int]
+__all__ = ["Costs", "Remembered"]
 
-__all__ = ["Remembered"]
+Costs = tuple[int, int, int]
+"""Passes, KiB, lanes."""
 
 
 class Remembered:
@@ -28,17 +29,15 @@ class Remembered:
 
     def __init__(self, argon2id: Argon2id) -> None:
         self._argon2id: Final = argon2id
-        self._known: Final[dict[tuple[bytes, bytes, Argon2Parameters], bytes]] = {}
+        self._known: Final[dict[tuple[bytes, bytes, Costs], bytes]] = {}
 
-    def __call__(
-        self, passphrase: memoryview, salt: bytes, parameters: Argon2Parameters, target: memoryview
-    ) -> int:
-        asked = (bytes(passphrase), salt, parameters)
+    def __call__(self, passphrase: memoryview, salt: bytes, costs: Costs, target: memoryview) -> int:
+        asked = (bytes(passphrase), salt, costs)
         known = self._known.get(asked)
         if known is not None and len(known) == len(target):
             target[:] = known
             return 0
-        if result := self._argon2id(passphrase, salt, parameters, target):
+        if result := self._argon2id(passphrase, salt, costs, target):
             return result
         self._known[asked] = bytes(target)
         return 0

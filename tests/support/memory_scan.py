@@ -1,8 +1,7 @@
-"""Searching the memory of another process, and core files, for secrets.
+"""Searching another process for secrets: its memory, the registers of its threads, and cores of it.
 
-- Every readable mapping is searched in chunks that overlap, so that no copy is missed at a seam.
-- A copy is found by its first or its last 16 bytes as well: allocators overwrite the beginning of what was
-  freed, and the rest of a key is as bad as the whole.
+- Any 15 bytes of a needle in a row are a copy of it, at whatever address they lie: a key is as good as its
+  half, and a register holds no more than that. In registers, 8 bytes are enough.
 - A scan that read next to nothing raises, and so does one of the own process, which would find its own
   needles: "0 copies" is never the answer of a scan that did not look.
 - Needles come as arguments of functions, or over stdin as hex (``python -m tests.support.memory_scan``);
@@ -10,6 +9,10 @@
 
 The target may be non-dumpable. Root reads it anyway; any other user only where the target was started by
 ``scannable``, whose user namespace gives the starter the right.
+
+How it looks: memory is read as words of 8 bytes, each held against all words that occur in the needles, at
+any offset of theirs. 15 bytes in a row contain a whole word of memory. So a hundred needles cost as much as
+one.
 """
 
 from __future__ import annotations
@@ -22,22 +25,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.support import core_file, registers
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Scan", "ScanError", "dump_core", "scan_file", "scan_process", "scannable"]
+__all__ = [
+    "Scan",
+    "ScanError",
+    "dump_core",
+    "read_process",
+    "scan_core",
+    "scan_file",
+    "scan_process",
+    "scan_registers",
+    "scannable",
+]
 
-CHUNK: Final = 1024 * 1024
+CHUNK: Final = 64 * 1024
 """Bytes read at a time."""
 
-NOTHING: Final = bytes(CHUNK + 64)
+NOTHING: Final = bytes(CHUNK)
 """What a chunk that was never written looks like; most of what threads reserve is of that kind."""
 
-FRAGMENT: Final = 16
-"""Bytes of either end of a needle that count as a copy of it."""
+WORD: Final = 8
 
-SHORTEST: Final = 8
-"""Bytes. A shorter needle would be found by chance, or in words that are no secret."""
+SHORTEST: Final = 2 * WORD - 1
+"""Bytes. A shorter needle might lie in memory without filling a word of it."""
+
+LEAST_DIFFERENT: Final = 4
+"""Different bytes of a word that says something; others, such as zeroes, would be found everywhere."""
 
 LEAST_READ: Final = 1024 * 1024
 """Bytes. Any Python process, and any core of one, has more than this: less means that nothing was read."""
@@ -54,8 +71,8 @@ class Scan:
     """What a scan found.
 
     Attributes:
-        copies: for each needle, the number of places that hold it or one of its ends.
-        places: for each needle, the address or file offset, and what is mapped there.
+        copies: for each needle, the number of places that hold it or a part of it.
+        places: for each needle, the address or file offset at which all of it would begin, and what is there.
         bytes_read: how much was searched.
         unreadable: the mappings that are there and refuse to be read, secret memory among them.
     """
@@ -93,19 +110,57 @@ def scan_process(pid: int, needles: Sequence[bytes]) -> Scan:
     return search.result(f"process {pid}")
 
 
-def scan_file(path: str | os.PathLike[str], needles: Sequence[bytes]) -> Scan:
-    """Search a file, for example a core, a database or a log.
+def read_process(pid: int) -> Iterator[bytes]:
+    """All memory of another process that was ever written, in pieces of whole words."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for mapping in _mappings(pid):
+            for _, data in _chunks(memory.fileno(), mapping):
+                if data != NOTHING[: len(data)]:
+                    yield data
+
+
+def scan_registers(pid: int, needles: Sequence[bytes]) -> Scan:
+    """Search the general and the vector registers of every thread of another process, as they are now.
 
     Raises:
-        ScanError: it is a core too small to be one of a Python process.
+        ScanError: there are none to be read.
     """
+    search = _Search(needles)
+    for name, content in registers.read_all(pid).items():
+        search.feed(0, content, name)
+    return search.result(f"the registers of process {pid}", least=registers.LEAST)
+
+
+def scan_file(path: str | os.PathLike[str], needles: Sequence[bytes]) -> Scan:
+    """Search a file that is no core, for example a database or a log."""
     search = _Search(needles)
     with Path(path).open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         _search_mapping(search, file.fileno(), _Mapping(start=0, end=size, name=os.fspath(path)))
-        file.seek(0)
-        is_core = file.read(4) == b"\x7fELF"
-    return search.result(os.fspath(path), least=LEAST_READ if is_core else size)
+    return search.result(os.fspath(path), least=size)
+
+
+def scan_core(path: str | os.PathLike[str], needles: Sequence[bytes]) -> Scan:
+    """Search a core: its memory, and the notes that hold the registers of each thread.
+
+    Raises:
+        ScanError: it is too small to be one of a Python process, or holds no vector registers.
+    """
+    search = _Search(needles)
+    with Path(path).open("rb", buffering=0) as file:
+        try:
+            core = core_file.read(file)
+        except core_file.NotACoreError as error:
+            raise ScanError(f"{path}: {error}") from None
+        for segment in core.segments:
+            _search_mapping(
+                search, file.fileno(), _Mapping(start=segment.start, end=segment.stop, name="memory")
+            )
+    for name, content in core.notes:
+        search.feed(0, content, name)
+    if not core.vector_notes:
+        raise ScanError(f"{path} has no notes with vector registers")
+    return search.result(os.fspath(path))
 
 
 def dump_core(pid: int, directory: str | os.PathLike[str]) -> Path:
@@ -144,27 +199,36 @@ class _Search:
     """Needles, and what was found of them so far. Places are where the whole needle would begin."""
 
     def __init__(self, needles: Sequence[bytes]) -> None:
-        if not needles or any(len(needle.strip(b"\0")) < SHORTEST for needle in needles):
-            raise ScanError(f"needles have at least {SHORTEST} bytes that say something; give one or more")
-        self._fragments = [
-            (needle, offset, needle[offset : offset + FRAGMENT])
-            for needle in needles
-            for offset in {0, max(0, len(needle) - FRAGMENT)}
-        ]
-        self._found: dict[bytes, dict[int, str]] = {needle: {} for needle in needles}
+        self._words: dict[int, tuple[bytes, int]] = {}
+        self._found: dict[bytes, dict[int, str]] = {}
         self._bytes_read = 0
         self._unreadable: list[str] = []
+        for needle in needles:
+            self._add(needle)
+        if not self._found:
+            raise ScanError("there is nothing to search for")
 
-    def feed(self, address: int, data: bytes, fresh: int, name: str) -> None:
-        """Search a chunk at ``address``, of which the last ``fresh`` bytes were not searched before."""
-        self._bytes_read += fresh
+    def _add(self, needle: bytes) -> None:
+        words = [(needle[at : at + WORD], at) for at in range(len(needle) - WORD + 1)]
+        telling = [(word, at) for word, at in words if len(set(word)) >= LEAST_DIFFERENT]
+        if len(needle) < SHORTEST or not telling:
+            raise ScanError(f"a needle has at least {SHORTEST} bytes that say something")
+        self._found[needle] = {}
+        for word, at in telling:
+            self._words.setdefault(int.from_bytes(word, sys.byteorder), (needle, at))
+
+    def feed(self, address: int, data: bytes, name: str) -> None:
+        """Search what lies at ``address``, in whole words from there on."""
+        self._bytes_read += len(data)
         if data == NOTHING[: len(data)]:
             return
-        for needle, offset, fragment in self._fragments:
-            at = data.find(fragment)
-            while at >= 0:
-                self._found[needle][address + at - offset] = name
-                at = data.find(fragment, at + 1)
+        words = memoryview(data)[: len(data) // WORD * WORD].cast("Q")
+        if self._words.keys().isdisjoint(words):
+            return
+        for index, word in enumerate(words):
+            if word in self._words:
+                needle, at = self._words[word]
+                self._found[needle][address + index * WORD - at] = name
 
     def refused(self, name: str) -> None:
         """A mapping could not be read, in whole or in part."""
@@ -191,29 +255,31 @@ class _Search:
 
 def _mappings(pid: int) -> Iterator[_Mapping]:
     for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-        span, _, _, _, _, *name = line.split(maxsplit=5)
+        span, permits, _, _, inode, *name = line.split(maxsplit=5)
         start, end = (int(part, 16) for part in span.split("-"))
         # What the mapping permits its owner does not matter: /proc/PID/mem reads through PROT_NONE as well.
-        yield _Mapping(start=start, end=end, name=name[0] if name else "[anonymous]")
+        # But a part of a file that cannot be written to is still what the file says.
+        if "w" in permits or inode == "0":
+            yield _Mapping(start=start, end=end, name=name[0] if name else "[anonymous]")
 
 
 def _search_mapping(search: _Search, fd: int, mapping: _Mapping) -> None:
-    """Feed a mapping in chunks, each preceded by the end of the one before."""
-    overlap = b""
-    position = mapping.start
+    """Feed a mapping in chunks."""
     refused = False
-    while position < mapping.end:
-        data = _read(fd, position, min(CHUNK, mapping.end - position))
-        if data:
-            search.feed(position - len(overlap), overlap + data, len(data), mapping.name)
-            overlap = data[-(FRAGMENT - 1) :]
-            position += len(data)
-        else:
-            # A hole, such as a guard page: nothing runs across it.
-            refused, overlap = True, b""
-            position = _next_readable(fd, position, mapping.end)
+    for position, data in _chunks(fd, mapping):
+        search.feed(position, data, mapping.name)
+        refused = refused or not data
     if refused:
         search.refused(mapping.name)
+
+
+def _chunks(fd: int, mapping: _Mapping) -> Iterator[tuple[int, bytes]]:
+    """What a mapping holds, with addresses; nothing for a hole that cannot be read, such as a guard page."""
+    position = mapping.start
+    while position < mapping.end:
+        data = _read(fd, position, min(CHUNK, mapping.end - position))
+        yield position, data
+        position = position + len(data) if data else _next_readable(fd, position, mapping.end)
 
 
 def _read(fd: int, position: int, size: int) -> bytes:

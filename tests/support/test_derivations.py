@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from keyholt_agent.keys.kdf import FLOOR, Argon2Parameters
-from tests.support.derivations import Remembered
+from tests.support.derivations import Costs, Remembered
+
+FLOOR: Costs = (3, 64 * 1024, 4)
 
 
 class Counted:
@@ -15,20 +16,18 @@ class Counted:
         self.result = result
         self.asked = 0
 
-    def __call__(
-        self, passphrase: memoryview, salt: bytes, parameters: Argon2Parameters, target: memoryview
-    ) -> int:
+    def __call__(self, passphrase: memoryview, salt: bytes, costs: Costs, target: memoryview) -> int:
         self.asked += 1
         if not self.result:
-            asked = bytes(passphrase) + b"|" + salt + parameters.encode(bytes(16))
+            asked = bytes(passphrase) + b"|" + salt + repr(costs).encode()
             target[:] = hashlib.blake2b(asked, digest_size=len(target)).digest()
         return self.result
 
 
-def derive(remembered: Remembered, passphrase: bytes, salt: bytes, parameters: Argon2Parameters) -> bytes:
+def derive(remembered: Remembered, passphrase: bytes, salt: bytes, costs: Costs) -> bytes:
     """What is derived."""
     target = bytearray(32)
-    assert remembered(memoryview(passphrase), salt, parameters, memoryview(target)) == 0
+    assert remembered(memoryview(passphrase), salt, costs, memoryview(target)) == 0
     return bytes(target)
 
 
@@ -36,7 +35,7 @@ def test_what_is_remembered_is_what_was_derived() -> None:
     """Asked again it is the same, and any other passphrase, salt or cost has a derivation of its own."""
     function = Counted()
     remembered = Remembered(function)
-    salt, dearer = bytes(16), Argon2Parameters(time=4)
+    salt, dearer = bytes(16), (4, 64 * 1024, 4)
     inputs = [(b"a", salt, FLOOR), (b"b", salt, FLOOR), (b"a", b"s" * 16, FLOOR), (b"a", salt, dearer)]
     first = [derive(remembered, *one) for one in inputs]
     assert len(set(first)) == len(inputs) == function.asked

@@ -1,7 +1,7 @@
 """Getting at the root key with a passphrase: which keyslots are tried, how often, and on which thread.
 
 - One passphrase is worked on at a time (``turn``), in a thread: the agent serves on meanwhile, and Argon2's
-  memory stays bounded. What it reads and writes is locked memory.
+  memory stays bounded. What it reads and writes is locked memory, and the thread is left without residue.
 - An attempt is charged before anything is derived.
 - A damaged keyslot does not keep the others from opening.
 """
@@ -18,6 +18,7 @@ import trio
 
 from keyholt_agent.keys import kdf
 from keyholt_agent.keys.keyslots import PassphraseSource, SealedKeyslot, derive_slot_key, open_slot
+from keyholt_agent.memory.residue import run_in_thread
 from keyholt_agent.vault.stored_keys import decode_slot
 from keyholt_agent.vault.throttle import UnlockThrottle
 from keyholt_protocol.errors import (
@@ -99,7 +100,6 @@ class Passphrases:
         self._free_memory: Final = free_memory
         self._randomness: Final = randomness
         self._throttle: Final = UnlockThrottle()
-        self._thread: Final = trio.CapacityLimiter(1)
         self._at_work: Final = trio.Lock()
         self._waiting: Final[Counter[Hashable]] = Counter()  # by quota, the one at work included
 
@@ -150,15 +150,11 @@ class Passphrases:
     async def derive(self, slot: Keyslot, passphrase: memoryview) -> SoftwareKey:
         """The key of a keyslot, the caller's to release; errors as of ``derive_slot_key``."""
         source = PassphraseSource(passphrase)
-        return await trio.to_thread.run_sync(
-            derive_slot_key, self._arena, slot, source, self._randomness, limiter=self._thread
-        )
+        return await run_in_thread(derive_slot_key, self._arena, slot, source, self._randomness)
 
     async def calibrated(self) -> kdf.Argon2Parameters:
         """Argon2id parameters that take about as long as configured, on this machine, now."""
-        return await trio.to_thread.run_sync(
-            kdf.calibrate, self._target, self._stopwatch, self._free_memory(), limiter=self._thread
-        )
+        return await run_in_thread(kdf.calibrate, self._target, self._stopwatch, self._free_memory())
 
     async def _open(self, passphrase: memoryview, store_id: bytes, row: SlotRow) -> tuple[str, LockedBuffer]:
         """The name in the slot's header, authentic now that it has opened, and the root key."""

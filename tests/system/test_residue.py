@@ -1,0 +1,58 @@
+"""That the agent itself clears what its operations leave, every time before it waits, and far enough down."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from tests.support import registers
+from tests.support.agent_process import AgentProcess, hurried
+from tests.support.code_paths import CODE_PATHS
+from tests.support.memory_scan import scan_process, scan_registers, scannable
+from tests.support.residue import REACH, Careless, plant, plant_below
+from tests.support.secret_life import SecretLife
+
+BELOW: Final = 32 * 1024
+"""Bytes further down that are watched."""
+
+
+def left_after_a_turn(agent: AgentProcess) -> tuple[int, int]:
+    """Places in registers and in memory that hold what was planted before the last request."""
+    pattern = os.urandom(16)
+    with agent.connect() as client:
+        client.status()
+        registers.wait_blocked(agent.pid)
+        plant(agent.pid, agent.pid, pattern, CODE_PATHS[0])
+        client.status()
+        registers.wait_blocked(agent.pid)
+        return scan_registers(agent.pid, [pattern]).total, scan_process(agent.pid, [pattern]).total
+
+
+def test_one_turn_clears(agent: AgentProcess) -> None:
+    """A request that has nothing to do with secrets is enough; the loop clears, whatever it did."""
+    agent.wrapper = scannable([])
+    agent.start()
+    assert left_after_a_turn(agent) == (0, 0)
+
+
+def test_without_clearing_it_is_left_and_reaches_no_further(tmp_path: Path) -> None:
+    """An agent without clearing keeps it. Whatever it does, it does within the depth that would be cleared: a
+    pattern below stays whole.
+    """
+    with hurried(Careless(tmp_path, wrapper=scannable([]))) as agent:
+        agent.start()
+        in_registers, in_memory = left_after_a_turn(agent)
+        assert in_registers > 0
+        assert in_memory > 1000
+        pattern = os.urandom(16)
+        with registers.stopped(agent.pid):
+            bottom = registers.stack_pointer(agent.pid) - REACH
+            plant_below(agent.pid, bottom, pattern, BELOW)
+        life = SecretLife(agent)
+        life.begin()
+        life.use(500)
+        life.change_slots()
+        with Path(f"/proc/{agent.pid}/mem").open("rb", buffering=0) as memory:
+            memory.seek(bottom - BELOW)
+            assert memory.read(BELOW) == pattern * (BELOW // 16)
