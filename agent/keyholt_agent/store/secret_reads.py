@@ -161,17 +161,18 @@ def read_heads(connection: Connection, paths: Sequence[str]) -> list[Head]:
 def list_secrets(connection: Connection, prefix: str, after: str | None, limit: int) -> list[SecretSummary]:
     """Live secrets whose path starts with ``prefix`` and comes after ``after``, in code point order."""
     here = (secret_version.c.secret_id == secret.c.id) & (secret_version.c.version == secret.c.latest)
+    # One lower bound: given two, SQLite seeks by the first of them and reads on to the second, and so each
+    # page would cost more than the one before it.
+    further = after is not None and after >= prefix
     statement = (
         select(cast(secret.c.path, LargeBinary), secret.c.latest, _METADATA)
         .join(secret_version, here)
-        .where(secret.c.deleted_at.is_(None), secret.c.path >= prefix)
+        .where(secret.c.deleted_at.is_(None), secret.c.path > after if further else secret.c.path >= prefix)
         .order_by(secret.c.path)
         .limit(limit)
     )
     if (end := _after_prefix(prefix)) is not None:
         statement = statement.where(secret.c.path < end)
-    if after is not None:
-        statement = statement.where(secret.c.path > after)
     return [
         SecretSummary(path=path.decode(errors="surrogateescape"), latest=latest, metadata=metadata)
         for path, latest, metadata in _some(connection.execute(statement))
