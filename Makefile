@@ -38,7 +38,7 @@ help:
 	@echo "make check    linters, type checkers, import and layout rules, drift of generated files"
 	@echo "make bench    measure, and write docs/benchmarks.md"
 	@echo "make torture  the long tests: crashes, faults, hostile input"
-	@echo "make docs     regenerate what is generated in docs/"
+	@echo "make docs     regenerate what is generated: docs/ and the store's SQL"
 	@echo "make lock     pin dependencies anew (UPGRADE=1 for the newest versions)"
 	@echo "make clean    remove what the other targets made"
 
@@ -61,6 +61,7 @@ bench: setup-bench
 docs: setup-run
 	$(PY) tools/protocol_reference.py
 	$(PY) tools/configuration_reference.py
+	$(PY) tools/compiled_statements.py
 
 # One target a rule: the first that fails stops `make check`; `make -k check` shows what all of them say.
 check: check-ruff check-format check-mypy check-pyright check-rules check-docs check-text
@@ -87,6 +88,7 @@ check-rules: setup-check
 check-docs: setup-check
 	$(PY) tools/protocol_reference.py --check
 	$(PY) tools/configuration_reference.py --check
+	$(PY) tools/compiled_statements.py --check
 
 check-text: setup-check
 	$(PY) tools/tracked_text.py

@@ -173,7 +173,6 @@ def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
 
 
 def _set_up_logging(level: str) -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.basicConfig(
         stream=sys.stderr, level=level.upper(), format="keyholt-agent: %(levelname)s: %(message)s"
     )

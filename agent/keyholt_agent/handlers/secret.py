@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from keyholt_agent.clocks import wall_time
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.pipeline import Call, Reply
-from keyholt_agent.store import HeadMovedError, SecretSummary, VersionSummary
+from keyholt_agent.store import (
+    DeleteSecret,
+    DestroyVersion,
+    HeadMovedError,
+    ListSecrets,
+    ReadHistory,
+    SecretSummary,
+    UndeleteSecret,
+    VersionSummary,
+)
 from keyholt_agent.vault.metadata import Metadata, get_result
 from keyholt_protocol.errors import (
     ConflictError,
@@ -162,7 +171,7 @@ def _position(head: Head) -> str:
 async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[SecretListResult]:
     """One page of live secrets."""
     request = call.request
-    found = await store.list_secrets(request.prefix, request.after, request.limit + 1)
+    found = await store.ask(ListSecrets(prefix=request.prefix, after=request.after, limit=request.limit + 1))
     page = _page(found, request.limit)
     shown = tuple(_secret_info(one) for one in page if _has_name(one))
     following = shown[-1].path if shown and len(page) < len(found) else None
@@ -172,7 +181,9 @@ async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[Sec
 async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[SecretHistoryResult]:
     """One page of a secret's versions, newest first."""
     request = call.request
-    head, found = await store.history(request.path, request.before, request.limit + 1)
+    head, found = await store.ask(
+        ReadHistory(path=request.path, before=request.before, limit=request.limit + 1)
+    )
     page = _page(found, request.limit)
     shown = tuple(_version_info(one) for one in page)
     following = shown[-1].version if len(page) < len(found) else None
@@ -185,18 +196,18 @@ async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[Secre
 
 async def delete(store: Store, call: Call[SecretDeleteRequest]) -> Reply[SecretDeleteResult]:
     """Hide a secret."""
-    version = await store.delete_secret(call.request.path, wall_time())
+    version = await store.ask(DeleteSecret(path=call.request.path, deleted_at=wall_time()))
     return Reply(result=SecretDeleteResult(version=version))
 
 
 async def undelete(store: Store, call: Call[SecretUndeleteRequest]) -> Reply[SecretUndeleteResult]:
     """Show a hidden secret again."""
-    return Reply(result=SecretUndeleteResult(version=await store.undelete_secret(call.request.path)))
+    return Reply(result=SecretUndeleteResult(version=await store.ask(UndeleteSecret(path=call.request.path))))
 
 
 async def destroy(store: Store, call: Call[SecretDestroyRequest]) -> Reply[SecretDestroyResult]:
     """Destroy the data key of one version."""
-    await store.destroy_version(call.request.path, call.request.version)
+    await store.ask(DestroyVersion(path=call.request.path, version=call.request.version))
     return Reply(result=SecretDestroyResult(version=call.request.version))
 
 

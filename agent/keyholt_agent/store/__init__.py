@@ -1,12 +1,25 @@
-"""The store: secrets, keyslots and master keys in one SQLite file, as ciphertext only.
+"""The store: secrets, keyslots and master keys, as ciphertext only.
 
-``open_store`` claims a state directory and gives a ``Store``. A call's way: ``store`` (trio), ``writer``
-(the thread), ``core`` (transactions and failures), ``commands``, then ``secret_reads``, ``secret_writes``
-and ``key_rows`` (SQL over ``schema``), on ``database`` (the connection) in ``home`` (the files).
+``open_store`` claims a state directory and gives a ``Store``, which is asked ``commands`` and answers with
+``rows``. A command's way: ``store`` (trio), ``thread``, then the back end, which is ``sqlite``.
 """
 
 from __future__ import annotations
 
+from keyholt_agent.store.commands import (
+    AddMasterVersion,
+    CountWraps,
+    CreateStore,
+    DeleteSecret,
+    DestroyVersion,
+    ListSecrets,
+    PutSecret,
+    ReadHistory,
+    ReadMasterKeys,
+    ReadSlotTable,
+    ReplaceSlotTable,
+    UndeleteSecret,
+)
 from keyholt_agent.store.errors import (
     HeadMovedError,
     SlotTableMovedError,
@@ -16,7 +29,7 @@ from keyholt_agent.store.errors import (
     StoreNewerError,
     WrapLimitError,
 )
-from keyholt_agent.store.records import (
+from keyholt_agent.store.rows import (
     Custody,
     Head,
     KeyState,
@@ -34,12 +47,23 @@ from keyholt_agent.store.store import DEFAULT_CACHE_BYTES, Store, open_store
 
 __all__ = [
     "DEFAULT_CACHE_BYTES",
+    "AddMasterVersion",
+    "CountWraps",
+    "CreateStore",
     "Custody",
+    "DeleteSecret",
+    "DestroyVersion",
     "Head",
     "HeadMovedError",
     "KeyState",
+    "ListSecrets",
     "MasterKeyRow",
     "NewVersion",
+    "PutSecret",
+    "ReadHistory",
+    "ReadMasterKeys",
+    "ReadSlotTable",
+    "ReplaceSlotTable",
     "SecretSummary",
     "SecretVersion",
     "SlotRow",
@@ -52,6 +76,7 @@ __all__ = [
     "StoreNewerError",
     "StoreSeed",
     "StoreStatistics",
+    "UndeleteSecret",
     "VersionSummary",
     "WrapLimitError",
     "open_store",

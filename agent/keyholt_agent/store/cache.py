@@ -1,10 +1,10 @@
 """The latest versions of secrets that were used last, as ciphertext, bounded in bytes.
 
-- Only sealed records: no plaintext and no key is ever in it.
+- Only what is sealed: no plaintext and no key is ever in it.
 - Only the latest version of a live, undestroyed secret: absence means "ask the store", never "not found".
 - Used by the trio thread alone, and changed only by deliveries from the store's thread, in their order,
   so that an older read never covers a newer write.
-- The bound counts what Python really spends on an entry, not the record's own bytes alone.
+- The bound counts what Python really spends on an entry, not its own bytes alone.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from collections import OrderedDict
 from sys import getsizeof
 from typing import Final
 
-from keyholt_agent.store.records import SecretVersion
+from keyholt_agent.store.commands import AnyCommand, Effect, SecretCommand
+from keyholt_agent.store.rows import SecretVersion
 
-__all__ = ["SecretCache"]
+__all__ = ["SecretCache", "settle"]
 
 ENTRY_OVERHEAD: Final = 192
-"""Bytes of an entry beside its path and byte strings: the record object with the collector's header (64),
+"""Bytes of an entry beside its path and byte strings: the row's object with the collector's header (64),
 the ordered dictionary's node and tables, and rounding. Measured: an entry of 622 bytes so counted adds 575
 to 620 bytes to the resident set, whatever the number of entries."""
 
 LARGEST_SHARE: Final = 8
-"""A record over 1/8 of the bound is not kept: one big file must not push out everything else."""
+"""A version over 1/8 of the bound is not kept: one big file must not push out everything else."""
 
 
 class SecretCache:
-    """Least recently used records, by path.
+    """Versions by path, the least recently used of which goes first.
 
     Attributes:
         limit: the bound in bytes.
@@ -39,44 +40,63 @@ class SecretCache:
         self.limit = limit
         self.size = 0
         self.epoch = 0
-        self._records: OrderedDict[str, SecretVersion] = OrderedDict()
+        self._versions: OrderedDict[str, SecretVersion] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._versions)
 
     def get(self, path: str, version: int | None) -> SecretVersion | None:
         """The latest version, if it is here and is the one asked for (None: whichever is the latest)."""
-        record = self._records.get(path)
-        if record is None or (version is not None and record.version != version):
+        row = self._versions.get(path)
+        if row is None or (version is not None and row.version != version):
             return None
-        self._records.move_to_end(path)
-        return record
+        self._versions.move_to_end(path)
+        return row
 
-    def keep(self, path: str, record: SecretVersion) -> None:
-        """Take ``record`` in as the latest version of ``path``, in the place of any other."""
+    def keep(self, path: str, row: SecretVersion) -> None:
+        """Take ``row`` in as the latest version of ``path``, in the place of any other."""
         self.evict(path)
-        cost = _cost(path, record)
+        cost = _cost(path, row)
         if cost > self.limit // LARGEST_SHARE:
             return
-        self._records[path] = record
+        self._versions[path] = row
         self.size += cost
         while self.size > self.limit:
-            self.size -= _cost(*self._records.popitem(last=False))
+            self.size -= _cost(*self._versions.popitem(last=False))
 
     def evict(self, path: str) -> None:
         """Forget ``path``, if it is here."""
-        record = self._records.pop(path, None)
-        if record is not None:
-            self.size -= _cost(path, record)
+        row = self._versions.pop(path, None)
+        if row is not None:
+            self.size -= _cost(path, row)
 
     def drop(self) -> None:
         """Forget everything, and keep nothing that was asked for before now."""
-        self._records.clear()
+        self._versions.clear()
         self.size = 0
         self.epoch += 1
 
 
-def _cost(path: str, record: SecretVersion) -> int:
-    wrapped_key = 0 if record.wrapped_key is None else getsizeof(record.wrapped_key)
-    value = 0 if record.value is None else getsizeof(record.value)
-    return ENTRY_OVERHEAD + getsizeof(path) + getsizeof(record.metadata) + wrapped_key + value
+def settle(cache: SecretCache, command: AnyCommand, answer: object, *, recent: bool) -> None:
+    """Bring the cache up to date with a command that succeeded.
+
+    Args:
+        recent: False when the cache was dropped after the command was asked for: it may then only evict.
+    """
+    if not isinstance(command, SecretCommand) or command.effect is Effect.NONE:
+        return
+    if (
+        recent
+        and command.effect is Effect.KEEP
+        and isinstance(answer, SecretVersion)
+        and not answer.destroyed
+    ):
+        cache.keep(command.path, answer)
+    else:
+        cache.evict(command.path)
+
+
+def _cost(path: str, row: SecretVersion) -> int:
+    wrapped_key = 0 if row.wrapped_key is None else getsizeof(row.wrapped_key)
+    value = 0 if row.value is None else getsizeof(row.value)
+    return ENTRY_OVERHEAD + getsizeof(path) + getsizeof(row.metadata) + wrapped_key + value

@@ -1,27 +1,23 @@
-"""What can be asked of the store: one frozen class a command, with its work and its effect on the cache.
+"""What can be asked of the store: one frozen class a command, with what it answers and what refuses it.
 
-- ``run_all`` works in the store's thread, inside one transaction. It answers each command; a refusal
-  (``KeyholtError``) is an answer and has changed nothing.
-- ``settle`` works in the trio thread, after the commit, in the order in which commands were run.
+They are the seam between the store and its back end. Whoever asks knows no SQL; a back end answers each class
+and knows nothing of who asks.
+
+- A refusal (``KeyholtError``) is an answer, and has changed nothing. Beside those that a command lists there
+  is always ``StoreUnavailableError``, and ``UninitialisedError`` where there is no store yet.
+- Times are whole seconds since the epoch, given by the caller: the store reads no clock.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from itertools import groupby
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from outcome import Error, Outcome, Value
-from sqlalchemy import Connection
-
-from keyholt_agent.store import key_rows, secret_reads, secret_writes
-from keyholt_agent.store.cache import SecretCache
-from keyholt_agent.store.records import (
+from keyholt_agent.store.rows import (
+    Counts,
     Head,
-    LargeVersion,
     MasterKeyRow,
     NewVersion,
     SecretSummary,
@@ -31,14 +27,15 @@ from keyholt_agent.store.records import (
     StoreSeed,
     VersionSummary,
 )
-from keyholt_protocol.errors import AlreadyExistsError, KeyholtError
-from keyholt_protocol.limits import MAX_VALUE
 
 __all__ = [
+    "SMALL_VALUE",
     "AddMasterVersion",
+    "AnyAnswer",
     "AnyCommand",
     "Command",
     "CountSecrets",
+    "CountWraps",
     "CreateStore",
     "DeleteSecret",
     "DestroyVersion",
@@ -46,23 +43,19 @@ __all__ = [
     "Kind",
     "ListSecrets",
     "PutSecret",
-    "ReadHead",
     "ReadHistory",
-    "ReadLargeSecret",
     "ReadMasterKeys",
     "ReadSecret",
     "ReadSlotTable",
     "ReplaceSlotTable",
-    "ReserveWraps",
+    "SecretCommand",
     "UndeleteSecret",
-    "run_all",
-    "settle",
 ]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-READ_WEIGHT: Final = 512 * 1024
-"""Bytes that a read may hold, so that 64 of them fill a batch; larger values are read by themselves."""
+SMALL_VALUE: Final = 512 * 1024
+"""Bytes of a value up to which it is read beside others: 64 such reads fill a batch."""
 
 
 class Kind(Enum):
@@ -74,19 +67,19 @@ class Kind(Enum):
 
 
 class Effect(Enum):
-    """What a command that succeeded means for the cache: its result is the latest version, or was."""
+    """What a command that succeeded means for the cache: its answer is the latest version, or was."""
 
     NONE = auto()
     KEEP = auto()
     EVICT = auto()
 
 
-class Command(ABC, Generic[T]):
-    """One thing asked of the store.
+class Command(Generic[T_co]):
+    """One thing asked of the store; ``T_co`` is what it answers.
 
     Attributes:
         kind: reads may be run in any order; writes keep theirs.
-        erases: whether the old bytes must be gone from the log too before the answer.
+        erases: whether the old bytes must be gone from every file of the store before the answer.
         weight: bytes that it may hold in memory, for the bound of a batch.
     """
 
@@ -98,18 +91,21 @@ class Command(ABC, Generic[T]):
     def weight(self) -> int:
         return 0
 
-    @abstractmethod
-    def run(self, connection: Connection) -> T:
-        """Run this command alone; a refusal is raised."""
+    @classmethod
+    def answered_by(cls, function: Callable[[Any, Self], T_co]) -> tuple[type[AnyCommand], AnyAnswer]:
+        """Bind a back end's function to this class; one for another class is an error of types."""
+        return cls, function
 
+
+AnyAnswer = Callable[[Any, Any], Any]
+"""Takes what the back end works with, inside a transaction, and a command; gives its answer."""
 
 AnyCommand = Command[Any]
-Together = Callable[[Connection, Any], list[Outcome[Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretCommand(Command[T]):
-    """A command on one secret, which the cache may hold."""
+class SecretCommand(Command[T_co]):
+    """A command on one secret, whose latest version the cache may hold."""
 
     path: str
 
@@ -118,90 +114,50 @@ class SecretCommand(Command[T]):
         return Effect.NONE
 
 
-def run_all(connection: Connection, commands: Sequence[AnyCommand]) -> list[Outcome[Any]]:
-    """Run commands in their order, inside the caller's transaction, and answer each."""
-    outcomes: list[Outcome[Any]] = []
-    for command_class, run in groupby(commands, key=_class):
-        together: Together = _TOGETHER.get(command_class, _one_by_one)
-        outcomes += together(connection, list(run))
-    return outcomes
-
-
-def _class(command: AnyCommand) -> type[AnyCommand]:
-    return type(command)
-
-
-def settle(cache: SecretCache, command: AnyCommand, result: object, *, recent: bool) -> None:
-    """Bring the cache up to date with a command that succeeded.
-
-    Args:
-        recent: False when the cache was dropped after the command was asked for: it may then only evict.
-    """
-    if not isinstance(command, SecretCommand) or command.effect is Effect.NONE:
-        return
-    if (
-        recent
-        and command.effect is Effect.KEEP
-        and isinstance(result, SecretVersion)
-        and not result.destroyed
-    ):
-        cache.keep(command.path, result)
-    else:
-        cache.evict(command.path)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateStore(Command[None]):
+    """Make the store, whole or not at all.
+
+    Raises:
+        AlreadyExistsError: there is one; it is left as it is.
+    """
+
     kind = Kind.CREATE
     seed: StoreSeed
 
-    def run(self, connection: Connection) -> None:  # noqa: ARG002 (every command has it)
-        # The core creates a store where there is none; what has a connection has one.
-        raise AlreadyExistsError("there is a store already; `keyholt unlock` opens it")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadSecret(SecretCommand[SecretVersion | LargeVersion]):
+class ReadSecret(SecretCommand[SecretVersion | None]):
+    """One version of a live secret, None for the latest; answers None for a value over ``most`` bytes.
+
+    Raises:
+        NotFoundError: never written, deleted, or no such version; the message says which.
+    """
+
     version: int | None
+    most: int = SMALL_VALUE
 
     @property
     def weight(self) -> int:
-        return READ_WEIGHT
+        return self.most
 
     @property
     def effect(self) -> Effect:
         return Effect.KEEP if self.version is None else Effect.NONE
-
-    def run(self, connection: Connection) -> SecretVersion | LargeVersion:
-        return _read_all(connection, [self])[0].unwrap()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadLargeSecret(SecretCommand[SecretVersion]):
-    """What ``ReadSecret`` answers with ``LargeVersion``; to be asked for one at a time."""
-
-    version: int | None
-
-    @property
-    def weight(self) -> int:
-        return MAX_VALUE
-
-    @property
-    def effect(self) -> Effect:
-        return Effect.KEEP if self.version is None else Effect.NONE
-
-    def run(self, connection: Connection) -> SecretVersion:
-        return secret_reads.read_secret(connection, self.path, self.version)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadHead(SecretCommand[Head]):
-    def run(self, connection: Connection) -> Head:
-        return _head_all(connection, [self])[0].unwrap()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutSecret(SecretCommand[SecretVersion]):
+    """Write a version if it is the next of its path, which takes a tombstone away; answers what is stored.
+
+    Attributes:
+        deleted: whether the path, if there is one, has to be deleted; None for either.
+
+    Raises:
+        HeadMovedError: ``new.version`` is not the next, or ``deleted`` not so; it has the head.
+        NotFoundError: there is no such master key version.
+    """
+
     kind = Kind.WRITE
     new: NewVersion
     deleted: bool | None = None
@@ -214,12 +170,15 @@ class PutSecret(SecretCommand[SecretVersion]):
     def effect(self) -> Effect:
         return Effect.KEEP
 
-    def run(self, connection: Connection) -> SecretVersion:
-        return _put_all(connection, [self])[0].unwrap()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSecret(SecretCommand[int]):
+    """Put a tombstone on a live path; its versions stay. Answers the latest version.
+
+    Raises:
+        NotFoundError: never written, or deleted already.
+    """
+
     kind = Kind.WRITE
     deleted_at: int
 
@@ -227,20 +186,29 @@ class DeleteSecret(SecretCommand[int]):
     def effect(self) -> Effect:
         return Effect.EVICT
 
-    def run(self, connection: Connection) -> int:
-        return secret_writes.delete_secret(connection, self.path, self.deleted_at)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndeleteSecret(SecretCommand[int]):
-    kind = Kind.WRITE
+    """Take the tombstone away again. Answers the latest version, which is in force again.
 
-    def run(self, connection: Connection) -> int:
-        return secret_writes.undelete_secret(connection, self.path)
+    Raises:
+        NotFoundError: never written.
+        AlreadyExistsError: not deleted.
+    """
+
+    kind = Kind.WRITE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestroyVersion(SecretCommand[None]):
+    """Destroy a version for good, of a deleted secret too; again is no error.
+
+    When it is answered the wrapped key is in no file of the store.
+
+    Raises:
+        NotFoundError: no such path or version.
+    """
+
     kind = Kind.WRITE
     erases = True
     version: int
@@ -249,113 +217,98 @@ class DestroyVersion(SecretCommand[None]):
     def effect(self) -> Effect:
         return Effect.EVICT
 
-    def run(self, connection: Connection) -> None:
-        secret_writes.destroy_version(connection, self.path, self.version)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListSecrets(Command[list[SecretSummary]]):
+    """Up to ``limit`` live secrets that begin with ``prefix`` and come after ``after``, by code points.
+
+    Fewer, but two if there are so many, once they come to ``LISTING_BYTES``. A path that is no text, which
+    only damage makes, has lone surrogates in it.
+    """
+
     prefix: str
     after: str | None
     limit: int
 
-    def run(self, connection: Connection) -> list[SecretSummary]:
-        return secret_reads.list_secrets(connection, self.prefix, self.after, self.limit)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadHistory(Command[tuple[Head, list[VersionSummary]]]):
+    """The head and up to ``limit`` versions below ``before``, newest first; of a deleted secret too.
+
+    Fewer, but two if there are so many, once they come to ``LISTING_BYTES``.
+
+    Raises:
+        NotFoundError: never written.
+    """
+
     path: str
     before: int | None
     limit: int
 
-    def run(self, connection: Connection) -> tuple[Head, list[VersionSummary]]:
-        return secret_reads.history(connection, self.path, self.before, self.limit)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountSecrets(Command[secret_reads.Counts]):
-    def run(self, connection: Connection) -> secret_reads.Counts:
-        return secret_reads.count_secrets(connection)
+class CountSecrets(Command[Counts]):
+    """How much there is; no row of a live secret is read for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadSlotTable(Command[SlotTable]):
-    def run(self, connection: Connection) -> SlotTable:
-        return key_rows.slot_table(connection)
+    """The store's id, its keyslots in order, and their MAC (unverified here)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceSlotTable(Command[None]):
+    """Put ``slots`` in the place of all keyslots; of those left out nothing remains in the files.
+
+    Attributes:
+        slots: every keyslot there is to be, in order.
+        mac: over all of ``slots``.
+        expected_mac: the MAC of the table that ``slots`` was worked out from.
+
+    Raises:
+        SlotTableMovedError: the table changed since; read it again.
+    """
+
     kind = Kind.WRITE
     erases = True
     slots: tuple[SlotRow, ...]
     mac: bytes
     expected_mac: bytes
 
-    def run(self, connection: Connection) -> None:
-        key_rows.replace_slot_table(connection, self.slots, mac=self.mac, expected_mac=self.expected_mac)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadMasterKeys(Command[list[MasterKeyRow]]):
-    def run(self, connection: Connection) -> list[MasterKeyRow]:
-        return key_rows.master_keys(connection)
+    """Every version of every master key, by name and version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveWraps(Command[None]):
+class CountWraps(Command[None]):
+    """Count ``count`` wraps under the active master key version, durably, before they are made.
+
+    A crash can only over-count (NIST SP 800-38D, section 8.3).
+
+    Raises:
+        WrapLimitError: it would come to more than ``limit``; add a version.
+        ConflictError: that version is not active.
+        NotFoundError: no such version.
+    """
+
     kind = Kind.WRITE
     key_id: bytes
     version: int
     count: int
     limit: int
 
-    def run(self, connection: Connection) -> None:
-        key_rows.reserve_wraps(connection, self.key_id, self.version, count=self.count, limit=self.limit)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddMasterVersion(Command[None]):
+    """Insert a master key version, and make the active version ``retire`` decrypt-only with it.
+
+    Raises:
+        ConflictError: the version to retire is not active; somebody else rotated.
+        AlreadyExistsError: there is such a version, or the name is another key's.
+    """
+
     kind = Kind.WRITE
     row: MasterKeyRow
-    retire: tuple[bytes, int] | None
-
-    def run(self, connection: Connection) -> None:
-        key_rows.add_master_version(connection, self.row, retire=self.retire)
-
-
-def _read_all(
-    connection: Connection, commands: Sequence[ReadSecret]
-) -> list[Outcome[SecretVersion | LargeVersion]]:
-    wanted = [(command.path, command.version) for command in commands]
-    return secret_reads.read_secrets(connection, wanted, most=READ_WEIGHT)
-
-
-def _put_all(connection: Connection, commands: Sequence[PutSecret]) -> list[Outcome[SecretVersion]]:
-    puts = [secret_writes.Put(command.path, command.new, command.deleted) for command in commands]
-    return secret_writes.put_secrets(connection, puts)
-
-
-def _head_all(connection: Connection, commands: Sequence[ReadHead]) -> list[Outcome[Head]]:
-    heads = secret_reads.read_heads(connection, [command.path for command in commands])
-    return [Value(head) for head in heads]
-
-
-def _one_by_one(connection: Connection, commands: Sequence[AnyCommand]) -> list[Outcome[Any]]:
-    return [_answer(connection, command) for command in commands]
-
-
-def _answer(connection: Connection, command: AnyCommand) -> Outcome[Any]:
-    try:
-        return Value(command.run(connection))
-    except KeyholtError as refusal:
-        return Error(refusal)
-
-
-_TOGETHER: Final[dict[type[AnyCommand], Together]] = {
-    ReadSecret: _read_all,
-    ReadHead: _head_all,
-    PutSecret: _put_all,
-}
-"""The classes whose commands share statements; all others are run one by one."""
+    retire: tuple[bytes, int] | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys.keyslots import passphrase_slot
+from keyholt_agent.store import ReadSlotTable, ReplaceSlotTable
 from keyholt_agent.vault.passphrases import MAX_SLOTS, check_passphrase
 from keyholt_agent.vault.stored_keys import decode_slot, sealed_slots, slot_row
 from keyholt_protocol.errors import (
@@ -75,7 +76,7 @@ class Keyslots:
         Raises:
             IntegrityError: one was changed outside of the agent.
         """
-        return [decode_slot(row) for row in (await self._store.slot_table()).slots]
+        return [decode_slot(row) for row in (await self._store.ask(ReadSlotTable())).slots]
 
     async def add(
         self, principal: Principal, name: str, existing: memoryview, new: memoryview, *, replace: bool
@@ -116,7 +117,7 @@ class Keyslots:
             await self._replace(table, others)
 
     async def _verified_table(self) -> SlotTable:
-        table = await self._store.slot_table()
+        table = await self._store.ask(ReadSlotTable())
         self._vault.keyring.verify_table(sealed_slots(table.slots), table.mac)
         for row in table.slots:
             decode_slot(row)
@@ -134,7 +135,7 @@ class Keyslots:
 
     async def _replace(self, before: SlotTable, rows: Sequence[SlotRow]) -> None:
         mac = self._vault.keyring.table_mac(sealed_slots(rows))
-        await self._store.replace_slot_table(slots=rows, mac=mac, expected_mac=before.mac)
+        await self._store.ask(ReplaceSlotTable(slots=tuple(rows), mac=mac, expected_mac=before.mac))
 
 
 def _placed(table: SlotTable, name: str, *, replace: bool) -> tuple[Sequence[SlotRow], Sequence[SlotRow]]:

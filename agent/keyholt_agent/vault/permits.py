@@ -16,6 +16,7 @@ import trio
 
 from keyholt_agent.key_states import KeyState
 from keyholt_agent.keys.master_key import ReserveWraps, RotateMaster
+from keyholt_agent.store import AddMasterVersion, CountWraps, ReadMasterKeys
 from keyholt_agent.vault.stored_keys import master_key_row
 from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError
 
@@ -78,18 +79,20 @@ class Permits:
                 raise IntegrityError(sentence) from None
 
     async def _reserve(self, name: str, need: ReserveWraps) -> None:
-        await self._store.reserve_wraps(need.key_id, need.version, need.count, need.limit)
+        await self._store.ask(
+            CountWraps(key_id=need.key_id, version=need.version, count=need.count, limit=need.limit)
+        )
         self._vault.keyring.masters.named(name).granted(need)
 
     async def _rotate(self, need: RotateMaster) -> None:
         master = self._vault.keyring.masters.next_version(need)
         row = master_key_row(master, self._now())
-        await self._store.add_master_version(row, retire=(need.key_id, need.version))
+        await self._store.ask(AddMasterVersion(row=row, retire=(need.key_id, need.version)))
         self._vault.keyring.masters.put_in_force(master)
 
     async def _catch_up(self, name: str) -> None:
         """Take over what the store says of the active version: its number, and what is reserved of it."""
-        rows = await self._store.master_keys()
+        rows = await self._store.ask(ReadMasterKeys())
         active = [row for row in rows if row.name == name and row.state is KeyState.ACTIVE]
         if len(active) != 1:
             raise IntegrityError("the store does not have exactly one active master key; restore a backup")

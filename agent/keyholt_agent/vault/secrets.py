@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from keyholt_agent.keys.envelope import bind
 from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret
 from keyholt_agent.memory import LockedBuffer
-from keyholt_agent.store import NewVersion
+from keyholt_agent.store import NewVersion, PutSecret
 from keyholt_agent.vault.permits import SECRETS_MASTER
 from keyholt_protocol.errors import IntegrityError, NotFoundError
 
@@ -76,7 +76,7 @@ class Secrets:
             master_key_id=sealed.master_id,
             master_key_version=sealed.master_version,
         )
-        await self._store.put_secret(path, new, deleted=deleted)
+        await self._store.ask(PutSecret(path=path, new=new, deleted=deleted))
 
 
 async def _opened_later(opening: Awaitable[LockedBuffer], path: str, version: int) -> LockedBuffer:

@@ -8,6 +8,7 @@ import trio
 
 from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.keyslots import passphrase_slot
+from keyholt_agent.store import CreateStore, ReadMasterKeys, ReadSlotTable
 from keyholt_agent.vault.keyslots import find_slot
 from keyholt_agent.vault.passphrases import check_passphrase
 from keyholt_agent.vault.permits import SECRETS_MASTER
@@ -77,7 +78,7 @@ class Unlocking:
         try:
             # Shielded: whether there is a store has to be known afterwards, and its keys are here only.
             with trio.CancelScope(shield=True):
-                await self._store.create(store_seed(new, slot))
+                await self._store.ask(CreateStore(seed=store_seed(new, slot)))
         except BaseException:
             keyring.release()
             raise
@@ -93,11 +94,11 @@ class Unlocking:
         """
         async with self._passphrases.turn(principal):
             locks = self._vault.locks
-            table = await self._store.slot_table()
+            table = await self._store.ask(ReadSlotTable())
             candidates = table.slots if slot is None else (find_slot(table, slot),)
             name, root = await self._passphrases.unseal(principal, passphrase, table, candidates)
             try:
-                masters = await self._store.master_keys()
+                masters = await self._store.ask(ReadMasterKeys())
             except BaseException:
                 root.release()
                 raise

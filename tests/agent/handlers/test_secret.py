@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import trio
 
 from keyholt_agent.clocks import wall_time
 from keyholt_agent.handlers import secret
-from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretSummary
+from keyholt_agent.store import (
+    Head,
+    HeadMovedError,
+    ListSecrets,
+    PutSecret,
+    SecretSummary,
+    SecretVersion,
+    UndeleteSecret,
+)
 from keyholt_agent.vault.metadata import Metadata
 from keyholt_protocol.codec import pack_header
+from tests.support.intercepting import intercept
 
 if TYPE_CHECKING:
     from tests.support.inside import Inside
@@ -74,12 +83,12 @@ async def test_put_gives_up_on_a_head_that_never_rests(
     """A head that moves each time ends in an error, not in a loop."""
     tries: list[str] = []
 
-    async def moved(path: str, new: object, **_: object) -> None:
-        tries.append(path)
+    async def moved(asked: PutSecret) -> NoReturn:
+        tries.append(asked.path)
         await trio.lowlevel.checkpoint()
-        raise HeadMovedError(path, Head(latest=len(tries), deleted_at=None))
+        raise HeadMovedError(asked.path, Head(latest=len(tries), deleted_at=None))
 
-    monkeypatch.setattr(inside.services.store, "put_secret", moved)
+    intercept(monkeypatch, inside.services.store, PutSecret, moved)
     client = await inside.connect()
     assert (await client.call("secret.put", b"x", path="a")).code == "contention"
     assert len(tries) == secret.MAX_RETRIES
@@ -184,14 +193,14 @@ async def test_put_anew_beside_an_undelete(inside: Inside, monkeypatch: pytest.M
     client, store = await inside.connect(), inside.services.store
     (await client.call("secret.put", b"one", path="a")).expect()
     (await client.call("secret.delete", path="a")).expect()
-    put = store.put_secret
+    ask = store.ask
 
-    async def put_later(path: str, new: NewVersion, **rules: bool | None) -> None:
-        if new.version == 2:
-            await store.undelete_secret(path)
-        await put(path, new, **rules)
+    async def put_later(asked: PutSecret) -> SecretVersion:
+        if asked.new.version == 2:
+            await ask(UndeleteSecret(path=asked.path))
+        return await ask(asked)
 
-    monkeypatch.setattr(store, "put_secret", put_later)
+    intercept(monkeypatch, store, PutSecret, put_later)
     assert (await client.call("secret.put", b"two", path="a", if_version=0)).code == "conflict"
     assert (await client.call("secret.get", path="a")).payload == b"one"
 
@@ -256,14 +265,14 @@ async def test_listing_leaves_out_what_nobody_could_ask_for(
     client, store = await inside.connect(), inside.services.store
     for path in "acegi":
         (await client.call("secret.put", b"v", path=path)).expect()
-    read = store.list_secrets
+    ask = store.ask
 
-    async def tampered(*where: object) -> list[SecretSummary]:
-        found = await read(*where)  # type: ignore[arg-type]
+    async def tampered(asked: ListSecrets) -> list[SecretSummary]:
+        found = await ask(asked)
         odd = dict(zip("cei", ("c\x1b[31m\nfake/line", "e\udcff", "i\x07"), strict=True))
         return [dataclasses.replace(one, path=odd.get(one.path, one.path)) for one in found]
 
-    monkeypatch.setattr(store, "list_secrets", tampered)
+    intercept(monkeypatch, store, ListSecrets, tampered)
     result = (await client.call("secret.list")).expect().result
     assert [entry["path"] for entry in result["secrets"]] == ["a", "g"]
     assert "next" not in result

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from keyholt_agent.store import (
+    CreateStore,
     Custody,
+    Head,
     KeyState,
     MasterKeyRow,
     NewVersion,
+    ReadHistory,
     SlotRow,
     StoreSeed,
 )
-from keyholt_agent.store.commands import CreateStore
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store.sqlite.backend import SqliteBackend
+from keyholt_protocol.errors import NotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from keyholt_agent.store import Store
 
 MASTER: Final = b"master key id 16"
 CREATED: Final = 1_700_000_000
@@ -77,12 +82,20 @@ def version(
 
 def make_store(directory: Path) -> None:
     """A new store in ``directory``, closed."""
-    core = StoreCore(directory)
-    core.start()
+    backend = SqliteBackend(directory)
+    backend.start()
     try:
-        core.run([CreateStore(seed=seed())])[0].unwrap()
+        backend.run([CreateStore(seed=seed())])[0].unwrap()
     finally:
-        core.stop()
+        backend.stop()
+
+
+async def head(store: Store, path: str) -> Head:
+    """Where a path stands; one that was never written stands at 0."""
+    try:
+        return (await store.ask(ReadHistory(path=path, before=None, limit=1)))[0]
+    except NotFoundError:
+        return Head(latest=0, deleted_at=None)
 
 
 async def started() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from keyholt_agent.store import SecretVersion, Store, open_store
-from keyholt_agent.store.cache import SecretCache
-from keyholt_agent.store.commands import AnyCommand, DeleteSecret, PutSecret, ReadSecret, settle
+from keyholt_agent.store import DeleteSecret, PutSecret, SecretVersion, Store, open_store
+from keyholt_agent.store.cache import SecretCache, settle
+from keyholt_agent.store.commands import AnyCommand, ReadSecret
 from tests.agent.store.builders import CREATED, started, version
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class HeldToken:
 
 async def race(store: Store, read: Callable[[], Awaitable[None]]) -> SecretVersion | None:
     """Read version 1 while 2 is written, both answered before a task wakes; what is cached then."""
-    await store.put_secret("a", version(1))
+    await store.ask(PutSecret(path="a", new=version(1)))
     store.drop_cache()
     thread = store._thread
     token, held = thread._token, HeldToken()
@@ -113,7 +113,7 @@ async def race(store: Store, read: Callable[[], Awaitable[None]]) -> SecretVersi
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await started()
-            nursery.start_soon(store.put_secret, "a", version(2))
+            nursery.start_soon(store.ask, PutSecret(path="a", new=version(2)))
             await started()
             await held.release(2)
     finally:
@@ -145,11 +145,11 @@ async def test_a_cache_filled_by_waiting_tasks_would_fall_behind(store: Store) -
 
 async def test_dropping_the_cache_drops_what_is_on_its_way(store: Store) -> None:
     """A read asked for before the drop, answered after it, leaves nothing cached."""
-    await store.put_secret("a", version(1))
+    await store.ask(PutSecret(path="a", new=version(1)))
     store.drop_cache()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.read_secret, "a", None)
-        nursery.start_soon(store.put_secret, "b", version(1))
+        nursery.start_soon(store.ask, PutSecret(path="b", new=version(1)))
         await started()
         store.drop_cache()
     assert store.cached_secret("a", None) is None
@@ -171,7 +171,7 @@ async def test_a_store_larger_than_the_cache_is_served_all_the_same(state: Path)
         news = {f"path/{index}": version(1) for index in range(200)}
         async with trio.open_nursery() as nursery:
             for path, new in news.items():
-                nursery.start_soon(store.put_secret, path, new)
+                nursery.start_soon(store.ask, PutSecret(path=path, new=new))
         statistics = await store.statistics()
         assert 10_000 < statistics.cache_bytes <= 20_000
         for path, new in news.items():

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from keyholt_agent.store import ListSecrets, SecretSummary
 from keyholt_agent.transport.unix.credentials import Credentials
 from keyholt_agent.transport.unix.endpoint import RefusalLog
+from tests.support.intercepting import intercept
 
 if TYPE_CHECKING:
     import pytest
@@ -29,20 +31,22 @@ async def test_refused_peers_fill_no_log(mock_clock: MockClock, caplog: pytest.L
     assert "500" in caplog.messages[1]
 
 
-async def test_listings_wait_their_turn(inside: Inside, mock_clock: MockClock) -> None:
+async def test_listings_wait_their_turn(
+    inside: Inside, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a connection that asks for many pages and takes none, one is in memory; who reads gets all."""
     labels = {f"k{number:02}" + "é" * 30: "ü" * 128 for number in range(16)}
     peer, other = await inside.connect(), await inside.connect()
     for number in range(12):
         (await other.call("secret.put", b"", path=f"a/{number}", labels=labels)).expect()
     asked = [0]
-    read = inside.services.store.list_secrets
+    ask = inside.services.store.ask
 
-    async def counted(prefix: str, after: str | None, limit: int) -> object:
+    async def counted(command: ListSecrets) -> list[SecretSummary]:
         asked[0] += 1
-        return await read(prefix, after, limit)
+        return await ask(command)
 
-    inside.services.store.list_secrets = counted  # type: ignore[method-assign, assignment]
+    intercept(monkeypatch, inside.services.store, ListSecrets, counted)
     ids = {await peer.request("secret.list") for _ in range(60)}
     await wait_all_tasks_blocked(0.05)
     assert asked[0] < 10  # as many as the socket's buffer takes, and one

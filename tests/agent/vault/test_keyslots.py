@@ -10,11 +10,13 @@ import pytest
 from keyholt_agent.keys import kdf
 from keyholt_agent.keys.keyslots import PassphraseSource, derive_slot_key, passphrase_slot, seal_slot
 from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.store import ReadSlotTable
 from keyholt_agent.vault import keyslots
 from keyholt_agent.vault.state import VaultState
 from keyholt_agent.vault.stored_keys import sealed_slots, slot_row
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
+from tests.support.intercepting import intercept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,15 +116,15 @@ async def test_table_with_a_foreign_slot(
     derived: Inside, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     """Inserted in the file, it never gets the root key: nothing is done with a table without a valid MAC."""
-    services, read = derived.services, derived.services.store.slot_table
-    table = await read()
+    services, ask = derived.services, derived.services.store.ask
+    table = await ask(ReadSlotTable())
     foreign = foreign_row(services, table.store_id)
     rows = (foreign, *table.slots) if order == "first" else (*table.slots, foreign)
 
-    async def tampered() -> SlotTable:
-        return dataclasses.replace(await read(), slots=rows)
+    async def tampered(asked: ReadSlotTable) -> SlotTable:
+        return dataclasses.replace(await ask(asked), slots=rows)
 
-    monkeypatch.setattr(services.store, "slot_table", tampered)
+    intercept(monkeypatch, services.store, ReadSlotTable, tampered)
     peer = await derived.connect()
     for existing in (INTRUDER, PASSPHRASE):
         assert await add(peer, "new", existing, b"new") == "integrity"
@@ -131,7 +133,7 @@ async def test_table_with_a_foreign_slot(
         assert (await peer.call("agent.unlock", existing)).code == "integrity"
     assert services.vault.state is VaultState.UNLOCKED  # what was in force stays so
     monkeypatch.undo()
-    assert (await read()) == table
+    assert (await ask(ReadSlotTable())) == table
     assert services.vault.keyring.table_mac(sealed_slots(table.slots)) == table.mac
 
 
@@ -140,12 +142,12 @@ async def test_table_that_was_changed(
     derived: Inside, monkeypatch: pytest.MonkeyPatch, change: Callable[[SlotTable], SlotTable]
 ) -> None:
     """A header or the MAC itself: the same."""
-    services, read = derived.services, derived.services.store.slot_table
+    services, ask = derived.services, derived.services.store.ask
 
-    async def tampered() -> SlotTable:
-        return change(await read())
+    async def tampered(asked: ReadSlotTable) -> SlotTable:
+        return change(await ask(asked))
 
-    monkeypatch.setattr(services.store, "slot_table", tampered)
+    intercept(monkeypatch, services.store, ReadSlotTable, tampered)
     peer = await derived.connect()
     assert await add(peer, "new", PASSPHRASE, b"new") == "integrity"
     assert (await peer.call("agent.unlock", PASSPHRASE)).code in {"integrity", "unlock_failed"}
@@ -158,20 +160,20 @@ async def test_row_beside_a_header_that_was_changed(
     """The row is under no MAC, and who removes a keyslot goes by it: one of two whose names were swapped is
     neither removed nor listed.
     """
-    services, read = derived.services, derived.services.store.slot_table
+    services, ask = derived.services, derived.services.store.ask
     peer = await derived.connect()
     assert await add(peer, "second", PASSPHRASE, b"another") == ""
-    before = await read()
+    before = await ask(ReadSlotTable())
 
-    async def tampered() -> SlotTable:
-        table = await read()
+    async def tampered(asked: ReadSlotTable) -> SlotTable:
+        table = await ask(asked)
         first, second = (dataclasses.replace(row, **{field: value}) for row in table.slots)  # type: ignore[arg-type]
         if field == "name":
             first = dataclasses.replace(first, name="second")
             second = dataclasses.replace(second, name="passphrase")
         return dataclasses.replace(table, slots=(first, second))
 
-    monkeypatch.setattr(services.store, "slot_table", tampered)
+    intercept(monkeypatch, services.store, ReadSlotTable, tampered)
     for name in ("passphrase", "second"):
         for passphrase in (PASSPHRASE, b"another"):
             assert (await peer.call("slot.remove", passphrase, name=name)).code == "integrity"
@@ -179,4 +181,4 @@ async def test_row_beside_a_header_that_was_changed(
     assert (await peer.call("slot.list")).code == "integrity"
     assert await unlocks(derived, PASSPHRASE) == "integrity"
     monkeypatch.undo()
-    assert await read() == before
+    assert await ask(ReadSlotTable()) == before

@@ -13,9 +13,11 @@ from keyholt_agent.keys import budget
 from keyholt_agent.keys.budget import WRAP_RESERVATION, WRAPS_PER_VERSION
 from keyholt_agent.keys.master_key import RotateMaster
 from keyholt_agent.keys.master_keys import MasterKeys
+from keyholt_agent.store import AddMasterVersion, CountWraps, ReadMasterKeys
 from keyholt_agent.vault.permits import SECRETS_MASTER
 from keyholt_protocol.errors import LockedError, StoreUnavailableError
 from tests.support.agent_process import PASSPHRASE
+from tests.support.intercepting import intercept
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
 
 async def masters(services: Services) -> list[MasterKeyRow]:
     """Every version of the master key as the store has it, the oldest first."""
-    return sorted(await services.store.master_keys(), key=lambda row: row.version)
+    return sorted(await services.store.ask(ReadMasterKeys()), key=lambda row: row.version)
 
 
 async def spend(services: Services, leave: int) -> None:
     """Have the store count wraps of the first master key until only ``leave`` are left."""
     (master,) = await masters(services)
     count = WRAPS_PER_VERSION - leave - master.wraps_reserved
-    await services.store.reserve_wraps(master.key_id, 1, count, WRAPS_PER_VERSION)
+    await services.store.ask(
+        CountWraps(key_id=master.key_id, version=1, count=count, limit=WRAPS_PER_VERSION)
+    )
 
 
 async def test_reserved_before_used(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +148,7 @@ async def test_no_wrap_without_a_committed_reservation(
         raise StoreUnavailableError
 
     client = await inside.connect()
-    monkeypatch.setattr(inside.services.store, "reserve_wraps", failing)
+    intercept(monkeypatch, inside.services.store, CountWraps, failing)
     assert (await client.call("secret.put", b"v", path="a")).code == "store_unavailable"
     assert (await client.call("secret.get", path="a")).code == "not_found"
 
@@ -163,7 +167,7 @@ async def test_store_that_contradicts_itself(inside: Inside) -> None:
     await spend(services, leave=0)
     (master,) = await masters(services)
     taken = dataclasses.replace(master, version=2, state=KeyState.DESTROYED)
-    await services.store.add_master_version(taken)
+    await services.store.ask(AddMasterVersion(row=taken))
     blocks = services.arena.usage.blocks
     with trio.fail_after(20):
         for _ in range(3):

@@ -13,10 +13,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from keyholt_agent.config import Settings, UnlockSettings
 from keyholt_agent.keys import kdf
+from keyholt_agent.store import ReadSlotTable
 from keyholt_agent.vault import passphrases
 from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
+from tests.support.intercepting import intercept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,14 +173,14 @@ async def test_edited_table_of_many_slots(
     derived: Inside, monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
     """No more slots are tried than a store can have; thousands would keep the agent at it for days."""
-    services, read = derived.services, derived.services.store.slot_table
+    services, ask = derived.services, derived.services.store.ask
 
-    async def tampered() -> SlotTable:
-        table = await read()
+    async def tampered(asked: ReadSlotTable) -> SlotTable:
+        table = await ask(asked)
         return dataclasses.replace(table, slots=table.slots * 5)
 
     monkeypatch.setattr(passphrases, "MAX_SLOTS", 2)
-    monkeypatch.setattr(services.store, "slot_table", tampered)
+    intercept(monkeypatch, services.store, ReadSlotTable, tampered)
     peer = await derived.connect()
     before = gate.begun
     assert (await peer.call("agent.unlock", b"wrong")).code == "unlock_failed"

@@ -1,4 +1,6 @@
-"""The tables, in SQLAlchemy Core; the migrations build them, a test keeps both the same.
+"""The tables, in SQLAlchemy Core; the migrations build them too, and a test keeps both the same.
+
+A running agent does not load this: ``sql`` has what comes of it.
 
 - Rows of ``secret``, ``secret_version`` and ``data_key`` are never deleted, and their ids are 1, 2, 3 ...
   without a gap: the largest id is the count, and new rows only ever go to the right edge of a tree.
@@ -31,8 +33,6 @@ from sqlalchemy import (
 )
 
 __all__ = [
-    "APPLICATION_ID",
-    "HEAD_REVISION",
     "METADATA",
     "alembic_version",
     "data_key",
@@ -42,12 +42,6 @@ __all__ = [
     "secret_version",
     "store_meta",
 ]
-
-APPLICATION_ID: Final = 0x4B484C54
-"""``KHLT`` in the SQLite header at offset 68: tells a Keyholt store from any other database."""
-
-HEAD_REVISION: Final = "0001"
-"""The newest migration, known here so that opening a store need not import alembic."""
 
 METADATA: Final = MetaData()
 

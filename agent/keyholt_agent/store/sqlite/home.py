@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from keyholt_agent.store.errors import StoreBusyError, StoreDamagedError, StoreForeignError
-from keyholt_agent.store.schema import APPLICATION_ID
 from keyholt_protocol.errors import StoreUnavailableError
 
-__all__ = ["FileIdentity", "StoreHome"]
+__all__ = ["APPLICATION_ID", "FileIdentity", "StoreHome"]
+
+APPLICATION_ID: Final = 0x4B484C54
+"""``KHLT`` in the SQLite header at offset 68: tells a Keyholt store from any other database."""
 
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 """The first 16 bytes of every SQLite database (sqlite.org/fileformat.html, section 1.3)."""

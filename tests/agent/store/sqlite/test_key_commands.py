@@ -8,7 +8,14 @@ import pytest
 import trio
 
 from keyholt_agent.store import (
+    AddMasterVersion,
+    CountWraps,
+    CreateStore,
     KeyState,
+    PutSecret,
+    ReadMasterKeys,
+    ReadSlotTable,
+    ReplaceSlotTable,
     SlotTableMovedError,
     Store,
     WrapLimitError,
@@ -21,7 +28,7 @@ from keyholt_protocol.errors import (
     StoreUnavailableError,
     UninitialisedError,
 )
-from tests.agent.store.builders import MASTER, master, seed, slot, version
+from tests.agent.store.builders import MASTER, head, master, seed, slot, version
 
 
 async def test_a_new_store_has_what_it_was_given(tmp_path: Path) -> None:
@@ -31,54 +38,56 @@ async def test_a_new_store_has_what_it_was_given(tmp_path: Path) -> None:
         assert not store.initialised
         with pytest.raises(UninitialisedError):
             await store.read_secret("a", None)
-        await store.create(planted)
+        await store.ask(CreateStore(seed=planted))
         assert store.initialised
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
     async with open_store(tmp_path / "state") as store:
         assert store.initialised
-        table = await store.slot_table()
+        table = await store.ask(ReadSlotTable())
         assert (table.store_id, table.mac) == (planted.store_id, planted.slot_table_mac)
         assert table.slots == planted.slots
-        assert await store.master_keys() == [planted.master_key]
+        assert await store.ask(ReadMasterKeys()) == [planted.master_key]
         assert (await store.read_secret("a", None)).version == 1
 
 
 async def test_a_store_is_never_created_over_another(store: Store) -> None:
     """A second ``create`` is refused and changes nothing."""
-    before = await store.slot_table()
+    before = await store.ask(ReadSlotTable())
     with pytest.raises(AlreadyExistsError):
-        await store.create(seed())
-    assert await store.slot_table() == before
+        await store.ask(CreateStore(seed=seed()))
+    assert await store.ask(ReadSlotTable()) == before
 
 
 async def test_the_slot_table_is_replaced_as_a_whole(store: Store) -> None:
     """Slots keep the order that they are given in."""
-    table = await store.slot_table()
+    table = await store.ask(ReadSlotTable())
     slots = [slot("zeta"), *table.slots, slot("alpha")]
-    await store.replace_slot_table(slots, b"mac 1", expected_mac=table.mac)
-    replaced = await store.slot_table()
+    await store.ask(ReplaceSlotTable(slots=tuple(slots), mac=b"mac 1", expected_mac=table.mac))
+    replaced = await store.ask(ReadSlotTable())
     assert replaced.slots == tuple(slots)
     assert replaced.mac == b"mac 1"
 
 
 async def test_a_slot_table_worked_out_from_an_older_one_is_refused(store: Store) -> None:
     """Two changes at once: the second would drop the first's slot and its MAC would not fit."""
-    table = await store.slot_table()
-    await store.replace_slot_table([*table.slots, slot("one")], b"mac 1", expected_mac=table.mac)
+    table = await store.ask(ReadSlotTable())
+    await store.ask(ReplaceSlotTable(slots=(*table.slots, slot("one")), mac=b"mac 1", expected_mac=table.mac))
     with pytest.raises(SlotTableMovedError):
-        await store.replace_slot_table([*table.slots, slot("two")], b"mac 2", expected_mac=table.mac)
-    assert [entry.name for entry in (await store.slot_table()).slots] == ["passphrase", "one"]
+        await store.ask(
+            ReplaceSlotTable(slots=(*table.slots, slot("two")), mac=b"mac 2", expected_mac=table.mac)
+        )
+    assert [entry.name for entry in (await store.ask(ReadSlotTable())).slots] == ["passphrase", "one"]
 
 
 async def test_wraps_are_reserved_up_to_the_limit_and_no_further(store: Store) -> None:
     """A reservation that would pass the limit is refused and counts nothing."""
-    await store.reserve_wraps(MASTER, 1, 600, 1000)
+    await store.ask(CountWraps(key_id=MASTER, version=1, count=600, limit=1000))
     with pytest.raises(WrapLimitError):
-        await store.reserve_wraps(MASTER, 1, 401, 1000)
-    await store.reserve_wraps(MASTER, 1, 400, 1000)
-    assert [row.wraps_reserved for row in await store.master_keys()] == [1000]
+        await store.ask(CountWraps(key_id=MASTER, version=1, count=401, limit=1000))
+    await store.ask(CountWraps(key_id=MASTER, version=1, count=400, limit=1000))
+    assert [row.wraps_reserved for row in await store.ask(ReadMasterKeys())] == [1000]
     with pytest.raises(NotFoundError):
-        await store.reserve_wraps(MASTER, 2, 1, 1000)
+        await store.ask(CountWraps(key_id=MASTER, version=2, count=1, limit=1000))
 
 
 async def test_concurrent_reservations_never_pass_the_limit(store: Store) -> None:
@@ -88,7 +97,7 @@ async def test_concurrent_reservations_never_pass_the_limit(store: Store) -> Non
     async def reserve() -> None:
         nonlocal refused
         try:
-            await store.reserve_wraps(MASTER, 1, 7, 100)
+            await store.ask(CountWraps(key_id=MASTER, version=1, count=7, limit=100))
         except WrapLimitError:
             refused += 1
 
@@ -96,29 +105,29 @@ async def test_concurrent_reservations_never_pass_the_limit(store: Store) -> Non
         for _ in range(20):
             nursery.start_soon(reserve)
     assert refused == 20 - 100 // 7
-    assert [row.wraps_reserved for row in await store.master_keys()] == [98]
+    assert [row.wraps_reserved for row in await store.ask(ReadMasterKeys())] == [98]
 
 
 async def test_a_new_master_version_retires_the_old_one(store: Store) -> None:
     """Both happen together; the old version takes no wraps after it."""
-    await store.add_master_version(row := master(2), (MASTER, 1))
-    assert [(key.version, key.state) for key in await store.master_keys()] == [
+    await store.ask(AddMasterVersion(row=(row := master(2)), retire=(MASTER, 1)))
+    assert [(key.version, key.state) for key in await store.ask(ReadMasterKeys())] == [
         (1, KeyState.DECRYPT_ONLY),
         (2, KeyState.ACTIVE),
     ]
-    assert (await store.master_keys())[1] == row
+    assert (await store.ask(ReadMasterKeys()))[1] == row
     with pytest.raises(ConflictError, match="decrypt_only"):
-        await store.reserve_wraps(MASTER, 1, 1, 1000)
+        await store.ask(CountWraps(key_id=MASTER, version=1, count=1, limit=1000))
 
 
 async def test_of_two_rotations_at_once_one_wins(store: Store) -> None:
     """Retiring a version that is no longer active is a conflict, and nothing is inserted."""
-    await store.add_master_version(master(2), (MASTER, 1))
+    await store.ask(AddMasterVersion(row=master(2), retire=(MASTER, 1)))
     with pytest.raises(ConflictError):
-        await store.add_master_version(master(3), (MASTER, 1))
+        await store.ask(AddMasterVersion(row=master(3), retire=(MASTER, 1)))
     with pytest.raises(AlreadyExistsError):
-        await store.add_master_version(master(2), (MASTER, 2))
-    assert [(key.version, key.state) for key in await store.master_keys()] == [
+        await store.ask(AddMasterVersion(row=master(2), retire=(MASTER, 2)))
+    assert [(key.version, key.state) for key in await store.ask(ReadMasterKeys())] == [
         (1, KeyState.DECRYPT_ONLY),
         (2, KeyState.ACTIVE),
     ]
@@ -127,9 +136,9 @@ async def test_of_two_rotations_at_once_one_wins(store: Store) -> None:
 async def test_a_master_key_s_name_belongs_to_one_key(store: Store) -> None:
     """Another key id under a name that is taken is refused."""
     with pytest.raises(AlreadyExistsError):
-        await store.add_master_version(master(1, key_id=b"another key's id"))
-    await store.add_master_version(master(1, key_id=b"another key's id", name="payments"))
-    assert [key.name for key in await store.master_keys()] == ["default", "payments"]
+        await store.ask(AddMasterVersion(row=master(1, key_id=b"another key's id")))
+    await store.ask(AddMasterVersion(row=master(1, key_id=b"another key's id", name="payments")))
+    assert [key.name for key in await store.ask(ReadMasterKeys())] == ["default", "payments"]
 
 
 async def test_a_closed_store_takes_nothing(state: Path) -> None:
@@ -137,4 +146,4 @@ async def test_a_closed_store_takes_nothing(state: Path) -> None:
     async with open_store(state) as store:
         pass
     with pytest.raises(StoreUnavailableError, match="shutting down"):
-        await store.read_head("a")
+        await head(store, "a")

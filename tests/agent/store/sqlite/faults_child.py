@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keyholt_agent.store import migrate
 from keyholt_agent.store.commands import AnyCommand, CreateStore, DestroyVersion, PutSecret, ReadSecret
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store.sqlite.backend import SqliteBackend
 from tests.agent.store.builders import seed, version
 
 PR_SET_PTRACER = 0x59616D61
@@ -24,7 +23,6 @@ PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 
 def main() -> None:
     """Serve jobs until stdin ends."""
-    migrate.scripts().get_heads()
     for line in sys.stdin:
         job = json.loads(line)
         if (child := os.fork()) == 0:
@@ -40,28 +38,28 @@ def run(directory: Path, go: str, steps: list[list[str]]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
     # Opened before strace is there, and for writing too, which never blocks: not a call that a fault strikes.
     gate = os.open(go, os.O_RDWR)
-    core = StoreCore(directory)
-    core.start()
+    backend = SqliteBackend(directory)
+    backend.start()
     say(ready=os.getpid())
     os.read(gate, 1)
     for step in steps:
         if step == ["wait"]:
             say(waiting=True)
             os.read(gate, 1)
-            core._next_recovery = 0.0
+            backend._next_recovery = 0.0
             continue
         if step == ["careless"]:
-            plant_careless_commits(core)
+            plant_careless_commits(backend)
             continue
         if step[0] == "boast":
             # A planted bug: acknowledged before it is done.
             say(step=step, error="None", faulty=False)
-            core.run([command("put", step[1])])
+            backend.run([command("put", step[1])])
             continue
-        error = core.run([command(*step)] if step[0] != "puts" else many(step[1]))[0]
-        core.maintain()
-        say(step=step, error=repr(getattr(error, "error", None)), faulty=core.faulty)
-    core.stop()
+        error = backend.run([command(*step)] if step[0] != "puts" else many(step[1]))[0]
+        backend.maintain()
+        say(step=step, error=repr(getattr(error, "error", None)), faulty=backend.faulty)
+    backend.stop()
 
 
 def many(count: str) -> list[AnyCommand]:
@@ -69,10 +67,10 @@ def many(count: str) -> list[AnyCommand]:
     return [command("put", f"many/{index}") for index in range(int(count))]
 
 
-def plant_careless_commits(core: StoreCore) -> None:
+def plant_careless_commits(backend: SqliteBackend) -> None:
     """A planted bug: commits that do not wait for the disk."""
-    assert core._database is not None
-    core._database.pragma("synchronous=OFF")
+    assert backend._database is not None
+    backend._database.pragma("synchronous=OFF")
 
 
 def command(name: str, *arguments: str) -> AnyCommand:

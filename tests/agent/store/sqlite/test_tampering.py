@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from keyholt_agent.store import StoreDamagedError, open_store
-from keyholt_agent.store.commands import DestroyVersion, PutSecret, ReadHead, ReadSecret, ReadSlotTable
-from keyholt_agent.store.core import RECOVERY_INTERVAL, StoreCore
-from keyholt_agent.store.database import Database
+from keyholt_agent.store import (
+    DestroyVersion,
+    ListSecrets,
+    PutSecret,
+    ReadHistory,
+    ReadMasterKeys,
+    ReadSlotTable,
+    StoreDamagedError,
+    open_store,
+)
+from keyholt_agent.store.commands import ReadSecret
+from keyholt_agent.store.sqlite.backend import RECOVERY_INTERVAL, SqliteBackend
+from keyholt_agent.store.sqlite.database import Database
 from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
 from tests.agent.store.builders import sql, version
 
@@ -49,7 +58,7 @@ FORGED: Final = {
 async def test_a_schema_that_keyholt_did_not_make_is_refused(state: Path, forgery: str) -> None:
     """Triggers, under whatever name, views, and tables or indexes made otherwise."""
     async with open_store(state) as store:
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
     sql(state, *FORGED[forgery])
     with pytest.raises(StoreDamagedError, match="not as Keyholt made it"):
         async with open_store(state):
@@ -61,22 +70,20 @@ def test_a_forged_schema_would_undo_a_destruction(
     state: Path, monkeypatch: pytest.MonkeyPatch, forgery: str
 ) -> None:
     """The control: served all the same, an acknowledged destruction leaves the key or all of it."""
-    core = StoreCore(state)
-    core.start()
-    core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    core.stop()
+    backend = SqliteBackend(state)
+    backend.start()
+    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    backend.stop()
     sql(state, *FORGED[forgery])
     monkeypatch.setattr(Database, "_check_schema", lambda *_: None)
-    core = StoreCore(state)
-    core.start()
+    backend = SqliteBackend(state)
+    backend.start()
     try:
-        core.run([DestroyVersion(path="a", version=1)])[0].unwrap()
-        rows = core._usable().connection.exec_driver_sql(
-            "SELECT wrapped_key, value FROM data_key, secret_version"
-        )
-        key, value = rows.one()
+        backend.run([DestroyVersion(path="a", version=1)])[0].unwrap()
+        rows = backend._usable().connection.execute("SELECT wrapped_key, value FROM data_key, secret_version")
+        ((key, value),) = rows.fetchall()
     finally:
-        core.stop()
+        backend.stop()
     assert any(key) or value is not None
 
 
@@ -95,43 +102,46 @@ async def test_a_damaged_row_hinders_no_other(state: Path, damage: str) -> None:
     """One bit of a row's header makes text of bytes: the row is read as the bytes that it holds."""
     async with open_store(state) as store:
         for path in "abc":
-            await store.put_secret(path, version(1))
+            await store.ask(PutSecret(path=path, new=version(1)))
     sql(state, damage)
     async with open_store(state) as store:
-        paths = [entry.path for entry in await store.list_secrets("", None, 10)]
+        paths = [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=10))]
         assert paths in (["a", "b", "c"], ["a", "b\udcff", "c"])
         for path in (path for path in paths if path.isascii()):
             record = await store.read_secret(path, None)
             assert {type(record.metadata), type(record.value), type(record.wrapped_key)} == {bytes}
-            assert len((await store.history(path, None, 5))[1]) == 1
+            assert len((await store.ask(ReadHistory(path=path, before=None, limit=5)))[1]) == 1
 
 
 @pytest.fixture
-def core(state: Path) -> Iterator[StoreCore]:
-    """The core of a store with ``a`` in it, and a keyslot whose name is no text."""
-    core = StoreCore(state)
-    core.start()
-    core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    core.stop()
+def backend(state: Path) -> Iterator[SqliteBackend]:
+    """The backend of a store with ``a`` in it, and a keyslot whose name is no text."""
+    backend = SqliteBackend(state)
+    backend.start()
+    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    backend.stop()
     sql(state, "UPDATE keyslot SET name = CAST(x'ff' AS TEXT)")
-    core.start()
-    yield core
-    core.stop()
+    backend.start()
+    yield backend
+    backend.stop()
 
 
-def test_a_row_that_cannot_be_read_is_no_fault_of_the_store(core: StoreCore) -> None:
+def test_a_row_that_cannot_be_read_is_no_fault_of_the_store(backend: SqliteBackend) -> None:
     """Its reader is told, whoever else is in the batch is answered, and nothing is reopened."""
-    database = core._database
-    table, head, read = core.run([ReadSlotTable(), ReadHead(path="a"), ReadSecret(path="a", version=None)])
+    database = backend._database
+    history = ReadHistory(path="a", before=None, limit=1)
+    table, found, read = backend.run([ReadSlotTable(), history, ReadSecret(path="a", version=None)])
     with pytest.raises(IntegrityError, match="a row of"):
         table.unwrap()
-    assert head.unwrap().latest == read.unwrap().version == 1
-    assert not core.faulty
-    core.maintain()
-    assert core._database is database
+    assert found.unwrap()[0].latest == read.unwrap().version == 1
+    assert not backend.faulty
+    backend.maintain()
+    assert backend._database is database
 
 
-def test_the_store_is_not_checked_over_and_over(core: StoreCore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_not_checked_over_and_over(
+    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fault after a recovery waits as one after a failed attempt does: checks cost everybody."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -145,14 +155,14 @@ def test_the_store_is_not_checked_over_and_over(core: StoreCore, monkeypatch: py
     monkeypatch.setattr(Database, "open", opened)
     for turn in range(1, 4):
         for _ in range(3):
-            core._set_fault(OSError(5, "Input/output error"))
+            backend._set_fault(OSError(5, "Input/output error"))
             for _ in range(5):
-                core.maintain()
-                core.run([ReadHead(path="a")])
+                backend.maintain()
+                backend.run([ReadHistory(path="a", before=None, limit=1)])
         assert checks == [True] * turn
-        assert core.faulty
+        assert backend.faulty
         now[0] += RECOVERY_INTERVAL
-    assert core.run([ReadHead(path="a")])[0].unwrap().latest == 1
+    assert backend.run([ReadHistory(path="a", before=None, limit=1)])[0].unwrap()[0].latest == 1
 
 
 @pytest.mark.parametrize("column", ["state", "custody"])
@@ -161,8 +171,8 @@ async def test_a_word_that_nobody_knows_is_damage(state: Path, column: str) -> N
     sql(state, f"UPDATE master_key SET {column} = 'activf'")
     async with open_store(state) as store:
         with pytest.raises(IntegrityError, match="does not know"):
-            await store.master_keys()
-        await store.put_secret("a", version(1))
+            await store.ask(ReadMasterKeys())
+        await store.ask(PutSecret(path="a", new=version(1)))
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])

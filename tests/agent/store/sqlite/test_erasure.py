@@ -7,9 +7,16 @@ import random
 import sqlite3
 from typing import TYPE_CHECKING
 
-from keyholt_agent.store import SlotRow, Store, open_store
-from keyholt_agent.store.commands import DestroyVersion, PutSecret
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store import (
+    DestroyVersion,
+    PutSecret,
+    ReadSlotTable,
+    ReplaceSlotTable,
+    SlotRow,
+    Store,
+    open_store,
+)
+from keyholt_agent.store.sqlite.backend import SqliteBackend
 from tests.agent.store.builders import slot, version
 
 if TYPE_CHECKING:
@@ -27,10 +34,10 @@ async def test_a_destroyed_version_is_gone_from_the_files_when_the_call_returns(
     """Key and value of that version, and of no other; the key was there before (the control)."""
     news = {number: version(number, value=os.urandom(10_000)) for number in (1, 2, 3)}
     for new in news.values():
-        await store.put_secret("a", new)
+        await store.ask(PutSecret(path="a", new=new))
     before = on_disk(state)
     assert all(new.wrapped_key in before for new in news.values())
-    await store.destroy_version("a", 2)
+    await store.ask(DestroyVersion(path="a", version=2))
     after = on_disk(state)
     assert news[2].wrapped_key not in after
     assert all(news[2].value[at : at + 32] not in after for at in range(0, 10_000, 32))
@@ -44,23 +51,23 @@ def test_no_destroyed_key_is_left_in_the_slack_of_a_page(state: Path) -> None:
     live: dict[tuple[str, int], bytes] = {}
     dead: list[bytes] = []
     latest: dict[str, int] = {}
-    core = StoreCore(state)
-    core.start()
-    assert core._database is not None
-    core._database.pragma("synchronous=OFF")  # for speed: what is written where does not depend on it
+    backend = SqliteBackend(state)
+    backend.start()
+    assert backend._database is not None
+    backend._database.pragma("synchronous=OFF")  # for speed: what is written where does not depend on it
     try:
         for _ in range(1_500):
             path = f"path/{chance.randrange(300)}"
             latest[path] = number = latest.get(path, 0) + 1
             live[path, number] = key = chance.randbytes(60)
             value = chance.randbytes(chance.choice([50, 300, 2000, 9000]))
-            core.run([PutSecret(path=path, new=version(number, value=value, key=key))])[0].unwrap()
+            backend.run([PutSecret(path=path, new=version(number, value=value, key=key))])[0].unwrap()
             if chance.random() < 0.4:
                 victim = chance.choice(list(live))
                 dead.append(live.pop(victim))
-                core.run([DestroyVersion(path=victim[0], version=victim[1])])[0].unwrap()
+                backend.run([DestroyVersion(path=victim[0], version=victim[1])])[0].unwrap()
     finally:
-        core.stop()
+        backend.stop()
     disk = on_disk(state)
     assert [key for key in live.values() if key not in disk] == []
     assert [key for key in dead if key in disk] == []
@@ -96,7 +103,7 @@ async def test_a_removed_keyslot_is_gone_from_the_files_when_the_call_returns(
     store: Store, state: Path
 ) -> None:
     """Its wrapped root key, however many slots there were, and those of the slots that stay are there."""
-    mac = (await store.slot_table()).mac
+    mac = (await store.ask(ReadSlotTable())).mac
     slots = [
         SlotRow(
             name=f"slot {n}",
@@ -107,11 +114,13 @@ async def test_a_removed_keyslot_is_gone_from_the_files_when_the_call_returns(
         )
         for n in range(40)
     ]
-    await store.replace_slot_table(slots, b"0", expected_mac=mac)
+    await store.ask(ReplaceSlotTable(slots=tuple(slots), mac=b"0", expected_mac=mac))
     for turn in range(1, 11):
         removed = slots.pop(turn * 2)
         slots.insert(turn, slot(f"new {turn}"))
-        await store.replace_slot_table(slots, b"%d" % turn, expected_mac=b"%d" % (turn - 1))
+        await store.ask(
+            ReplaceSlotTable(slots=tuple(slots), mac=b"%d" % turn, expected_mac=b"%d" % (turn - 1))
+        )
         disk = on_disk(state)
         assert removed.wrapped_root not in disk
         assert all(entry.wrapped_root in disk for entry in slots)
@@ -120,8 +129,8 @@ async def test_a_removed_keyslot_is_gone_from_the_files_when_the_call_returns(
 async def test_nothing_destroyed_comes_back_after_a_restart(state: Path) -> None:
     """Closing and opening brings no old page back."""
     async with open_store(state) as store:
-        await store.put_secret("a", new := version(1))
-        await store.destroy_version("a", 1)
+        await store.ask(PutSecret(path="a", new=(new := version(1))))
+        await store.ask(DestroyVersion(path="a", version=1))
     async with open_store(state) as store:
         assert (await store.read_secret("a", 1)).destroyed
         assert new.wrapped_key not in on_disk(state)

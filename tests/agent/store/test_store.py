@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from keyholt_agent.store import Store, commands, secret_reads
+from keyholt_agent.store import ListSecrets, PutSecret, ReadHistory, Store
 from keyholt_agent.store import store as store_module
-from keyholt_agent.store.commands import ReadLargeSecret
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store.commands import SMALL_VALUE, ReadSecret
+from keyholt_agent.store.sqlite.backend import ANSWERS, SqliteBackend
+from keyholt_agent.store.thread import Waiter
 from keyholt_protocol.errors import BusyError
-from tests.agent.store.builders import started, version
+from tests.agent.store.builders import head, started, version
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from sqlalchemy import Connection
-
-    from keyholt_agent.store import Head
+    from sqlite3 import Connection
 
 LARGE = 100_000
 
@@ -30,15 +28,15 @@ LARGE = 100_000
 def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Generator[list[str], None, None]:
     """The store's thread held in a read of ``gate``, and the paths whose heads it has read."""
     opened, read = threading.Event(), []
-    read_heads = secret_reads.read_heads
+    read_history = ANSWERS[ReadHistory]
 
-    def gated(connection: Connection, paths: list[str]) -> list[Head]:
-        if "gate" in paths:
+    def gated(connection: Connection, asked: ReadHistory) -> object:
+        if asked.path == "gate":
             assert opened.wait(20)
-        read.extend(paths)
-        return read_heads(connection, paths)
+        read.append(asked.path)
+        return read_history(connection, asked)
 
-    monkeypatch.setattr(secret_reads, "read_heads", gated)
+    monkeypatch.setitem(ANSWERS, ReadHistory, gated)
     try:
         yield read
     finally:
@@ -49,7 +47,7 @@ async def abandon(store: Store, path: str, size: int) -> None:
     """Ask for a write and leave at once."""
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.put_secret, path, version(1, value=bytes(size)))
+            nursery.start_soon(store.ask, PutSecret(path=path, new=version(1, value=bytes(size))))
             await started()
             scope.cancel()
     assert scope.cancelled_caught
@@ -63,19 +61,19 @@ async def test_writes_that_nobody_waits_for_are_counted(
     """
     monkeypatch.setattr(store_module, "MAX_WAITING_BYTES", 4 * LARGE)
     with held(store, monkeypatch):
-        nursery.start_soon(store.read_head, "gate")
+        nursery.start_soon(head, store, "gate")
         await started()
         for path in ("one", "two"):
             await abandon(store, path, LARGE)
         with pytest.raises(BusyError):
-            await store.put_secret("large", version(1, value=bytes(LARGE)))
-        nursery.start_soon(store.put_secret, "small", version(1))
+            await store.ask(PutSecret(path="large", new=version(1, value=bytes(LARGE))))
+        nursery.start_soon(store.ask, PutSecret(path="small", new=version(1)))
         await started()
-    while store._desk._waiting_bytes:
-        await store.read_head("small")
-    await store.put_secret("large", version(1, value=bytes(LARGE)))
+    while store._waiting_bytes:
+        await head(store, "small")
+    await store.ask(PutSecret(path="large", new=version(1, value=bytes(LARGE))))
     for path in ("one", "two", "small"):
-        assert (await store.read_head(path)).latest == 1
+        assert (await head(store, path)).latest == 1
 
 
 async def test_empty_writes_are_counted_too(
@@ -84,13 +82,13 @@ async def test_empty_writes_are_counted_too(
     """Each costs memory, however little is written."""
     monkeypatch.setattr(store_module, "MAX_WAITING_BYTES", 20_000)
     with held(store, monkeypatch):
-        nursery.start_soon(store.read_head, "gate")
+        nursery.start_soon(head, store, "gate")
         await started()
         for _ in range(9):
-            nursery.start_soon(store.put_secret, "a", version(1, value=b""))
+            nursery.start_soon(store.ask, PutSecret(path="a", new=version(1, value=b"")))
             await started()
         with pytest.raises(BusyError):
-            await store.put_secret("b", version(1, value=b""))
+            await store.ask(PutSecret(path="b", new=version(1, value=b"")))
         nursery.cancel_scope.cancel()
 
 
@@ -99,39 +97,39 @@ async def test_reads_that_nobody_waits_for_are_not_run(
 ) -> None:
     """Asking and leaving makes no work; a read that is waited for (the control) is run."""
     with held(store, monkeypatch) as read:
-        nursery.start_soon(store.read_head, "gate")
+        nursery.start_soon(head, store, "gate")
         await started()
-        nursery.start_soon(store.read_head, "wanted")
+        nursery.start_soon(head, store, "wanted")
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as leaving:
                 for number in range(5):
-                    leaving.start_soon(store.read_head, f"left/{number}")
+                    leaving.start_soon(head, store, f"left/{number}")
                 await started()
                 scope.cancel()
-    await store.read_head("after")
+    await head(store, "after")
     assert sorted(read) == ["after", "gate", "wanted"]
 
 
 async def test_large_values_are_read_one_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only small ones share a batch; each reader of a large one gets its own, named or latest."""
-    monkeypatch.setattr(commands, "READ_WEIGHT", 1000)
-    news = {f"{size}": version(1, value=bytes([size % 251]) * size) for size in range(996, 1006)}
+    sizes = range(SMALL_VALUE - 4, SMALL_VALUE + 6)
+    news = {f"{size}": version(1, value=bytes([size % 251]) * size) for size in sizes}
     for path, new in news.items():
-        await store.put_secret(path, new)
+        await store.ask(PutSecret(path=path, new=new))
     store.drop_cache()
     waiting, most = 0, [0]
     submit = store._thread.submit
 
-    def counted(job: store_module._Waiter) -> None:
+    def counted(waiter: Waiter) -> None:
         nonlocal waiting
-        waiting += isinstance(job.command, ReadLargeSecret)
+        waiting += isinstance(waiter.command, ReadSecret) and waiter.command.most > SMALL_VALUE
         most.append(waiting)
-        submit(job)
+        submit(waiter)
 
     async def read(path: str, number: int | None) -> None:
         nonlocal waiting
         record = await store.read_secret(path, number)
-        waiting -= len(news[path].value) > 1000
+        waiting -= len(news[path].value) > SMALL_VALUE
         assert record.value == news[path].value
 
     monkeypatch.setattr(store._thread, "submit", counted)
@@ -148,13 +146,17 @@ async def test_listing_reads_no_more_than_a_page_holds(store: Store) -> None:
     are more.
     """
     for number in range(30):
-        await store.put_secret(f"a/{number:02}", version(1, metadata=bytes(10_000)))
-        await store.put_secret("b", version(number + 1, metadata=bytes(100_000 if number % 2 else 10)))
-    assert [entry.path for entry in await store.list_secrets("a/", None, 200)] == [
+        await store.ask(PutSecret(path=f"a/{number:02}", new=version(1, metadata=bytes(10_000))))
+        await store.ask(
+            PutSecret(path="b", new=version(number + 1, metadata=bytes(100_000 if number % 2 else 10)))
+        )
+    assert [entry.path for entry in await store.ask(ListSecrets(prefix="a/", after=None, limit=200))] == [
         f"a/0{n}" for n in range(7)
     ]
-    assert len(await store.list_secrets("a/", None, 3)) == 3
-    assert [entry.version for entry in (await store.history("b", None, 200))[1]] == [30, 29]
+    assert len(await store.ask(ListSecrets(prefix="a/", after=None, limit=3))) == 3
+    assert [
+        entry.version for entry in (await store.ask(ReadHistory(path="b", before=None, limit=200)))[1]
+    ] == [30, 29]
 
 
 async def test_the_thread_outlives_its_housekeeping(
@@ -162,10 +164,10 @@ async def test_the_thread_outlives_its_housekeeping(
 ) -> None:
     """Whatever happens between two batches, those who ask are answered."""
 
-    def failing(_: StoreCore) -> None:
+    def failing(_: SqliteBackend) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(StoreCore, "maintain", failing)
+    monkeypatch.setattr(SqliteBackend, "maintain", failing)
     for number in range(1, 4):
-        await store.put_secret("a", version(number))
+        await store.ask(PutSecret(path="a", new=version(number)))
     assert "met a defect" in caplog.text

@@ -6,15 +6,27 @@ from dataclasses import replace
 
 import pytest
 
-from keyholt_agent.store import Head, HeadMovedError, SecretSummary, SecretVersion, Store
+from keyholt_agent.store import (
+    DeleteSecret,
+    DestroyVersion,
+    Head,
+    HeadMovedError,
+    ListSecrets,
+    PutSecret,
+    ReadHistory,
+    SecretSummary,
+    SecretVersion,
+    Store,
+    UndeleteSecret,
+)
 from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
-from tests.agent.store.builders import CREATED, version
+from tests.agent.store.builders import CREATED, head, version
 
 
 async def test_a_secret_put_is_read_back_byte_for_byte(store: Store) -> None:
     """What was put comes back, from the cache and from the file."""
     new = version(1)
-    await store.put_secret("app/password", new)
+    await store.ask(PutSecret(path="app/password", new=new))
     expected = SecretVersion(version=1, metadata=new.metadata, wrapped_key=new.wrapped_key, value=new.value)
     assert store.cached_secret("app/password", None) == expected
     store.drop_cache()
@@ -27,7 +39,7 @@ async def test_every_version_is_kept(store: Store) -> None:
     """An older version is read by its number; the cache holds the latest alone."""
     versions = [version(number) for number in (1, 2, 3)]
     for new in versions:
-        await store.put_secret("a", new)
+        await store.ask(PutSecret(path="a", new=new))
     for new in versions:
         assert (await store.read_secret("a", new.version)).value == new.value
     assert (await store.read_secret("a", None)).version == 3
@@ -38,19 +50,19 @@ async def test_every_version_is_kept(store: Store) -> None:
 @pytest.mark.parametrize("number", [1, 2, 4, 7])
 async def test_a_version_that_is_not_the_next_is_refused_with_the_head(store: Store, number: int) -> None:
     """Compare-and-set: only latest + 1 is taken, and the refusal says where the path stands."""
-    await store.put_secret("a", version(1))
-    await store.put_secret("a", version(2))
+    await store.ask(PutSecret(path="a", new=version(1)))
+    await store.ask(PutSecret(path="a", new=version(2)))
     with pytest.raises(HeadMovedError) as refused:
-        await store.put_secret("a", version(number))
+        await store.ask(PutSecret(path="a", new=version(number)))
     assert refused.value.head == Head(latest=2, deleted_at=None)
-    assert (await store.history("a", None, 10))[0].latest == 2
+    assert (await store.ask(ReadHistory(path="a", before=None, limit=10)))[0].latest == 2
 
 
 async def test_a_first_version_other_than_1_is_refused(store: Store) -> None:
     """A path that was never written stands at 0."""
     with pytest.raises(HeadMovedError) as refused:
-        await store.put_secret("a", version(2))
-    assert refused.value.head == Head(latest=0, deleted_at=None) == await store.read_head("a")
+        await store.ask(PutSecret(path="a", new=version(2)))
+    assert refused.value.head == Head(latest=0, deleted_at=None) == await head(store, "a")
 
 
 async def test_not_found_says_which_kind(store: Store) -> None:
@@ -59,10 +71,10 @@ async def test_not_found_says_which_kind(store: Store) -> None:
         await store.read_secret("a", None)
     with pytest.raises(NotFoundError, match="there is no secret 'a'"):
         await store.read_secret("a", 1)
-    await store.put_secret("a", version(1))
+    await store.ask(PutSecret(path="a", new=version(1)))
     with pytest.raises(NotFoundError, match="no version 5; its latest is 1"):
         await store.read_secret("a", 5)
-    await store.delete_secret("a", CREATED)
+    await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     for number in (None, 1, 5):
         with pytest.raises(NotFoundError, match="was deleted"):
             await store.read_secret("a", number)
@@ -70,62 +82,62 @@ async def test_not_found_says_which_kind(store: Store) -> None:
 
 async def test_deletion_is_a_tombstone_that_can_be_taken_away(store: Store) -> None:
     """Deleting hides every version and keeps them all."""
-    await store.put_secret("a", version(1))
-    await store.put_secret("a", latest := version(2))
-    assert await store.delete_secret("a", CREATED + 5) == 2
+    await store.ask(PutSecret(path="a", new=version(1)))
+    await store.ask(PutSecret(path="a", new=(latest := version(2))))
+    assert await store.ask(DeleteSecret(path="a", deleted_at=CREATED + 5)) == 2
     assert store.cached_secret("a", None) is None
-    assert await store.list_secrets("", None, 10) == []
-    head, versions = await store.history("a", None, 10)
-    assert head == Head(latest=2, deleted_at=CREATED + 5) == await store.read_head("a")
+    assert await store.ask(ListSecrets(prefix="", after=None, limit=10)) == []
+    found, versions = await store.ask(ReadHistory(path="a", before=None, limit=10))
+    assert found == Head(latest=2, deleted_at=CREATED + 5)
     assert [entry.version for entry in versions] == [2, 1]
-    assert await store.undelete_secret("a") == 2
+    assert await store.ask(UndeleteSecret(path="a")) == 2
     assert (await store.read_secret("a", None)).value == latest.value
 
 
 async def test_a_put_after_a_deletion_goes_on_counting(store: Store) -> None:
     """A deleted path keeps its versions' numbers; the next put clears the tombstone."""
-    await store.put_secret("a", version(1))
-    await store.delete_secret("a", CREATED)
+    await store.ask(PutSecret(path="a", new=version(1)))
+    await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     with pytest.raises(HeadMovedError) as refused:
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
     assert refused.value.head == Head(latest=1, deleted_at=CREATED)
-    await store.put_secret("a", version(2))
-    assert await store.read_head("a") == Head(latest=2, deleted_at=None)
+    await store.ask(PutSecret(path="a", new=version(2)))
+    assert await head(store, "a") == Head(latest=2, deleted_at=None)
 
 
 async def test_deleting_and_undeleting_what_is_not_there(store: Store) -> None:
     """Each mistake has an error of its own."""
     with pytest.raises(NotFoundError):
-        await store.delete_secret("a", CREATED)
+        await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     with pytest.raises(NotFoundError):
-        await store.undelete_secret("a")
-    await store.put_secret("a", version(1))
+        await store.ask(UndeleteSecret(path="a"))
+    await store.ask(PutSecret(path="a", new=version(1)))
     with pytest.raises(AlreadyExistsError, match="not deleted"):
-        await store.undelete_secret("a")
-    await store.delete_secret("a", CREATED)
+        await store.ask(UndeleteSecret(path="a"))
+    await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     with pytest.raises(NotFoundError, match="was deleted"):
-        await store.delete_secret("a", CREATED)
+        await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
 
 
 async def test_a_destroyed_version_keeps_its_place_and_metadata(store: Store) -> None:
     """Destroying takes key and value of one version; again, and of a deleted secret, is no error."""
-    await store.put_secret("a", first := version(1))
-    await store.put_secret("a", version(2))
-    await store.destroy_version("a", 1)
+    await store.ask(PutSecret(path="a", new=(first := version(1))))
+    await store.ask(PutSecret(path="a", new=version(2)))
+    await store.ask(DestroyVersion(path="a", version=1))
     assert await store.read_secret("a", 1) == SecretVersion(
         version=1, metadata=first.metadata, wrapped_key=None, value=None
     )
-    await store.delete_secret("a", CREATED)
-    await store.destroy_version("a", 1)
-    await store.destroy_version("a", 2)
-    _, versions = await store.history("a", None, 10)
+    await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
+    await store.ask(DestroyVersion(path="a", version=1))
+    await store.ask(DestroyVersion(path="a", version=2))
+    _, versions = await store.ask(ReadHistory(path="a", before=None, limit=10))
     assert [(entry.version, entry.destroyed) for entry in versions] == [(2, True), (1, True)]
 
 
 async def test_the_latest_version_destroyed_is_not_cached(store: Store) -> None:
     """Neither the old record nor the empty one stays in the cache."""
-    await store.put_secret("a", version(1))
-    await store.destroy_version("a", 1)
+    await store.ask(PutSecret(path="a", new=version(1)))
+    await store.ask(DestroyVersion(path="a", version=1))
     assert store.cached_secret("a", None) is None
     assert (await store.read_secret("a", None)).destroyed
     assert store.cached_secret("a", None) is None
@@ -134,24 +146,32 @@ async def test_the_latest_version_destroyed_is_not_cached(store: Store) -> None:
 @pytest.mark.parametrize("path, number", [("a", 2), ("b", 1)])
 async def test_destroying_what_is_not_there(store: Store, path: str, number: int) -> None:
     """An unknown path or version is not found."""
-    await store.put_secret("a", version(1))
+    await store.ask(PutSecret(path="a", new=version(1)))
     with pytest.raises(NotFoundError):
-        await store.destroy_version(path, number)
+        await store.ask(DestroyVersion(path=path, version=number))
 
 
 async def test_listing_is_by_prefix_in_code_point_order_and_paged(store: Store) -> None:
     """The order is that of code points, the prefix is literal, and pages join without gap or overlap."""
     paths = ["a/%", "a/_", "a/b", "a/é", "a/\ud7ff", "a/\ue000", "a/\U0010ffff", "a0", "b"]
     for path in reversed(paths):
-        await store.put_secret(path, version(1))
+        await store.ask(PutSecret(path=path, new=version(1)))
     assert sorted(paths) == paths
-    assert [entry.path for entry in await store.list_secrets("", None, 100)] == paths
-    assert [entry.path for entry in await store.list_secrets("a/", None, 100)] == paths[:7]
-    assert [entry.path for entry in await store.list_secrets("a/%", None, 100)] == ["a/%"]
-    assert [entry.path for entry in await store.list_secrets("a/\ud7ff", None, 100)] == ["a/\ud7ff"]
-    assert [entry.path for entry in await store.list_secrets("a/\U0010ffff", None, 100)] == ["a/\U0010ffff"]
+    assert [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=100))] == paths
+    assert [
+        entry.path for entry in await store.ask(ListSecrets(prefix="a/", after=None, limit=100))
+    ] == paths[:7]
+    assert [entry.path for entry in await store.ask(ListSecrets(prefix="a/%", after=None, limit=100))] == [
+        "a/%"
+    ]
+    assert [
+        entry.path for entry in await store.ask(ListSecrets(prefix="a/\ud7ff", after=None, limit=100))
+    ] == ["a/\ud7ff"]
+    assert [
+        entry.path for entry in await store.ask(ListSecrets(prefix="a/\U0010ffff", after=None, limit=100))
+    ] == ["a/\U0010ffff"]
     pages: list[str] = []
-    while page := await store.list_secrets("a", pages[-1] if pages else None, 3):
+    while page := await store.ask(ListSecrets(prefix="a", after=pages[-1] if pages else None, limit=3)):
         assert len(page) <= 3
         pages += [entry.path for entry in page]
     assert pages == paths[:8]
@@ -159,9 +179,9 @@ async def test_listing_is_by_prefix_in_code_point_order_and_paged(store: Store) 
 
 async def test_a_listing_has_the_latest_version_s_metadata(store: Store) -> None:
     """What a listing says of a secret is its latest version."""
-    await store.put_secret("a", version(1))
-    await store.put_secret("a", latest := version(2))
-    assert await store.list_secrets("", None, 10) == [
+    await store.ask(PutSecret(path="a", new=version(1)))
+    await store.ask(PutSecret(path="a", new=(latest := version(2))))
+    assert await store.ask(ListSecrets(prefix="", after=None, limit=10)) == [
         SecretSummary(path="a", latest=2, metadata=latest.metadata)
     ]
 
@@ -169,22 +189,22 @@ async def test_a_listing_has_the_latest_version_s_metadata(store: Store) -> None
 async def test_a_history_is_paged_newest_first(store: Store) -> None:
     """``before`` and ``limit`` page through the versions."""
     for number in range(1, 8):
-        await store.put_secret("a", version(number))
-    head, versions = await store.history("a", None, 3)
+        await store.ask(PutSecret(path="a", new=version(number)))
+    head, versions = await store.ask(ReadHistory(path="a", before=None, limit=3))
     assert head == Head(latest=7, deleted_at=None)
     assert [entry.version for entry in versions] == [7, 6, 5]
-    _, versions = await store.history("a", 5, 10)
+    _, versions = await store.ask(ReadHistory(path="a", before=5, limit=10))
     assert [entry.version for entry in versions] == [4, 3, 2, 1]
     with pytest.raises(NotFoundError):
-        await store.history("b", None, 3)
+        await store.ask(ReadHistory(path="b", before=None, limit=3))
 
 
 async def test_statistics_count_what_there_is(store: Store) -> None:
     """Live and deleted paths, versions, and the cache."""
     for path in ("a", "b", "c"):
-        await store.put_secret(path, version(1))
-    await store.put_secret("c", version(2))
-    await store.delete_secret("a", CREATED)
+        await store.ask(PutSecret(path=path, new=version(1)))
+    await store.ask(PutSecret(path="c", new=version(2)))
+    await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     statistics = await store.statistics()
     assert (statistics.secrets, statistics.deleted, statistics.versions) == (2, 1, 4)
     assert statistics.cache_entries == 2
@@ -197,14 +217,14 @@ async def test_an_unknown_master_key_is_refused_and_nothing_is_written(store: St
     new = version(1)
     other = replace(new, master_key_version=9)
     with pytest.raises(NotFoundError, match="master key"):
-        await store.put_secret("a", other)
-    assert await store.read_head("a") == Head(latest=0, deleted_at=None)
+        await store.ask(PutSecret(path="a", new=other))
+    assert await head(store, "a") == Head(latest=0, deleted_at=None)
 
 
 async def test_a_value_of_16_mib_comes_back(store: Store) -> None:
     """The largest payload of the protocol fits, and is too large for the cache to keep all else out."""
-    await store.put_secret("small", version(1))
-    await store.put_secret("large", large := version(1, value=b"\xa5" * (16 * 1024 * 1024)))
+    await store.ask(PutSecret(path="small", new=version(1)))
+    await store.ask(PutSecret(path="large", new=(large := version(1, value=b"\xa5" * (16 * 1024 * 1024)))))
     assert store.cached_secret("large", None) is None
     assert store.cached_secret("small", None) is not None
     assert (await store.read_secret("large", None)).value == large.value

@@ -1,4 +1,4 @@
-"""What goes into the store and comes out of it: frozen records, no behaviour.
+"""What goes into the store and comes out of it: frozen rows, no behaviour.
 
 - Every ``bytes`` here is ciphertext, a wrapped key, a public parameter or a MAC: never a plaintext or a key.
 - None of it is in a ``repr`` all the same: long, and no use in a log.
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from keyholt_agent.key_states import Custody, KeyState
 
 __all__ = [
+    "Counts",
     "Custody",
     "Head",
     "KeyState",
-    "LargeVersion",
     "MasterKeyRow",
     "NewVersion",
     "SecretSummary",
@@ -61,13 +61,6 @@ class SecretVersion:
     @property
     def destroyed(self) -> bool:
         return self.value is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LargeVersion:
-    """Stands for a version whose value is too large to be read beside others."""
-
-    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +132,18 @@ class StoreSeed:
     slots: tuple[SlotRow, ...]
     slot_table_mac: bytes = field(repr=False)
     master_key: MasterKeyRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much there is: paths, the deleted ones among them, versions, and bytes of the store once its log is
+    brought in.
+    """
+
+    paths: int
+    deleted: int
+    versions: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

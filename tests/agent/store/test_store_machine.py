@@ -15,9 +15,23 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from keyholt_agent.store import Head, HeadMovedError, NewVersion, SecretVersion, Store, open_store
+from keyholt_agent.store import (
+    DeleteSecret,
+    DestroyVersion,
+    Head,
+    HeadMovedError,
+    ListSecrets,
+    NewVersion,
+    PutSecret,
+    ReadHistory,
+    SecretVersion,
+    Store,
+    UndeleteSecret,
+    open_store,
+)
+from keyholt_agent.store.commands import AnyCommand, ReadSecret
 from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, NotFoundError
-from tests.agent.store.builders import CREATED, version
+from tests.agent.store.builders import CREATED, head, version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,9 +114,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.agent.close()
         self.scratch.cleanup()
 
-    def error_of(self, method: Callable[..., Awaitable[Any]], *args: Any) -> type[KeyholtError] | None:
+    def error_of(self, command: AnyCommand) -> type[KeyholtError] | None:
         try:
-            self.agent.call(method, *args)
+            self.agent.call(self.store.ask, command)
         except KeyholtError as error:
             return type(error)
         return None
@@ -111,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
     def put(self, path: str, number: int, next_one: bool) -> None:
         model = self.paths.get(path, Model())
         new = version(len(model.versions) + 1 if next_one else number)
-        error = self.error_of(self.store.put_secret, path, new)
+        error = self.error_of(PutSecret(path=path, new=new))
         if new.version == len(model.versions) + 1:
             assert error is None
             model.versions.append(new)
@@ -123,7 +137,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(path=PATHS)
     def delete(self, path: str) -> None:
         model = self.paths.get(path)
-        error = self.error_of(self.store.delete_secret, path, CREATED)
+        error = self.error_of(DeleteSecret(path=path, deleted_at=CREATED))
         if model is None or model.deleted:
             assert error is NotFoundError
         else:
@@ -133,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(path=PATHS)
     def undelete(self, path: str) -> None:
         model = self.paths.get(path)
-        error = self.error_of(self.store.undelete_secret, path)
+        error = self.error_of(UndeleteSecret(path=path))
         if model is None:
             assert error is NotFoundError
         else:
@@ -143,7 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(path=PATHS, number=NUMBERS)
     def destroy(self, path: str, number: int) -> None:
         model = self.paths.get(path)
-        error = self.error_of(self.store.destroy_version, path, number)
+        error = self.error_of(DestroyVersion(path=path, version=number))
         if model is None or number > len(model.versions):
             assert error is NotFoundError
         else:
@@ -154,17 +168,17 @@ class StoreMachine(RuleBasedStateMachine):
     def read(self, path: str, number: int | None) -> None:
         expected = self.paths.get(path, Model()).read(number)
         if expected is None:
-            assert self.error_of(self.store.read_secret, path, number) is NotFoundError
+            assert self.error_of(ReadSecret(path=path, version=number)) is NotFoundError
         else:
             assert self.agent.call(self.store.read_secret, path, number) == expected
 
     @rule(path=PATHS)
     def history(self, path: str) -> None:
-        model = self.paths.get(path)
+        model, asked = self.paths.get(path), ReadHistory(path=path, before=None, limit=100)
         if model is None:
-            assert self.error_of(self.store.history, path, None, 100) is NotFoundError
+            assert self.error_of(asked) is NotFoundError
             return
-        head, versions = self.agent.call(self.store.history, path, None, 100)
+        head, versions = self.agent.call(self.store.ask, asked)
         assert head == model.head
         assert [(entry.version, entry.destroyed) for entry in versions] == [
             (number, number in model.destroyed) for number in range(len(model.versions), 0, -1)
@@ -172,7 +186,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(prefix=PREFIXES, after=st.none() | PATHS, limit=st.integers(1, 4))
     def listing(self, prefix: str, after: str | None, limit: int) -> None:
-        found = self.agent.call(self.store.list_secrets, prefix, after, limit)
+        found = self.agent.call(self.store.ask, ListSecrets(prefix=prefix, after=after, limit=limit))
         live = [
             (path, len(model.versions), model.versions[-1].metadata)
             for path, model in sorted(self.paths.items())
@@ -202,7 +216,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert (counts.secrets, counts.deleted) == (len(self.paths) - deleted, deleted)
         assert counts.versions == sum(len(model.versions) for model in self.paths.values())
         for path, model in self.paths.items():
-            assert self.agent.call(self.store.read_head, path) == model.head
+            assert self.agent.call(head, self.store, path) == model.head
 
 
 def test_the_store_behaves_like_dictionaries(pristine: Path) -> None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.store.commands import CreateStore, PutSecret, ReadSecret
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store import CreateStore, PutSecret, commands
+from keyholt_agent.store.commands import ReadSecret
+from keyholt_agent.store.sqlite.backend import ANSWERS, SqliteBackend
 from keyholt_protocol.errors import NotFoundError
 from tests.agent.store.builders import seed, version
-from tests.agent.store.faults import FaultyProcess, everywhere
+from tests.agent.store.sqlite.faults import FaultyProcess, everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -46,28 +47,28 @@ def empty(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def stores(pristine: Path, tmp_path: Path) -> Iterator[Path]:
     """State directories with a store in which ``a`` was written and acknowledged."""
-    core = StoreCore(tmp_path / "first")
+    backend = SqliteBackend(tmp_path / "first")
     shutil.copytree(pristine, tmp_path / "first")
-    core.start()
-    core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    core.stop()
+    backend.start()
+    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    backend.stop()
     return (shutil.copytree(tmp_path / "first", tmp_path / str(index)) for index in count())
 
 
 def paths(directory: Path) -> set[str]:
     """Which of the paths of these tests the store holds, found whole when it is opened anew."""
-    core = StoreCore(directory)
-    core.start()
+    backend = SqliteBackend(directory)
+    backend.start()
     try:
-        return {path for path in "abc" if holds(core, path)}
+        return {path for path in "abc" if holds(backend, path)}
     finally:
-        core.stop()
+        backend.stop()
 
 
-def holds(core: StoreCore, path: str) -> bool:
+def holds(backend: SqliteBackend, path: str) -> bool:
     """Whether ``path`` can be read."""
     try:
-        core.run([ReadSecret(path=path, version=None)])[0].unwrap()
+        backend.run([ReadSecret(path=path, version=None)])[0].unwrap()
     except NotFoundError:
         return False
     return True
@@ -75,18 +76,29 @@ def holds(core: StoreCore, path: str) -> bool:
 
 def is_whole_or_absent(directory: Path) -> bool:
     """Whether there is a store; whatever is there lets one be made, or is one."""
-    core = StoreCore(directory)
-    core.start()
+    backend = SqliteBackend(directory)
+    backend.start()
     try:
-        present = core.initialised
+        present = backend.initialised
         if not present:
-            core.run([CreateStore(seed=seed())])[0].unwrap()
-        core.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+            backend.run([CreateStore(seed=seed())])[0].unwrap()
+        backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
     finally:
-        core.stop()
+        backend.stop()
     left = {path.name for path in directory.iterdir()}
     assert left == {"store.db", "store.lock"}
     return present
+
+
+def test_every_command_has_an_answer() -> None:
+    """And creation has none: it makes what all others work on."""
+    classes = {
+        found
+        for found in vars(commands).values()
+        if isinstance(found, type) and issubclass(found, commands.Command) and not found.__subclasses__()
+    }
+    assert classes - set(ANSWERS) == {CreateStore}
+    assert set(ANSWERS) < classes
 
 
 def test_a_creation_killed_anywhere_leaves_no_store_or_a_whole_one(
@@ -236,18 +248,18 @@ def test_a_file_size_limit_is_a_full_disk_to_the_caller(state: Path) -> None:
     """A real limit: the put that passes it is refused, what was written stays, and smaller ones pass."""
     program = (
         "import resource, sys, trio, pathlib\n"
-        "from keyholt_agent.store import open_store\n"
+        "from keyholt_agent.store import PutSecret, open_store\n"
         "from keyholt_protocol.errors import StoreUnavailableError\n"
         "from tests.agent.store.builders import version\n"
         "async def main():\n"
         "    async with open_store(pathlib.Path(sys.argv[1])) as store:\n"
-        "        await store.put_secret('a', version(1))\n"
+        "        await store.ask(PutSecret(path='a', new=version(1)))\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\n"
         "        try:\n"
-        "            await store.put_secret('b', version(1, value=bytes(1_000_000)))\n"
+        "            await store.ask(PutSecret(path='b', new=version(1, value=bytes(1_000_000))))\n"
         "        except StoreUnavailableError as error:\n"
         "            print(error)\n"
-        "        await store.put_secret('c', version(1))\n"
+        "        await store.ask(PutSecret(path='c', new=version(1)))\n"
         "        print((await store.read_secret('a', None)).version)\n"
         "trio.run(main)\n"
     )

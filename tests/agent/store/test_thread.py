@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from sqlalchemy import Engine, event
 
-from keyholt_agent.store import HeadMovedError, Store, open_store
+from keyholt_agent.store import (
+    DeleteSecret,
+    HeadMovedError,
+    ListSecrets,
+    PutSecret,
+    ReadHistory,
+    Store,
+    open_store,
+)
+from keyholt_agent.store.sqlite.database import Database
 from keyholt_protocol.errors import InternalError
-from tests.agent.store.builders import CREATED, started, version
+from tests.agent.store.builders import CREATED, head, started, version
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+    from sqlite3 import Connection
 
 
 @contextmanager
 def counted_commits() -> Generator[list[None], None, None]:
     """Every commit of any store, one entry each."""
     commits: list[None] = []
+    transaction = Database.transaction
 
-    def count(_: object) -> None:
+    def counted(database: Database) -> AbstractContextManager[Connection]:
         commits.append(None)
+        return transaction(database)
 
-    event.listen(Engine, "commit", count)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "transaction", counted)
         yield commits
-    finally:
-        event.remove(Engine, "commit", count)
 
 
 async def test_concurrent_writers_share_commits(store: Store) -> None:
@@ -39,22 +48,22 @@ async def test_concurrent_writers_share_commits(store: Store) -> None:
     with counted_commits() as commits:
         async with trio.open_nursery() as nursery:
             for index in range(64):
-                nursery.start_soon(store.put_secret, f"many/{index}", version(1))
+                nursery.start_soon(store.ask, PutSecret(path=f"many/{index}", new=version(1)))
     assert 1 <= len(commits) <= 4
     with counted_commits() as commits:
         for index in range(64):
-            await store.put_secret(f"one/{index}", version(1))
+            await store.ask(PutSecret(path=f"one/{index}", new=version(1)))
     assert len(commits) == 64
 
 
 async def test_a_refused_put_hinders_no_other_in_its_batch(store: Store) -> None:
     """Each put of a batch is answered by itself."""
-    await store.put_secret("taken", version(1))
+    await store.ask(PutSecret(path="taken", new=version(1)))
     refused: list[str] = []
 
     async def put(path: str) -> None:
         try:
-            await store.put_secret(path, version(1))
+            await store.ask(PutSecret(path=path, new=version(1)))
         except HeadMovedError:
             refused.append(path)
 
@@ -62,7 +71,12 @@ async def test_a_refused_put_hinders_no_other_in_its_batch(store: Store) -> None
         for path in ("a", "taken", "b", "taken", "c"):
             nursery.start_soon(put, path)
     assert refused == ["taken", "taken"]
-    assert [entry.path for entry in await store.list_secrets("", None, 10)] == ["a", "b", "c", "taken"]
+    assert [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=10))] == [
+        "a",
+        "b",
+        "c",
+        "taken",
+    ]
 
 
 async def test_writers_of_one_path_form_a_line(store: Store) -> None:
@@ -73,7 +87,7 @@ async def test_writers_of_one_path_form_a_line(store: Store) -> None:
         number = 1
         while True:
             try:
-                await store.put_secret("a", version(number))
+                await store.ask(PutSecret(path="a", new=version(number)))
             except HeadMovedError as moved:
                 number = moved.head.latest + 1
             else:
@@ -91,9 +105,11 @@ async def test_versions_of_one_path_in_a_batch_keep_their_order(store: Store) ->
     news = {number: version(number) for number in range(1, 9)}
     async with trio.open_nursery() as nursery:
         for new in news.values():
-            nursery.start_soon(store.put_secret, "a", new)
+            nursery.start_soon(store.ask, PutSecret(path="a", new=new))
             await started()
-    assert [entry.version for entry in (await store.history("a", None, 10))[1]] == list(range(8, 0, -1))
+    assert [
+        entry.version for entry in (await store.ask(ReadHistory(path="a", before=None, limit=10)))[1]
+    ] == list(range(8, 0, -1))
     for number, new in news.items():
         assert (await store.read_secret("a", number)).value == new.value
 
@@ -103,29 +119,31 @@ async def test_a_cancelled_caller_leaves_and_its_command_is_done(store: Store) -
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             for index in range(8):
-                nursery.start_soon(store.put_secret, f"a/{index}", version(1))
+                nursery.start_soon(store.ask, PutSecret(path=f"a/{index}", new=version(1)))
             await started()
             scope.cancel()
     assert scope.cancelled_caught
     # A read may be answered before writes that wait in the same batch; the one after it may not.
-    await store.read_head("a/0")
-    assert [entry.path for entry in await store.list_secrets("", None, 10)] == [f"a/{i}" for i in range(8)]
+    await head(store, "a/0")
+    assert [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=10))] == [
+        f"a/{i}" for i in range(8)
+    ]
 
 
 async def test_a_caller_cancelled_beforehand_asks_for_nothing(store: Store) -> None:
     """Who is cancelled already queues no command."""
     with trio.CancelScope() as scope:
         scope.cancel()
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
     assert scope.cancelled_caught
-    assert (await store.read_head("a")).latest == 0
+    assert (await head(store, "a")).latest == 0
 
 
 async def test_closing_finishes_what_was_asked_for(state: Path) -> None:
     """What was queued before the end is durable after it, even if its callers were cancelled."""
     async with open_store(state) as store, trio.open_nursery() as nursery:
         for index in range(300):
-            nursery.start_soon(store.put_secret, f"a/{index}", version(1))
+            nursery.start_soon(store.ask, PutSecret(path=f"a/{index}", new=version(1)))
         await started()
         nursery.cancel_scope.cancel()
     async with open_store(state) as store:
@@ -135,13 +153,13 @@ async def test_closing_finishes_what_was_asked_for(state: Path) -> None:
 async def test_closing_ends_the_thread_and_the_log(state: Path) -> None:
     """A store that was closed has no thread, no log and no lock."""
     async with open_store(state) as store:
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
         assert "keyholt-store" in {thread.name for thread in threading.enumerate()}
         assert (state / "store.db-wal").exists()
     assert "keyholt-store" not in {thread.name for thread in threading.enumerate()}
     assert not (state / "store.db-wal").exists()
     async with open_store(state) as store:
-        assert (await store.read_head("a")).latest == 1
+        assert (await head(store, "a")).latest == 1
 
 
 async def test_a_command_that_breaks_fails_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -150,7 +168,7 @@ async def test_a_command_that_breaks_fails_alone(store: Store, caplog: pytest.Lo
 
     async def put(path: str) -> None:
         try:
-            await store.put_secret(path, version(1))
+            await store.ask(PutSecret(path=path, new=version(1)))
         except InternalError:
             outcomes[path] = "internal"
         else:
@@ -168,7 +186,7 @@ async def test_a_command_that_breaks_fails_alone(store: Store, caplog: pytest.Lo
 async def test_reads_and_writes_of_a_batch_are_all_answered(store: Store) -> None:
     """Commands of every sort at once: each caller gets its own answer."""
     for index in range(10):
-        await store.put_secret(f"old/{index}", version(1))
+        await store.ask(PutSecret(path=f"old/{index}", new=version(1)))
     store.drop_cache()
     answers: list[object] = []
 
@@ -180,9 +198,9 @@ async def test_reads_and_writes_of_a_batch_are_all_answered(store: Store) -> Non
             nursery.start_soon(ask, store.read_secret, f"old/{index}", None)
             nursery.start_soon(ask, store.read_secret, f"old/{index}", 1)
             nursery.start_soon(ask, store.read_secret, "old/0", None)
-            nursery.start_soon(ask, store.read_head, f"old/{index}")
-            nursery.start_soon(ask, store.put_secret, f"new/{index}", version(1))
-            nursery.start_soon(ask, store.history, f"old/{index}", None, 5)
-        nursery.start_soon(ask, store.delete_secret, "old/9", CREATED)
+            nursery.start_soon(ask, head, store, f"old/{index}")
+            nursery.start_soon(ask, store.ask, PutSecret(path=f"new/{index}", new=version(1)))
+            nursery.start_soon(ask, store.ask, ReadHistory(path=f"old/{index}", before=None, limit=5))
+        nursery.start_soon(ask, store.ask, DeleteSecret(path="old/9", deleted_at=CREATED))
         nursery.start_soon(ask, store.statistics)
     assert len(answers) == 62

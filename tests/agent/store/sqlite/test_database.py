@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keyholt_agent.store import (
+    CreateStore,
+    DeleteSecret,
+    PutSecret,
     StoreDamagedError,
     StoreForeignError,
     StoreNewerError,
     open_store,
 )
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_protocol.errors import KeyholtError, StoreUnavailableError
 from tests.agent.store.builders import CREATED, seed, sql, version
 
@@ -53,7 +56,7 @@ async def is_refused_as_damaged(state: Path) -> bool:
 async def fill(store: Store, count: int, size: int = 6000) -> None:
     """Put ``count`` secrets with values of ``size`` bytes, over several pages."""
     for index in range(count):
-        await store.put_secret(f"a/{index}", version(1, value=os.urandom(size)))
+        await store.ask(PutSecret(path=f"a/{index}", new=version(1, value=os.urandom(size))))
 
 
 async def test_a_newer_format_is_refused(state: Path) -> None:
@@ -137,7 +140,7 @@ async def test_a_page_that_turns_to_garbage_while_the_store_is_open(state: Path)
         with pytest.raises(StoreUnavailableError):
             await read_all(store, 100)
         with pytest.raises(StoreUnavailableError):
-            await store.put_secret("b", version(1))
+            await store.ask(PutSecret(path="b", new=version(1)))
 
 
 async def test_a_log_without_its_store_is_refused(state: Path) -> None:
@@ -162,7 +165,7 @@ async def test_what_is_not_a_file_is_refused(tmp_path: Path, kind: str) -> None:
             os.mkfifo(path)
     with pytest.raises(StoreUnavailableError):
         async with open_store(tmp_path) as store:
-            await store.create(seed())
+            await store.ask(CreateStore(seed=seed()))
     assert path.is_symlink() or not path.is_file()
 
 
@@ -170,19 +173,19 @@ def test_a_refused_directory_is_given_up(tmp_path: Path) -> None:
     """After a refusal the lock is free: mending and trying again needs no restart of anything else."""
     (tmp_path / "store.db").touch()
     for _ in range(2):
-        core = StoreCore(tmp_path)
+        backend = SqliteBackend(tmp_path)
         with pytest.raises(StoreDamagedError):
-            core.start()
+            backend.start()
     (tmp_path / "store.db").unlink()
-    core = StoreCore(tmp_path)
-    core.start()
-    core.stop()
+    backend = SqliteBackend(tmp_path)
+    backend.start()
+    backend.stop()
 
 
 async def test_a_sound_store_is_not_refused(state: Path) -> None:
     """The control of all of the above."""
     async with open_store(state) as store:
         await fill(store, 3)
-        await store.delete_secret("a/1", CREATED)
+        await store.ask(DeleteSecret(path="a/1", deleted_at=CREATED))
     async with open_store(state) as store:
         assert (await store.statistics()).secrets == 2

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from keyholt_agent.store import StoreBusyError, open_store
-from keyholt_agent.store.core import StoreCore
+from keyholt_agent.store import CreateStore, PutSecret, StoreBusyError, open_store
+from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_protocol.errors import StoreUnavailableError
-from tests.agent.store.builders import make_store, seed, version
+from tests.agent.store.builders import head, make_store, seed, version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,8 @@ async def test_everything_is_for_the_owner_alone(tmp_path: Path, umask: int) -> 
     previous = os.umask(umask)
     try:
         async with open_store(state) as store:
-            await store.create(seed())
-            await store.put_secret("a", version(1))
+            await store.ask(CreateStore(seed=seed()))
+            await store.ask(PutSecret(path="a", new=version(1)))
             files = {path.name: mode(path) for path in state.iterdir()}
     finally:
         os.umask(previous)
@@ -69,32 +69,32 @@ async def test_a_second_agent_is_refused_before_there_is_a_store(tmp_path: Path)
 async def test_a_lock_file_that_was_removed_does_not_let_a_second_agent_in(state: Path) -> None:
     """SQLite's own lock holds where somebody tidied the lock file away; nothing is lost by the attempt."""
     async with open_store(state) as store:
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
         (state / "store.lock").unlink()
         opened = await trio.to_thread.run_sync(open_elsewhere, state)
         assert "StoreBusyError" in opened
-        await store.put_secret("a", version(2))
+        await store.ask(PutSecret(path="a", new=version(2)))
     async with open_store(state) as store:
-        assert (await store.read_head("a")).latest == 2
+        assert (await head(store, "a")).latest == 2
 
 
 def open_elsewhere(state: Path, *prefix: str) -> str:
     """Open the store in another process, or make one; it prints "open", or the refusal and its class."""
     program = (
         "import sys, pathlib\n"
-        "from keyholt_agent.store.core import StoreCore\n"
+        "from keyholt_agent.store.sqlite.backend import SqliteBackend\n"
         "from keyholt_agent.store.commands import CreateStore\n"
-        "from tests.agent.store.builders import seed\n"
-        "core = StoreCore(pathlib.Path(sys.argv[1]))\n"
+        "from tests.agent.store.builders import head, seed\n"
+        "backend = SqliteBackend(pathlib.Path(sys.argv[1]))\n"
         "try:\n"
-        "    core.start()\n"
-        "    if not core.initialised:\n"
-        "        core.run([CreateStore(seed=seed())])[0].unwrap()\n"
+        "    backend.start()\n"
+        "    if not backend.initialised:\n"
+        "        backend.run([CreateStore(seed=seed())])[0].unwrap()\n"
         "except Exception as error:\n"
         "    print(type(error).__name__, error)\n"
         "else:\n"
         "    print('open')\n"
-        "    core.stop()\n"
+        "    backend.stop()\n"
     )
     run = subprocess.run(
         [*prefix, sys.executable, "-c", program, state],
@@ -130,44 +130,44 @@ def test_a_read_only_directory_is_refused_with_the_remedy(tmp_path: Path, what: 
 async def test_a_store_removed_under_the_agent(state: Path) -> None:
     """Writes and reads are refused with the remedy, nothing is acknowledged, and putting it back heals."""
     async with open_store(state) as store:
-        await store.put_secret("a", first := version(1))
+        await store.ask(PutSecret(path="a", new=(first := version(1))))
         (state / "store.db").rename(state / "aside")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match="removed or replaced under the running agent"):
-                await store.put_secret("a", version(2))
+                await store.ask(PutSecret(path="a", new=version(2)))
         assert store.cached_secret("a", None) is None
         with pytest.raises(StoreUnavailableError, match="removed or replaced"):
             await store.read_secret("a", None)
         (state / "aside").rename(state / "store.db")
-        store_core(store)._next_recovery = 0.0
+        backend_of(store)._next_recovery = 0.0
         assert (await store.read_secret("a", 1)).value == first.value
-        await store.put_secret("b", version(1))
+        await store.ask(PutSecret(path="b", new=version(1)))
     async with open_store(state) as store:
         assert (await store.read_secret("a", 1)).value == first.value
 
 
-def store_core(store: object) -> StoreCore:
-    """The core behind a store."""
-    core = store._core  # type: ignore[attr-defined]
-    assert isinstance(core, StoreCore)
-    return core
+def backend_of(store: object) -> SqliteBackend:
+    """The backend behind a store."""
+    backend = store._backend  # type: ignore[attr-defined]
+    assert isinstance(backend, SqliteBackend)
+    return backend
 
 
 async def test_a_store_replaced_under_the_agent_is_not_taken_for_it(state: Path, pristine: Path) -> None:
     """Another file of the same name is refused, and not written to, until the agent is restarted."""
     async with open_store(state) as store:
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
         (state / "store.db").rename(state / "aside")
         shutil.copy(pristine / "store.db", state / "store.db")
         other = (state / "store.db").read_bytes()
         with pytest.raises(StoreUnavailableError, match="removed or replaced"):
-            await store.put_secret("a", version(2))
-        store_core(store)._next_recovery = 0.0
+            await store.ask(PutSecret(path="a", new=version(2)))
+        backend_of(store)._next_recovery = 0.0
         with pytest.raises(StoreUnavailableError, match="removed or replaced"):
-            await store.read_head("a")
+            await head(store, "a")
         assert (state / "store.db").read_bytes() == other
     async with open_store(state) as store:
-        assert (await store.read_head("a")).latest == 0
+        assert (await head(store, "a")).latest == 0
 
 
 async def test_a_log_removed_under_the_agent_loses_nothing_acknowledged(state: Path) -> None:
@@ -175,13 +175,13 @@ async def test_a_log_removed_under_the_agent_loses_nothing_acknowledged(state: P
     async with open_store(state) as store:
         news = {f"a/{index}": version(1) for index in range(20)}
         for path, new in news.items():
-            await store.put_secret(path, new)
+            await store.ask(PutSecret(path=path, new=new))
         (state / "store.db-wal").unlink()
         with pytest.raises(StoreUnavailableError, match="removed or replaced"):
-            await store.put_secret("b", version(1))
+            await store.ask(PutSecret(path="b", new=version(1)))
         for path, new in news.items():
             assert (await store.read_secret(path, None)).value == new.value
-        await store.put_secret("c", version(1))
+        await store.ask(PutSecret(path="c", new=version(1)))
     async with open_store(state) as store:
         for path, new in news.items():
             assert (await store.read_secret(path, None)).value == new.value
@@ -190,9 +190,9 @@ async def test_a_log_removed_under_the_agent_loses_nothing_acknowledged(state: P
 async def test_the_whole_directory_removed_under_the_agent(state: Path) -> None:
     """Refused as well, and closing does not fail."""
     async with open_store(state) as store:
-        await store.put_secret("a", version(1))
+        await store.ask(PutSecret(path="a", new=version(1)))
         shutil.rmtree(state)
         with pytest.raises(StoreUnavailableError):
-            await store.put_secret("a", version(2))
+            await store.ask(PutSecret(path="a", new=version(2)))
         with pytest.raises(StoreUnavailableError):
-            await store.read_head("a")
+            await head(store, "a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from keyholt_agent.store.schema import METADATA
+from keyholt_agent.store.sqlite.schema import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
 context.run_migrations()

@@ -5,12 +5,11 @@
   and the WAL's index lives in memory (no ``-shm`` file).
 - ``synchronous=FULL``: a commit that returned has been through fdatasync.
 - Checkpoints are asked for here, never left to SQLite: its automatic one swallows its I/O errors.
-- Foreign exceptions leave this module as they are; ``errors.translate`` is applied by the callers.
+- Foreign exceptions leave this module as they are; ``failures.translate`` is applied by the callers.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import sqlite3
 from collections.abc import Generator
@@ -19,17 +18,16 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine, event, select, text
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
-
-from keyholt_agent.store.errors import StoreDamagedError, StoreNewerError, replaced_error
-from keyholt_agent.store.home import FileIdentity
-from keyholt_agent.store.schema import HEAD_REVISION, METADATA, alembic_version, store_meta
+from keyholt_agent.store.errors import StoreDamagedError, StoreNewerError
+from keyholt_agent.store.sqlite import sql
+from keyholt_agent.store.sqlite.failures import replaced_error
+from keyholt_agent.store.sqlite.home import FileIdentity
 from keyholt_protocol.errors import StoreUnavailableError
 
-__all__ = ["Database"]
+__all__ = ["REVISION", "Database"]
+
+REVISION: Final = "0001"
+"""The newest migration, known here so that opening a store need not import alembic."""
 
 WHOLE_CHECK_LIMIT: Final = 512 * 1024 * 1024
 """Bytes of a store up to which every page is checked at each start (1.6 s/GB from memory); above it,
@@ -38,8 +36,8 @@ every page is checked only after a failure, and structure alone at a start."""
 PAGE_CACHE_KIB: Final = 8 * 1024
 """KiB of SQLite's own page cache: enough for the inner pages of a million secrets."""
 
-STATEMENTS: Final = 256
-"""Prepared statements kept by the driver; batches of different sizes are different statements."""
+STATEMENTS: Final = 64
+"""Prepared statements kept by the driver: more than there are."""
 
 PRAGMAS: Final = (
     "locking_mode=EXCLUSIVE",
@@ -66,12 +64,16 @@ class Database:
         """Connect; use ``open`` for an existing store."""
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
-        # Parameters are ciphertext, but there is no need for them in a log either.
-        self._engine = create_engine(
-            "sqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True
+        # isolation_level None: the driver begins nothing by itself; ``transaction`` does.
+        self.connection: Final = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=0,
+            cached_statements=STATEMENTS,
         )
-        event.listen(self._engine, "begin", _begin)
-        self.connection: Connection = self._engine.connect()
+        for pragma in PRAGMAS:
+            self.pragma(pragma)
         self.identity = FileIdentity.of(path)
         self._wal_identity: FileIdentity | None = None
 
@@ -85,7 +87,7 @@ class Database:
 
         Raises:
             StoreNewerError, StoreDamagedError: it is refused, and unchanged.
-            sqlite3.Error, sqlalchemy.exc.DBAPIError, OSError: see ``errors.translate``.
+            sqlite3.Error, OSError: see ``failures.translate``.
         """
         database = cls(path)
         try:
@@ -98,10 +100,17 @@ class Database:
         return database
 
     @contextmanager
-    def transaction(self) -> Generator[Connection, None, None]:
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """A transaction: committed and durable when the block ends, rolled back if it raises."""
-        with self.connection.begin():
+        self.connection.execute("BEGIN")
+        try:
             yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException:
+            # Some failures have SQLite roll back by itself (sqlite.org/lang_transaction.html, section 3).
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
 
     def check_identity(self) -> int:
         """Make sure that the files at the store's names are still the ones that are open.
@@ -133,45 +142,32 @@ class Database:
 
     def pragma(self, pragma: str) -> tuple[object, ...] | None:
         """Run a pragma, outside any transaction, and return its first row."""
-        # Around SQLAlchemy, which would begin a transaction: a checkpoint may not run in one.
-        row: tuple[object, ...] | None = self._driver.execute(f"PRAGMA {pragma}").fetchone()
+        row: tuple[object, ...] | None = self.connection.execute(f"PRAGMA {pragma}").fetchone()
         return row
 
     def close(self) -> None:
         """Close the connection; SQLite brings the log into the database if it can."""
         self.connection.close()
-        self._engine.dispose()
-
-    def _connect(self) -> sqlite3.Connection:
-        # isolation_level None: the driver begins nothing by itself; SQLAlchemy's "begin" event does.
-        connection = sqlite3.connect(
-            f"file:{quote(str(self._path))}?mode=rw",
-            uri=True,
-            isolation_level=None,
-            timeout=0,
-            cached_statements=STATEMENTS,
-        )
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        self._driver = connection
-        return connection
 
     def _verify(self, *, whole: bool) -> None:
         with self.transaction() as connection:
             self._check_format(connection)
             self._check_schema(connection)
-            if connection.execute(select(store_meta.c.id)).scalars().all() != [1]:
+            if connection.execute(sql.IDENTITIES).fetchall() != [(1,)]:
                 raise StoreDamagedError(f"{self._path} has no identity row: restore a backup")
         if whole and (found := self.pragma("quick_check(1)")) != ("ok",):
             detail = " ".join(str(found[0] if found else "").split())
             raise StoreDamagedError(f"{self._path} is damaged ({detail}): restore a backup")
 
-    def _check_format(self, connection: Connection) -> None:
-        revision = self._revision(connection)
-        if revision == HEAD_REVISION:
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        revisions = connection.execute(sql.REVISIONS).fetchall()
+        if len(revisions) != 1:
+            raise StoreDamagedError(f"{self._path} does not say which format it has: restore a backup")
+        revision = str(revisions[0][0])
+        if revision == REVISION:
             return
-        # alembic costs 11 MiB and 160 ms to import: only for a store that needs it.
-        from keyholt_agent.store import migrate
+        # SQLAlchemy and alembic cost 30 MB and 300 ms to import: only for a store that needs them.
+        from keyholt_agent.store.sqlite import migrate
 
         if not migrate.knows(revision):
             raise StoreNewerError(
@@ -179,38 +175,14 @@ class Database:
             )
         migrate.upgrade(connection)
 
-    def _check_schema(self, connection: Connection) -> None:
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
         """Refuse a trigger, a view or a table made otherwise: it could undo what is acknowledged.
 
         A trigger is not all that can: ``NOT NULL ON CONFLICT IGNORE`` in a table's own words is enough.
         """
-        rows = connection.execute(text("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
-        found = {(str(kind), str(name), _words(str(sql))) for kind, name, sql in rows}
-        if changed := found ^ _expected_schema():
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        # But for the accidents of its layout, which a migration leaves otherwise than a creation.
+        found = {(str(kind), str(name), " ".join(str(text).split())) for kind, name, text in rows}
+        if changed := found.symmetric_difference(sql.SCHEMA):
             names = ", ".join(sorted({name for _, name, _ in changed}))
             raise StoreDamagedError(f"{self._path} is not as Keyholt made it ({names}): restore a backup")
-
-    def _revision(self, connection: Connection) -> str:
-        revisions = connection.execute(select(alembic_version.c.version_num)).scalars().all()
-        if len(revisions) != 1:
-            raise StoreDamagedError(f"{self._path} does not say which format it has: restore a backup")
-        return str(revisions[0])
-
-
-@functools.cache
-def _expected_schema() -> frozenset[tuple[str, str, str]]:
-    """Type, name and words of all that a store of the newest format consists of."""
-    tables = [*METADATA.tables.values(), alembic_version]
-    made: list[tuple[str, str, DDLElement]] = [("table", table.name, CreateTable(table)) for table in tables]
-    made += [("index", str(index.name), CreateIndex(index)) for table in tables for index in table.indexes]
-    dialect = sqlite.dialect()
-    return frozenset((kind, name, _words(str(ddl.compile(dialect=dialect)))) for kind, name, ddl in made)
-
-
-def _words(sql: str) -> str:
-    """A statement without the accidents of its layout."""
-    return " ".join(sql.split())
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")

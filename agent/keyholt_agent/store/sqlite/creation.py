@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Final
 
-from sqlalchemy import Connection, insert
-
-from keyholt_agent.store import key_rows
-from keyholt_agent.store.database import Database
-from keyholt_agent.store.home import StoreHome
-from keyholt_agent.store.records import StoreSeed
-from keyholt_agent.store.schema import APPLICATION_ID, store_meta
+from keyholt_agent.store.rows import StoreSeed
+from keyholt_agent.store.sqlite import keys, sql
+from keyholt_agent.store.sqlite.database import REVISION, Database
+from keyholt_agent.store.sqlite.home import APPLICATION_ID, StoreHome
 from keyholt_protocol.errors import AlreadyExistsError
 
 __all__ = ["create_store"]
@@ -31,7 +29,7 @@ def create_store(home: StoreHome, seed: StoreSeed) -> None:
 
     Raises:
         AlreadyExistsError: there is a store; it is left as it is.
-        sqlite3.Error, sqlalchemy.exc.DBAPIError, OSError: see ``errors.translate``; nothing is left behind.
+        sqlite3.Error, OSError: see ``failures.translate``; nothing is left behind.
     """
     if home.has_store():
         raise AlreadyExistsError(f"there is a store in {home.directory} already")
@@ -69,19 +67,19 @@ def _build(draft: Path, seed: StoreSeed) -> None:
 
 
 def _fill(connection: Connection, seed: StoreSeed) -> None:
-    # alembic costs 11 MiB and 160 ms to import: only for a store that is made.
-    from keyholt_agent.store import migrate
-
-    migrate.upgrade(connection)
+    # What the migrations would build (a test holds the two together), without loading what runs them.
+    for _, _, text in sql.SCHEMA:
+        connection.execute(text)
+    connection.execute(sql.ADD_REVISION, {"version_num": REVISION})
     meta = {
         "id": 1,
         "store_id": seed.store_id,
         "created": seed.created,
         "slot_table_mac": seed.slot_table_mac,
     }
-    connection.execute(insert(store_meta), meta)
-    key_rows.insert_slots(connection, seed.slots)
-    key_rows.insert_master_key(connection, seed.master_key)
+    connection.execute(sql.ADD_META, meta)
+    keys.insert_slots(connection, seed.slots)
+    keys.insert_master_key(connection, seed.master_key)
 
 
 def _sync(path: Path) -> None:

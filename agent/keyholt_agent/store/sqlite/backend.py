@@ -1,0 +1,270 @@
+"""The store in the hands of its thread: runs commands, and decides what a failure means.
+
+- Commands handed over together are one transaction, so one commit: all answered after it, or all failed.
+- After a failed read, write or fsync nothing is acknowledged until the store has been reopened, checked
+  page by page, and its log brought into the database: a failed fsync may have marked pages clean that
+  never reached the disk, so what the log holds must be written anew (PostgreSQL's "fsyncgate").
+- A full disk is no such failure: the transaction is rolled back and the store stays open.
+- A file that was put in the place of the store is never taken for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any, Final
+
+from outcome import Error, Outcome, Value
+
+from keyholt_agent.store.commands import (
+    AddMasterVersion,
+    AnyAnswer,
+    AnyCommand,
+    CountSecrets,
+    CountWraps,
+    CreateStore,
+    DeleteSecret,
+    DestroyVersion,
+    ListSecrets,
+    PutSecret,
+    ReadHistory,
+    ReadMasterKeys,
+    ReadSecret,
+    ReadSlotTable,
+    ReplaceSlotTable,
+    UndeleteSecret,
+)
+from keyholt_agent.store.sqlite import keys, listings, secrets
+from keyholt_agent.store.sqlite.creation import create_store
+from keyholt_agent.store.sqlite.database import Database
+from keyholt_agent.store.sqlite.failures import is_disk_full, is_fault, replaced_error, translate
+from keyholt_agent.store.sqlite.home import FileIdentity, StoreHome
+from keyholt_protocol.errors import InternalError, KeyholtError, StoreUnavailableError, UninitialisedError
+
+__all__ = ["ANSWERS", "SqliteBackend"]
+
+LOG_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of log after which it is brought into the database: short to replay, rare enough to cost little."""
+
+RECOVERY_INTERVAL: Final = 1.0
+"""Seconds between attempts to recover, so that a flood of requests is not a flood of whole checks."""
+
+ANSWERS: Final[dict[type[AnyCommand], AnyAnswer]] = dict(
+    (
+        ReadSecret.answered_by(secrets.read_secret),
+        PutSecret.answered_by(secrets.put_secret),
+        DeleteSecret.answered_by(secrets.delete_secret),
+        UndeleteSecret.answered_by(secrets.undelete_secret),
+        DestroyVersion.answered_by(secrets.destroy_version),
+        ListSecrets.answered_by(listings.list_secrets),
+        ReadHistory.answered_by(listings.read_history),
+        CountSecrets.answered_by(listings.count_secrets),
+        ReadSlotTable.answered_by(keys.read_slot_table),
+        ReplaceSlotTable.answered_by(keys.replace_slot_table),
+        ReadMasterKeys.answered_by(keys.read_master_keys),
+        CountWraps.answered_by(keys.count_wraps),
+        AddMasterVersion.answered_by(keys.add_master_version),
+    )
+)
+"""What answers each command but ``CreateStore``, which makes what all others work on."""
+
+_log = logging.getLogger(__name__)
+
+
+class SqliteBackend:
+    """One store, from claim to release; every method belongs to one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._home = StoreHome(directory)
+        self._database: Database | None = None
+        self._identity: FileIdentity | None = None
+        self._fault: KeyholtError | None = None
+        self._next_recovery = 0.0
+        self._log_bytes = 0
+        self._erasure_owed = False
+
+    @property
+    def initialised(self) -> bool:
+        """Whether there is a store; safe to ask from any thread, for it is one attribute, set once."""
+        return self._identity is not None
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the store failed and has not recovered."""
+        return self._fault is not None
+
+    def start(self) -> None:
+        """Claim the directory and open the store if there is one.
+
+        Raises:
+            KeyholtError: see ``errors``; nothing is held then.
+        """
+        try:
+            self._home.claim()
+            if self._home.has_store():
+                self._open()
+        except Exception as error:
+            self._home.release()
+            raise translate(error, self._home.store) from error
+
+    def stop(self) -> None:
+        """Close the store and give the directory up."""
+        self._close()
+        self._home.release()
+
+    def run(self, commands: Sequence[AnyCommand]) -> list[Outcome[Any]]:
+        """Run commands of one kind together; the answers are in the commands' order.
+
+        Nothing is answered well before it is as durable as its command asks for: each of the steps below may
+        fail, and then all commands are answered with that.
+        """
+        if creations := [command for command in commands if isinstance(command, CreateStore)]:
+            return [self._create(command) for command in creations]
+        try:
+            # 1. A store that failed is not worked on before it was reopened and found whole.
+            database = self._usable()
+            # 2. One transaction. It ends with a COMMIT that returns once the log has been through fdatasync.
+            with database.transaction() as connection:
+                outcomes = [_answer(connection, command) for command in commands]
+            # 3. That made it durable in the files that are open. If those at the store's names are others by
+            #    now, nobody would find it there again.
+            self._log_bytes = database.check_identity()
+            # 4. What was overwritten in the database still stands in older pages of the log.
+            if any(command.erases for command in commands):
+                return self._erase(database, commands, outcomes)
+        except Exception as error:
+            return self._fail(commands, error)
+        return outcomes
+
+    def maintain(self) -> None:
+        """What needs no caller: recover from a failure, and keep the log short."""
+        if self._fault is not None:
+            self._maybe_recover()
+        elif self._database is not None and (self._erasure_owed or self._log_bytes > LOG_LIMIT):
+            self._checkpoint(self._database)
+
+    def _fail(self, commands: Sequence[AnyCommand], error: Exception) -> list[Outcome[Any]]:
+        """What a failure of ``run`` means for the store, and the answers to its commands."""
+        # The transaction was rolled back, but for a failure after its commit or within it: then what it wrote
+        # may be found later or not. In no case is it acknowledged.
+        if is_disk_full(error):
+            # There was no room, so SQLite took back what it had begun, and all that was there before still
+            # is. The store serves on: reading needs no room.
+            pass
+        elif is_fault(error):
+            # The disk or the file cannot be relied on, nor what SQLite holds of it in memory: a page whose
+            # fsync failed may count as written by now. From here on ``_usable`` refuses everything until
+            # ``_maybe_recover`` has read the files anew. The first fault stands: its sentence names the
+            # cause.
+            if self._fault is None:
+                self._set_fault(error)
+        elif not isinstance(error, KeyholtError) and len(commands) > 1:
+            # The store is whole, so one of the commands is a defect, or met a damaged row: it would fail
+            # again. All were rolled back together; each is run by itself now, and the others are none the
+            # worse.
+            return [outcome for command in commands for outcome in self.run([command])]
+        return [Error(self._translated(error)) for _ in commands]
+
+    def _usable(self) -> Database:
+        if self._fault is not None:
+            self._maybe_recover()
+        if self._fault is not None:
+            raise self._fault
+        if self._database is None:
+            raise UninitialisedError
+        return self._database
+
+    def _maybe_recover(self) -> None:
+        """Reopen a store that failed, unless that was tried a moment ago."""
+        if (now := time.monotonic()) < self._next_recovery:
+            return
+        self._next_recovery = now + RECOVERY_INTERVAL
+        # SQLite's memory of the file goes with the connection. Whatever the next opening finds comes from the
+        # disk: the database, and those commits of the log that are whole there.
+        self._close()
+        try:
+            if FileIdentity.of(self._home.store) != self._identity:
+                raise replaced_error(self._home.store)
+            # Opening brings the log into the database, which writes and syncs its pages anew.
+            self._open(whole_check=True)
+        except Exception as error:
+            self._fault = translate(error, self._home.store)
+            return
+        _log.warning("the store was reopened and is whole")
+
+    def _erase(
+        self, database: Database, commands: Sequence[AnyCommand], outcomes: list[Outcome[Any]]
+    ) -> list[Outcome[Any]]:
+        """Clear the log of what was destroyed; when there is no room for that, say so and owe it."""
+        self._erasure_owed = True
+        self._checkpoint(database)
+        if self._fault is not None:
+            raise self._fault
+        if not self._erasure_owed:
+            return outcomes
+        sentence = "it is gone from the store, but not from its log yet: free some disk space"
+        for index, command in enumerate(commands):
+            if command.erases and isinstance(outcomes[index], Value):
+                outcomes[index] = Error(StoreUnavailableError(sentence))
+        return outcomes
+
+    def _checkpoint(self, database: Database) -> None:
+        try:
+            database.check_identity()
+            database.checkpoint()
+        except Exception as error:
+            if not is_disk_full(error):
+                self._set_fault(error)
+            return
+        self._log_bytes = 0
+        self._erasure_owed = False
+
+    def _create(self, command: CreateStore) -> Outcome[None]:
+        try:
+            create_store(self._home, command.seed)
+            self._open()
+        except Exception as error:
+            return Error(self._translated(error))
+        return Value(None)
+
+    def _open(self, *, whole_check: bool = False) -> None:
+        self._home.inspect()
+        self._database = Database.open(self._home.store, whole_check=whole_check)
+        self._identity = self._database.identity
+        self._fault = None
+        self._log_bytes = 0
+        self._erasure_owed = False
+
+    def _close(self) -> None:
+        if self._database is not None:
+            # Whatever is wrong with it, it has to go; the next opening finds out what it left. The log is
+            # brought in first: where the file was moved away SQLite would leave it, and replay it into
+            # whatever file stands in the store's place at the next start.
+            with suppress(Exception):
+                self._database.checkpoint()
+            with suppress(Exception):
+                self._database.close()
+            self._database = None
+
+    def _set_fault(self, error: Exception) -> None:
+        self._fault = translate(error, self._home.store)
+        _log.error("the store failed: %s", self._fault)
+
+    def _translated(self, error: Exception) -> KeyholtError:
+        """A new exception for each caller: a shared one would collect the traceback of every task."""
+        translated = translate(error, self._home.store)
+        if isinstance(translated, InternalError):
+            _log.error("a store command failed", exc_info=error)
+        return copy.copy(translated)
+
+
+def _answer(connection: Connection, command: AnyCommand) -> Outcome[Any]:
+    try:
+        return Value(ANSWERS[type(command)](connection, command))
+    except KeyholtError as refusal:
+        return Error(refusal)

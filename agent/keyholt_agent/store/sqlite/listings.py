@@ -1,0 +1,87 @@
+"""Answers to commands on many rows: pages of secrets and of versions, and counts.
+
+What each answers and refuses stands with its command.
+
+- Every function runs inside the caller's transaction and writes nothing.
+- A page costs what it holds, wherever it lies; counting reads no row of a live secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from sqlite3 import Connection, Cursor
+from typing import Any, Final
+
+from keyholt_agent.store.commands import CountSecrets, ListSecrets, ReadHistory
+from keyholt_agent.store.rows import Counts, Head, SecretSummary, VersionSummary
+from keyholt_agent.store.sqlite import sql
+from keyholt_agent.store.sqlite.secrets import secret_row
+
+__all__ = ["count_secrets", "list_secrets", "read_history"]
+
+LISTING_BYTES: Final = 64 * 1024
+"""Bytes of paths and metadata after which a page ends, however many entries were asked for."""
+
+ABOVE_ALL: Final = 2**63 - 1
+"""More than any version's number: the largest integer that SQLite knows."""
+
+LAST_CODE_POINT: Final = 0x10FFFF
+SURROGATES: Final = range(0xD800, 0xE000)
+"""Code points that no UTF-8 text contains."""
+
+
+def list_secrets(connection: Connection, asked: ListSecrets) -> list[SecretSummary]:
+    """Read on from the first path that belongs to the page."""
+    # The least text after ``after`` is ``after`` and a zero.
+    first = asked.prefix if asked.after is None else max(asked.prefix, asked.after + "\0")
+    values = {"first": first, "end": _after_prefix(asked.prefix), "limit": asked.limit}
+    statement = sql.LISTING if values["end"] is None else sql.LISTING_BELOW
+    return [
+        SecretSummary(path=path.decode(errors="surrogateescape"), latest=latest, metadata=metadata)
+        for path, latest, metadata in _some(connection.execute(statement, values))
+    ]
+
+
+def read_history(connection: Connection, asked: ReadHistory) -> tuple[Head, list[VersionSummary]]:
+    """Read down from the last version that belongs to the page."""
+    secret = secret_row(connection, asked.path)
+    before = ABOVE_ALL if asked.before is None else asked.before
+    values = {"secret_id": secret.id, "before": before, "limit": asked.limit}
+    return secret.head, [
+        VersionSummary(version=version, metadata=metadata, destroyed=bool(destroyed))
+        for version, metadata, destroyed in _some(connection.execute(sql.HISTORY, values))
+    ]
+
+
+def count_secrets(connection: Connection, _: CountSecrets) -> Counts:
+    """Take the largest ids for counts (``schema``), and count the tombstones."""
+    paths, versions = connection.execute(sql.LAST_IDS).fetchone()
+    (deleted,) = connection.execute(sql.COUNT_DELETED).fetchone()
+    (pages,), (page_size,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+    return Counts(paths=paths or 0, deleted=deleted, versions=versions or 0, size=pages * page_size)
+
+
+def _some(rows: Cursor) -> Iterator[tuple[Any, ...]]:
+    """Rows up to and with the one that goes over ``LISTING_BYTES``, but two in any case."""
+    room = LISTING_BYTES
+    with closing(rows):
+        for count, row in enumerate(rows):
+            yield row
+            room -= sum(len(part) for part in row if isinstance(part, bytes))
+            if room < 0 and count:
+                return
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """The first text, in code point order, after all that start with ``prefix``; None if there is none."""
+    while prefix:
+        successor = ord(prefix[-1]) + 1
+        prefix = prefix[:-1]
+        if successor in SURROGATES:
+            successor = SURROGATES.stop
+        if successor <= LAST_CODE_POINT:
+            return prefix + chr(successor)
+    return None
