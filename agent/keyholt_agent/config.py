@@ -13,10 +13,8 @@ base directories.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -191,6 +189,8 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     found = path or _usual_file(environment)
     if found is None:
         return Settings()
+    import tomllib  # only where there is a file: a start is quicker without
+
     try:
         tables = tomllib.loads(found.read_text("utf-8"))
     except OSError as error:
@@ -247,6 +247,8 @@ def _unknown(name: str, prefix: str, known: list[str]) -> str:
     last = name.removeprefix(prefix)
     if below := [full for full in _all_names(Settings, "") if full.rpartition(".")[2] == last]:
         return f"{name!r} is not a setting; {below[0]!r} is"
+    import difflib  # only for whoever made a mistake
+
     near = difflib.get_close_matches(last, known, n=1, cutoff=0.0)
     return f"{name!r} is not a setting; the nearest is {prefix + near[0]!r}"
 

@@ -17,6 +17,23 @@ sys.argv = ["keyholt-agent", "--version"]
 start.main()
 """
 
+COLLECTS_LATER = """
+import gc
+from keyholt_agent import main, start
+main.main = lambda: print(gc.isenabled(), gc.get_freeze_count() > 1000)
+start.main()
+"""
+
+LOADED = """
+import sys
+sys.argv = ["keyholt-agent", "--version"]
+from keyholt_agent import start
+try:
+    start.main()
+finally:
+    print(*sorted({"sqlalchemy", "alembic", "asyncio", "tomllib", "difflib"} & set(sys.modules)))
+"""
+
 WITHOUT_TRIO = """
 import sys
 sys.modules["trio"] = None
@@ -34,6 +51,17 @@ def test_hardening_comes_before_the_imports() -> None:
     """None of the large packages is loaded when the process is hardened, nor needed for it."""
     done = run(HARDENED_FIRST)
     assert done.stdout.startswith("hardened with []\nkeyholt-agent "), done.stderr
+
+
+def test_collecting_garbage_begins_with_the_run() -> None:
+    """While packages are loaded there is none; from then on it is collected, among what is new."""
+    assert run(COLLECTS_LATER).stdout.split() == ["True", "True"]
+
+
+def test_what_a_start_does_not_need_is_not_loaded() -> None:
+    """Each costs the start milliseconds and the agent memory; one that is loaded (the control) shows."""
+    assert run(LOADED).stdout.splitlines()[1:] == [""]
+    assert run("import difflib" + LOADED).stdout.splitlines()[1:] == ["difflib"]
 
 
 def test_missing_package_is_named() -> None:
