@@ -30,6 +30,7 @@ from keyholt_agent.store.commands import (
     CreateStore,
     DeleteSecret,
     DestroyVersion,
+    Kind,
     ListSecrets,
     PutSecret,
     ReadHistory,
@@ -41,15 +42,12 @@ from keyholt_agent.store.commands import (
 )
 from keyholt_agent.store.sqlite import keys, listings, secrets
 from keyholt_agent.store.sqlite.creation import create_store
-from keyholt_agent.store.sqlite.database import Database
+from keyholt_agent.store.sqlite.database import LOG_LIMIT, Database
 from keyholt_agent.store.sqlite.failures import is_disk_full, is_fault, replaced_error, translate
 from keyholt_agent.store.sqlite.home import FileIdentity, StoreHome
 from keyholt_protocol.errors import InternalError, KeyholtError, StoreUnavailableError, UninitialisedError
 
 __all__ = ["ANSWERS", "SqliteBackend"]
-
-LOG_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes of log after which it is brought into the database: short to replay, rare enough to cost little."""
 
 RECOVERY_INTERVAL: Final = 1.0
 """Seconds between attempts to recover, so that a flood of requests is not a flood of whole checks."""
@@ -133,7 +131,9 @@ class SqliteBackend:
                 outcomes = [_answer(connection, command) for command in commands]
             # 3. That made it durable in the files that are open. If those at the store's names are others by
             #    now, nobody would find it there again.
-            self._log_bytes = database.check_identity()
+            log_bytes = database.check_identity()
+            if commands[0].kind is Kind.WRITE:
+                self._log_bytes = log_bytes
             # 4. What was overwritten in the database still stands in older pages of the log.
             if any(command.erases for command in commands):
                 return self._erase(database, commands, outcomes)
@@ -216,7 +216,7 @@ class SqliteBackend:
     def _checkpoint(self, database: Database) -> None:
         try:
             database.check_identity()
-            database.checkpoint()
+            database.checkpoint(clear=self._erasure_owed)
         except Exception as error:
             if not is_disk_full(error):
                 self._set_fault(error)
@@ -246,7 +246,7 @@ class SqliteBackend:
             # brought in first: where the file was moved away SQLite would leave it, and replay it into
             # whatever file stands in the store's place at the next start.
             with suppress(Exception):
-                self._database.checkpoint()
+                self._database.checkpoint(clear=True)
             with suppress(Exception):
                 self._database.close()
             self._database = None

@@ -24,7 +24,7 @@ from keyholt_agent.store.sqlite.failures import replaced_error
 from keyholt_agent.store.sqlite.home import FileIdentity
 from keyholt_protocol.errors import StoreUnavailableError
 
-__all__ = ["REVISION", "Database"]
+__all__ = ["LOG_LIMIT", "REVISION", "Database"]
 
 REVISION: Final = "0001"
 """The newest migration, known here so that opening a store need not import alembic."""
@@ -36,6 +36,9 @@ every page is checked only after a failure, and structure alone at a start."""
 PAGE_CACHE_KIB: Final = 8 * 1024
 """KiB of SQLite's own page cache: enough for the inner pages of a million secrets."""
 
+LOG_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of log after which it is brought into the database: short to replay, rare enough to cost little."""
+
 STATEMENTS: Final = 64
 """Prepared statements kept by the driver: more than there are."""
 
@@ -43,6 +46,9 @@ PRAGMAS: Final = (
     "locking_mode=EXCLUSIVE",
     "synchronous=FULL",
     "wal_autocheckpoint=0",
+    # Once the log is in the database it is cut back to this size and written over from its beginning. A
+    # commit that makes it longer has the file system write down its size too, and wait for that as well.
+    f"journal_size_limit={LOG_LIMIT}",
     "secure_delete=ON",
     "foreign_keys=ON",
     "cell_size_check=ON",
@@ -93,7 +99,7 @@ class Database:
         try:
             database.pragma("journal_mode=WAL")
             database._verify(whole=whole_check or os.stat(path).st_size <= WHOLE_CHECK_LIMIT)
-            database.checkpoint()
+            database.checkpoint(clear=True)
         except BaseException:
             database.close()
             raise
@@ -116,7 +122,8 @@ class Database:
         """Make sure that the files at the store's names are still the ones that are open.
 
         Returns:
-            The size of the log in bytes.
+            The size of the log's file in bytes: ``LOG_LIMIT`` at most, unless more was logged than that since
+            the last checkpoint.
 
         Raises:
             StoreUnavailableError: somebody removed or replaced one; nothing written since is safe.
@@ -131,9 +138,13 @@ class Database:
             raise replaced_error(self._wal)
         return log.st_size
 
-    def checkpoint(self) -> None:
-        """Bring the whole log into the database, durably, and cut the log to nothing."""
-        row = self.pragma("wal_checkpoint(TRUNCATE)")
+    def checkpoint(self, *, clear: bool) -> None:
+        """Bring the whole log into the database, durably.
+
+        Args:
+            clear: cut the log to nothing; otherwise what it holds stays until it is written over.
+        """
+        row = self.pragma(f"wal_checkpoint({'TRUNCATE' if clear else 'RESTART'})")
         if row is None or row[0] != 0:
             raise StoreUnavailableError(
                 f"{self._path} could not be checkpointed: another program has it open"

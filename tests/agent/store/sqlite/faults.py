@@ -64,12 +64,12 @@ class FaultyProcess:
         self._process.communicate(timeout=30)
         os.close(self._gate)
 
-    def run(self, directory: Path, steps: Sequence[Step], inject: str) -> Run:
+    def run(self, directory: Path, steps: Sequence[Step], inject: str, before: Sequence[Step] = ()) -> Run:
         """Do ``steps`` on the store in ``directory``, with the fault ``inject`` (strace's syntax).
 
-        A step ``("wait",)`` ends the fault.
+        A step ``("wait",)`` ends the fault. The steps ``before`` are taken without it.
         """
-        self._say({"directory": str(directory), "go": str(self._go), "steps": steps})
+        self._say({"directory": str(directory), "go": str(self._go), "before": before, "steps": steps})
         child = self._hear()["ready"]
         run = Run()
         with ExitStack() as stack:
@@ -117,12 +117,16 @@ class FaultyProcess:
 
 
 def everywhere(
-    process: FaultyProcess, stores: Iterator[Path], steps: Sequence[Step], fault: str
+    process: FaultyProcess,
+    stores: Iterator[Path],
+    steps: Sequence[Step],
+    fault: str,
+    before: Sequence[Step] = (),
 ) -> Iterator[tuple[Path, Run]]:
     """The steps once for every place that ``fault`` (such as ``fsync:error=EIO``) can strike, in turn."""
     for index in count(1):
         directory = next(stores)
-        run = process.run(directory, steps, f"{fault}:when={index}")
+        run = process.run(directory, steps, f"{fault}:when={index}", before)
         if not run.injected:
             return
         yield directory, run

@@ -15,6 +15,7 @@ from typing import Any
 
 from keyholt_agent.store.commands import AnyCommand, CreateStore, DestroyVersion, PutSecret, ReadSecret
 from keyholt_agent.store.sqlite.backend import SqliteBackend
+from keyholt_agent.store.sqlite.database import LOG_LIMIT
 from tests.agent.store.builders import seed, version
 
 PR_SET_PTRACER = 0x59616D61
@@ -26,20 +27,23 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if (child := os.fork()) == 0:
-            run(Path(job["directory"]), job["go"], job["steps"])
+            run(Path(job["directory"]), job["go"], job["before"], job["steps"])
             os._exit(0)
         _, status = os.waitpid(child, 0)
         say(status=status)
 
 
-def run(directory: Path, go: str, steps: list[list[str]]) -> None:
-    """Open the store, wait, and take the steps, reporting each."""
+def run(directory: Path, go: str, before: list[list[str]], steps: list[list[str]]) -> None:
+    """Open the store, take the steps ``before``, wait, and take the others, reporting each."""
     # Where Yama restricts ptrace to ancestors, strace needs this.
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
     # Opened before strace is there, and for writing too, which never blocks: not a call that a fault strikes.
     gate = os.open(go, os.O_RDWR)
     backend = SqliteBackend(directory)
     backend.start()
+    for step in before:
+        backend.run([command(*step)])[0].unwrap()
+        backend.maintain()
     say(ready=os.getpid())
     os.read(gate, 1)
     for step in steps:
@@ -82,6 +86,8 @@ def command(name: str, *arguments: str) -> AnyCommand:
             return PutSecret(
                 path=arguments[0], new=version(1, value=b"value of " + arguments[0].encode() * 500)
             )
+        case "fill":
+            return PutSecret(path=arguments[0], new=version(1, value=bytes(LOG_LIMIT)))
         case "destroy":
             return DestroyVersion(path=arguments[0], version=1)
         case _:

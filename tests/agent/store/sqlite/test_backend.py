@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.store import CreateStore, PutSecret, commands
+from keyholt_agent.store import CreateStore, DestroyVersion, PutSecret, commands
 from keyholt_agent.store.commands import ReadSecret
 from keyholt_agent.store.sqlite.backend import ANSWERS, SqliteBackend
+from keyholt_agent.store.sqlite.database import LOG_LIMIT
 from keyholt_protocol.errors import NotFoundError
 from tests.agent.store.builders import seed, version
-from tests.agent.store.sqlite.faults import FaultyProcess, everywhere
+from tests.agent.store.sqlite.faults import FaultyProcess, Step, everywhere
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
 CREATE = [("create",)]
 PUT = [("put", "b"), ("read", "a"), ("put", "c")]
+NEW, WRITTEN_OVER = (), (("fill", "large"), ("put", "small"))
+"""What was done before: nothing, or enough for the log to be written over from its beginning."""
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +137,14 @@ def test_a_creation_that_fails_anywhere_leaves_nothing(
         assert struck
 
 
+@pytest.mark.parametrize("log", [NEW, WRITTEN_OVER], ids=["new", "written over"])
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
 def test_a_put_that_fails_anywhere_is_not_acknowledged(
-    process: FaultyProcess, stores: Iterator[Path], call: str
+    process: FaultyProcess, stores: Iterator[Path], call: str, log: Sequence[Step]
 ) -> None:
     """After a failed write or fsync the store is reopened, whole, and serves on."""
     struck = 0
-    for directory, run in everywhere(process, stores, PUT, f"{call}:error=EIO"):
+    for directory, run in everywhere(process, stores, PUT, f"{call}:error=EIO", log):
         put, read, later = run.steps
         if put == "None":
             continue  # struck a later put, or closing
@@ -188,13 +192,14 @@ def test_a_disk_that_stays_broken_is_waited_for(process: FaultyProcess, stores: 
     assert {"a", "c"} <= paths(directory)
 
 
+@pytest.mark.parametrize("log", [NEW, WRITTEN_OVER], ids=["new", "written over"])
 def test_a_put_killed_anywhere_loses_nothing_acknowledged(
-    process: FaultyProcess, stores: Iterator[Path]
+    process: FaultyProcess, stores: Iterator[Path], log: Sequence[Step]
 ) -> None:
     """SIGKILL at every write and fsync of a put, and of what follows it; what was reported is there."""
     for call in ("pwrite64", "fdatasync", "ftruncate"):
         struck = 0
-        for directory, run in everywhere(process, stores, PUT, f"{call}:signal=KILL"):
+        for directory, run in everywhere(process, stores, PUT, f"{call}:signal=KILL", log):
             acknowledged = {"a"} | {
                 path for path, step in zip("bac", run.steps, strict=False) if step == "None"
             }
@@ -231,6 +236,30 @@ def test_every_commit_waits_for_the_disk_once(process: FaultyProcess, stores: It
     assert syncs(("put", "c"), ("put", "d"), ("put", "e")) == 3
     assert syncs(("puts", "64")) == 1
     assert syncs(("careless",), ("put", "c")) < 1
+
+
+def test_the_log_is_written_over_once_it_was_brought_in(state: Path) -> None:
+    """A commit that finds room in it makes it no longer; one that needs more does, and that is taken back."""
+    backend = SqliteBackend(state)
+    backend.start()
+    log = state / "store.db-wal"
+
+    def put(path: str, size: int) -> int:
+        backend.run([PutSecret(path=path, new=version(1, value=bytes(size)))])[0].unwrap()
+        backend.maintain()
+        return log.stat().st_size
+
+    try:
+        assert 0 < put("a", 100) < put("b", 100)  # a new log grows with each commit
+        assert put("large", LOG_LIMIT) > LOG_LIMIT
+        assert {put(f"c/{number}", 100) for number in range(20)} == {LOG_LIMIT}
+        assert put("large/2", 2 * LOG_LIMIT) > 2 * LOG_LIMIT
+        backend.run([ReadSecret(path="a", version=None)])[0].unwrap()
+        assert {put(f"d/{number}", 100) for number in range(20)} == {LOG_LIMIT}
+        backend.run([DestroyVersion(path="a", version=1)])[0].unwrap()
+        assert log.stat().st_size == 0
+    finally:
+        backend.stop()
 
 
 def test_a_store_that_acknowledged_early_would_be_caught(

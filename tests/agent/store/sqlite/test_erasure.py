@@ -7,6 +7,8 @@ import random
 import sqlite3
 from typing import TYPE_CHECKING
 
+import pytest
+
 from keyholt_agent.store import (
     DestroyVersion,
     PutSecret,
@@ -17,6 +19,7 @@ from keyholt_agent.store import (
     open_store,
 )
 from keyholt_agent.store.sqlite.backend import SqliteBackend
+from keyholt_agent.store.sqlite.database import LOG_LIMIT
 from tests.agent.store.builders import slot, version
 
 if TYPE_CHECKING:
@@ -28,10 +31,13 @@ def on_disk(state: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(state.iterdir()))
 
 
+@pytest.mark.parametrize("written_over", [False, True])
 async def test_a_destroyed_version_is_gone_from_the_files_when_the_call_returns(
-    store: Store, state: Path
+    store: Store, state: Path, *, written_over: bool
 ) -> None:
     """Key and value of that version, and of no other; the key was there before (the control)."""
+    if written_over:  # the log from its beginning
+        await store.ask(PutSecret(path="large", new=version(1, value=bytes(LOG_LIMIT))))
     news = {number: version(number, value=os.urandom(10_000)) for number in (1, 2, 3)}
     for new in news.values():
         await store.ask(PutSecret(path="a", new=new))
