@@ -2,7 +2,7 @@
 
 ::
 
-    begin      1 look up the operation      once the header is there
+    begin      1 look up the operation      once the header is there, unless it has a defect of its own
                2 hold the payload's size against it
                3 decode the typed request
                4 gate: the state of the agent
@@ -196,6 +196,8 @@ class Pipeline:
         """Everything that can be decided before the payload is taken; a refusal is concluded already."""
         call: Call[Any] = Call(event.id, event.op, principal)
         try:
+            if event.defect is not None:
+                raise event.defect
             operation = self._registry.get(event.op)
             if operation is None:
                 raise UnsupportedError(

@@ -3,7 +3,9 @@
 - Refused, never repaired: duplicate keys, keys that are not text, extension types, trailing bytes, unknown or
   missing fields, a value of another type (``True`` is not ``1``), invalid UTF-8, a surrogate.
 - Sizes and element counts are bounded before anything is built.
-- A field that equals its default is left out when written, and takes it when absent.
+- A field that equals its default is left out when written, and takes it when absent. Nil is no value of any
+  field: what there is none of is absent.
+- An integer may be written as the float that equals it, within the range in which a float can tell each one.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from typing import Any, Final, NamedTuple, TypeVar, Union, cast, get_args, get_o
 
 import msgpack
 
-from keyholt_protocol.errors import InvalidRequestError, LocalProtocolError
-from keyholt_protocol.limits import MAX_ENTRIES, MAX_RESPONSE_HEADER
+from keyholt_protocol.errors import InvalidRequestError, LocalProtocolError, TooLargeError
+from keyholt_protocol.limits import MAX_ENTRIES, MAX_EXACT_INTEGER, MAX_RESPONSE_HEADER
 
-__all__ = ["from_map", "pack_header", "to_map", "unpack_header"]
+__all__ = ["as_integer", "from_map", "pack_header", "to_map", "unpack_header"]
 
 Message = TypeVar("Message")
 _Check = Callable[[object, str], object]
@@ -48,6 +50,7 @@ def unpack_header(data: memoryview | bytes | bytearray) -> dict[str, object]:
 
     Raises:
         InvalidRequestError: ``data`` is anything else; the message never repeats it.
+        TooLargeError: a map or an array has too many entries.
     """
     try:
         header: object = msgpack.unpackb(
@@ -61,10 +64,27 @@ def unpack_header(data: memoryview | bytes | bytearray) -> dict[str, object]:
             max_array_len=MAX_ENTRIES,
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise InvalidRequestError(f"the header is not valid msgpack ({type(error).__name__})") from None
+        if f"_len({MAX_ENTRIES})" in str(error):  # only its words tell which of the limits it was
+            raise TooLargeError(
+                f"a map or an array of the header has more than {MAX_ENTRIES} entries",
+                details={"field": "header", "limit": MAX_ENTRIES},
+            ) from None
+        raise _not_a_header(f"the header is not valid msgpack ({type(error).__name__})") from None
     if type(header) is not dict:
-        raise InvalidRequestError("the header is not a map")
+        raise _not_a_header("the header is not a map")
     return cast("dict[str, object]", header)
+
+
+def as_integer(value: object) -> int | None:
+    """The integer that a decoded value stands for, if it does.
+
+    JavaScript has one type of numbers, and its encoders write those that need more than 32 bits as floats.
+    """
+    if type(value) is int:  # not isinstance: True is an int to Python, not to the wire
+        return value
+    if type(value) is float and value.is_integer() and abs(value) <= MAX_EXACT_INTEGER:
+        return int(value)
+    return None
 
 
 def from_map(cls: type[Message], fields: Mapping[str, object]) -> Message:
@@ -129,6 +149,8 @@ def _inspect_fields(cls: type[Any]) -> dict[str, _Field]:
             default = field.default_factory()
         required = default is _MISSING
         hint = hints[field.name]
+        if type(None) in get_args(hint) and default is not None:
+            raise TypeError(f"{field.name} of {cls.__name__} may be none, and so must be none when absent")
         result[field.name] = _Field(_check_for(hint), _plain_for(hint), required, default)
     return result
 
@@ -137,12 +159,14 @@ def _check_for(hint: object) -> _Check:
     """How a value of the annotated type is checked; the annotations of ``messages`` use no others."""
     if hint is str:
         return _check_text
-    if hint is int or hint is bool:
-        return functools.partial(_check_exact, cast(type, hint))
+    if hint is int:
+        return _check_integer
+    if hint is bool:
+        return _check_boolean
     if get_origin(hint) in {Union, types.UnionType}:
         inner, none = get_args(hint)
         if none is types.NoneType:
-            return functools.partial(_check_optional, _check_for(inner))
+            return _check_for(inner)  # what is none is absent, and an absent field is not checked
     if get_origin(hint) is tuple:
         return functools.partial(_check_array, _check_for(get_args(hint)[0]))
     if get_origin(hint) is Mapping:
@@ -161,31 +185,34 @@ def _plain_for(hint: object) -> Callable[[Any], object] | None:
     return to_map if dataclasses.is_dataclass(hint) else None
 
 
-def _check_exact(expected: type, value: object, name: str) -> object:
-    if type(value) is not expected:  # not isinstance: True is an int to Python, not to the wire
-        raise _wrong_type(name, _TYPE_NAMES[expected])
+def _check_integer(value: object, name: str) -> object:
+    integer = as_integer(value)
+    if integer is None:
+        raise _wrong_type(name, "an integer", value)
+    return integer
+
+
+def _check_boolean(value: object, name: str) -> object:
+    if type(value) is not bool:
+        raise _wrong_type(name, "true or false", value)
     return value
 
 
 def _check_text(value: object, name: str) -> object:
     if type(value) is not str:
-        raise _wrong_type(name, "text")
+        raise _wrong_type(name, "text", value)
     return value
-
-
-def _check_optional(inner: _Check, value: object, name: str) -> object:
-    return None if value is None else inner(value, name)
 
 
 def _check_array(inner: _Check, value: object, name: str) -> object:
     if type(value) is not list:
-        raise _wrong_type(name, "an array")
+        raise _wrong_type(name, "an array", value)
     return tuple(inner(item, name) for item in cast("list[object]", value))
 
 
 def _check_text_map(value: object, name: str) -> object:
     if type(value) is not dict:
-        raise _wrong_type(name, "a map of text to text")
+        raise _wrong_type(name, "a map of text to text", value)
     entries = cast("dict[str, object]", value)
     for text in entries.values():
         _check_text(text, name)
@@ -194,25 +221,27 @@ def _check_text_map(value: object, name: str) -> object:
 
 def _check_message(cls: type[object], value: object, name: str) -> object:
     if type(value) is not dict:
-        raise _wrong_type(name, "a map")
+        raise _wrong_type(name, "a map", value)
     return from_map(cls, cast("dict[str, object]", value))
 
 
-def _wrong_type(name: str, expected: str) -> InvalidRequestError:
-    return InvalidRequestError(f"the field {name!r} must be {expected}", details={"field": name})
+def _wrong_type(name: str, expected: str, value: object) -> InvalidRequestError:
+    nil = ", not nil: what there is none of is left out" if value is None else ""
+    return InvalidRequestError(f"the field {name!r} must be {expected}{nil}", details={"field": name})
 
 
 def _map_without_duplicates(pairs: list[tuple[object, object]]) -> dict[object, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise InvalidRequestError("a map has the same key twice")
+        raise _not_a_header("a map has the same key twice")
     if b"" in result:  # msgpack lets through text and binary keys only, and binary of no length only
-        raise InvalidRequestError("a map has a key that is not text")
+        raise _not_a_header("a map has a key that is not text")
     return result
 
 
 def _refuse_extension(code: int, _data: bytes) -> object:
-    raise InvalidRequestError(f"the extension type {code} is not allowed")
+    raise _not_a_header(f"the extension type {code} is not allowed")
 
 
-_TYPE_NAMES: Final[dict[type, str]] = {int: "an integer", bool: "true or false"}
+def _not_a_header(message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, details={"field": "header"})

@@ -4,23 +4,27 @@
   and reads ``next_event`` until it gives ``None``; what ``send_...`` returns goes out on the stream, whole
   and in the order of the calls, followed by the payload where one was announced.
 - An event that announces a payload stops the reading until ``accept_payload`` says where the payload goes.
+- A request that is not as it must be, but can be told from others by its id, is an event like any other, with
+  the ``defect`` that it is to be refused for.
 - The peer's breach is ``RemoteProtocolError``: the connection reads nothing more and holds nothing any more.
-  Own misuse is ``LocalProtocolError``: it changes nothing, so that a reply that cannot be sent can still be
+  Requests that came before it may still be answered.
+- Own misuse is ``LocalProtocolError``: it changes nothing, so that a reply that cannot be sent can still be
   answered with an error.
 - Streams are reserved: a response header with an ``event`` is refused until an operation has them.
 
 Server states, and what moves them:
 
-========== ======================== ==========
-from       on                       to
-========== ======================== ==========
-``HELLO``  request session.hello    ``OPEN``
-``HELLO``  any other request        ``FAILED``
-``OPEN``   request session.hello    ``FAILED``
-``OPEN``   any other request        ``OPEN``
-``OPEN``   session.hello is refused ``HELLO``
-any        a broken rule            ``FAILED``
-========== ======================== ==========
+========== ================================ ==========
+from       on                               to
+========== ================================ ==========
+``HELLO``  request session.hello            ``OPEN``
+``HELLO``  any other request                ``FAILED``
+``OPEN``   any request; hello has a defect  ``OPEN``
+``OPEN``   the first hello is refused       ``HELLO``
+any        a broken rule, or an error of it ``FAILED``
+========== ================================ ==========
+
+A client is ``OPEN`` from the start, and ``FAILED`` after a broken rule. What has failed stays so.
 """
 
 from __future__ import annotations
@@ -30,12 +34,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, cast
 
-from keyholt_protocol.codec import pack_header, unpack_header
+from keyholt_protocol.codec import as_integer, pack_header, unpack_header
 from keyholt_protocol.errors import (
     InvalidRequestError,
     KeyholtError,
     LocalProtocolError,
     RemoteProtocolError,
+    TooLargeError,
     error_from_wire,
 )
 from keyholt_protocol.framing import FrameDecoder, frame_head
@@ -46,18 +51,23 @@ from keyholt_protocol.limits import (
     MAX_REQUEST_ID,
     MAX_RESPONSE_HEADER,
 )
+from keyholt_protocol.salvage import readable_id
 
 __all__ = ["ClientConnection", "PayloadReceived", "RequestReceived", "ResponseReceived", "ServerConnection"]
 
 
 @dataclass(slots=True, kw_only=True)
 class RequestReceived:
-    """A request's header came. ``args`` is decoded msgpack, not yet held against the operation."""
+    """A request's header came. ``args`` is decoded msgpack, not yet held against the operation.
+
+    ``defect``: why the request is to be refused, whatever it asks. ``op`` is empty where it cannot be read.
+    """
 
     id: int
     op: str
     args: dict[str, object]
     payload_size: int
+    defect: KeyholtError | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,15 +96,10 @@ class _State(IntEnum):
     FAILED = 2
 
 
-_NEXT: Final = {
-    (_State.HELLO, True): _State.OPEN,
-    (_State.HELLO, False): _State.FAILED,
-    (_State.OPEN, True): _State.FAILED,
-    (_State.OPEN, False): _State.OPEN,
-}
-"""Where a request moves the server, by the state and whether the request is ``session.hello``."""
-
 _REQUEST_KEYS: Final = frozenset({"id", "op", "args"})
+_WRONG_KEYS: Final = "a request's header has exactly the keys id, op and args"
+_WRONG_TYPES: Final = "in a request's header, op is text and args is a map"
+_GREETED: Final = f"{HELLO_OPERATION} is the first request of a connection, and is not sent again"
 _RESULT_KEYS: Final = frozenset({"id", "ok", "result"})
 _ERROR_KEYS: Final = frozenset({"id", "ok", "error"})
 _ERROR_BODY_KEYS: Final = frozenset({"code", "message", "retryable", "details"})
@@ -106,11 +111,12 @@ _MAX_MESSAGE: Final = 2000
 class _Connection:
     """What both sides share: frames, and the payload that belongs to the event before it."""
 
-    __slots__ = ("_decoder", "_payload_id")
+    __slots__ = ("_decoder", "_payload_id", "_state")
 
-    def __init__(self, max_header: int) -> None:
+    def __init__(self, max_header: int, state: _State) -> None:
         self._decoder = FrameDecoder(max_header)
         self._payload_id: int | None = None
+        self._state = state
 
     @property
     def mid_frame(self) -> bool:
@@ -133,14 +139,13 @@ class _Connection:
         """Say that ``size`` bytes were received straight into ``payload_room``."""
         self._decoder.payload_received(size)
 
-    def _next_header(self) -> tuple[dict[str, object], int] | None:
-        frame = self._decoder.next_header()
-        if frame is None:
-            return None
+    def _next_frame(self) -> tuple[memoryview | bytearray, int] | None:
+        """The next frame's header and its payload's size."""
         try:
-            return unpack_header(frame[0]), frame[1]
-        except InvalidRequestError as error:
-            raise self._broken(str(error)) from None
+            return self._decoder.next_header()
+        except RemoteProtocolError:
+            self._fail()
+            raise
 
     def _next_payload(self) -> PayloadReceived | None:
         if self._payload_id is None or not self._decoder.payload_done():
@@ -150,24 +155,27 @@ class _Connection:
         return event
 
     def _broken(self, message: str) -> RemoteProtocolError:
-        self._decoder.fail()
+        self._fail()
         return RemoteProtocolError(message)
+
+    def _fail(self) -> None:
+        self._state = _State.FAILED
+        self._decoder.fail()
 
 
 class ServerConnection(_Connection):
     """The agent's side: requests in, results and errors out."""
 
-    __slots__ = ("_hello_id", "_open", "_state")
+    __slots__ = ("_hello_id", "_open")
 
     def __init__(self) -> None:
-        super().__init__(MAX_REQUEST_HEADER)
+        super().__init__(MAX_REQUEST_HEADER, _State.HELLO)
         self._open: set[int] = set()
-        self._hello_id = 0  # the request session.hello, until it is answered
-        self._state = _State.HELLO
+        self._hello_id = 0  # the request session.hello that opened the connection, until it is answered
 
     @property
     def greeted(self) -> bool:
-        """Whether ``session.hello`` has come and was not refused."""
+        """Whether ``session.hello`` has come and was not refused, and no rule was broken since."""
         return self._state is _State.OPEN
 
     @property
@@ -188,13 +196,16 @@ class ServerConnection(_Connection):
         """
         if self._payload_id is not None:
             return self._next_payload()
-        frame = self._next_header()
+        frame = self._next_frame()
         if frame is None:
             return None
-        header, payload_size = frame
-        request = self._request(header, payload_size)
+        request = self._request(*frame)
+        if request.id in self._open:
+            raise self._broken(f"the request id {request.id} is already in flight")
+        if self._state is _State.HELLO or request.op == HELLO_OPERATION:
+            self._greet(request)
         self._open.add(request.id)
-        if payload_size:
+        if request.payload_size:
             self._payload_id = request.id
         return request
 
@@ -210,7 +221,11 @@ class ServerConnection(_Connection):
         return head
 
     def send_error(self, request_id: int, error: KeyholtError) -> bytes:
-        """The frame of an error; id 0 speaks of the connection, which is closed after it."""
+        """The frame of an error; id 0 speaks of the connection, which reads nothing after it.
+
+        Raises:
+            LocalProtocolError: the request is not open.
+        """
         # A message may name a path of the agent's file system, which need not be text.
         message = str(error)[:_MAX_MESSAGE].encode(errors="backslashreplace").decode()
         body: dict[str, object] = {
@@ -221,10 +236,12 @@ class ServerConnection(_Connection):
         if error.details:
             body["details"] = error.details
         head = frame_head(pack_header({"id": request_id, "ok": False, "error": body}), 0, MAX_RESPONSE_HEADER)
-        if request_id:
-            if request_id == self._hello_id and self._state is _State.OPEN:
-                self._state = _State.HELLO
-            self._answered(request_id)
+        if not request_id:
+            self._fail()
+            return head
+        if request_id == self._hello_id and self._state is _State.OPEN:
+            self._state = _State.HELLO
+        self._answered(request_id)
         return head
 
     def _answered(self, request_id: int) -> None:
@@ -235,27 +252,42 @@ class ServerConnection(_Connection):
         if request_id == self._hello_id:
             self._hello_id = 0
 
-    def _request(self, header: dict[str, object], payload_size: int) -> RequestReceived:
-        if header.keys() != _REQUEST_KEYS:
-            raise self._broken("a request header has exactly the keys id, op and args")
-        request_id, op, args = header["id"], header["op"], header["args"]
-        if type(request_id) is not int or not 0 < request_id <= MAX_REQUEST_ID:
-            raise self._broken(f"a request's id is an integer from 1 to {MAX_REQUEST_ID}")
-        if type(op) is not str or type(args) is not dict:
-            raise self._broken("in a request, op is text and args a map")
-        if request_id in self._open:
-            raise self._broken(f"the request id {request_id} is already in flight")
-        if self._state is not _State.OPEN or op == HELLO_OPERATION:
-            self._greet(request_id, op)
-        fields = cast("dict[str, object]", args)
-        return RequestReceived(id=request_id, op=op, args=fields, payload_size=payload_size)
+    def _request(self, data: memoryview | bytearray, payload_size: int) -> RequestReceived:
+        """The request that a header is, with its defect if it has one.
 
-    def _greet(self, request_id: int, op: str) -> None:
-        before, self._state = self._state, _NEXT[self._state, op == HELLO_OPERATION]
-        if self._state is _State.FAILED:
-            expected = "the first request" if before is _State.HELLO else "no later request"
-            raise self._broken(f"session.hello must be {expected} of a connection")
-        self._hello_id = request_id
+        Raises:
+            RemoteProtocolError: it has no id that its refusal could be told by.
+        """
+        defect: KeyholtError | None = None
+        try:
+            header = unpack_header(data)
+        except (InvalidRequestError, TooLargeError) as error:
+            header, request_id, defect = {}, readable_id(data), error
+        else:
+            request_id = as_integer(header.get("id"))
+            if header.keys() != _REQUEST_KEYS:
+                defect = _malformed(_WRONG_KEYS)
+        if request_id is None or not 0 < request_id <= MAX_REQUEST_ID:
+            raise self._broken(f"a request has an id from 1 to {MAX_REQUEST_ID} that can be read")
+        op, args = header.get("op"), header.get("args")
+        if type(op) is not str or type(args) is not dict:
+            op, args, defect = op if type(op) is str else "", {}, defect or _malformed(_WRONG_TYPES)
+        fields = cast("dict[str, object]", args)
+        return RequestReceived(id=request_id, op=op, args=fields, payload_size=payload_size, defect=defect)
+
+    def _greet(self, request: RequestReceived) -> None:
+        """Hold a request against the rule that ``session.hello`` comes first, and once."""
+        if self._state is _State.OPEN:
+            request.defect = _malformed(_GREETED)
+            return
+        if request.op != HELLO_OPERATION:
+            raise self._broken(f"{HELLO_OPERATION} must be the first request of a connection")
+        self._state = _State.OPEN
+        self._hello_id = request.id
+
+
+def _malformed(message: str) -> InvalidRequestError:
+    return InvalidRequestError(message, details={"field": "header"})
 
 
 class ClientConnection(_Connection):
@@ -264,7 +296,7 @@ class ClientConnection(_Connection):
     __slots__ = ("_last_id", "_open")
 
     def __init__(self) -> None:
-        super().__init__(MAX_RESPONSE_HEADER)
+        super().__init__(MAX_RESPONSE_HEADER, _State.OPEN)
         self._open: set[int] = set()
         self._last_id = 0
 
@@ -279,7 +311,13 @@ class ClientConnection(_Connection):
         return len(self._open) >= MAX_IN_FLIGHT
 
     def send_request(self, op: str, args: Mapping[str, object], payload_size: int = 0) -> tuple[int, bytes]:
-        """The id of a new request and its frame's head; ``payload_size`` bytes of payload must follow it."""
+        """The id of a new request and its frame's head; ``payload_size`` bytes of payload must follow it.
+
+        Raises:
+            LocalProtocolError: the request is over a limit, or the connection has failed.
+        """
+        if self._state is _State.FAILED:
+            raise LocalProtocolError("no request can be sent after a broken rule")
         request_id = self._last_id + 1
         header = pack_header({"id": request_id, "op": op, "args": args})
         head = frame_head(header, payload_size, MAX_REQUEST_HEADER)
@@ -295,10 +333,14 @@ class ClientConnection(_Connection):
         """
         if self._payload_id is not None:
             return self._next_payload()
-        frame = self._next_header()
+        frame = self._next_frame()
         if frame is None:
             return None
-        header, payload_size = frame
+        data, payload_size = frame
+        try:
+            header = unpack_header(data)
+        except (InvalidRequestError, TooLargeError) as error:
+            raise self._broken(str(error)) from None
         response = self._response(header, payload_size)
         if payload_size:
             self._payload_id = response.id

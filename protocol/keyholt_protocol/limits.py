@@ -24,6 +24,10 @@ MAX_RESPONSE_HEADER: Final = 64 * 1024
 MAX_ENTRIES: Final = 256
 """Entries of one map or array in a header, checked before any of them is built."""
 
+MAX_BEFORE_ID: Final = 256
+"""Values that may stand before the id, those within others included, where a header cannot be decoded: the
+agent looks no further. A good request has less than half as many; what is bounded is the search."""
+
 MAX_VALUE: Final = 16 * 1024 * 1024
 """Bytes of a value. Bounds what one request can ask of locked memory."""
 
@@ -31,7 +35,11 @@ MAX_PAYLOAD: Final = MAX_VALUE + 64 * 1024
 """Bytes of a frame's payload: more than any operation takes, so that a value that is a little too large is a
 refusal, and not the end of the connection."""
 
-MAX_REQUEST_ID: Final = 2**53 - 1
+MAX_EXACT_INTEGER: Final = 2**53 - 1
+"""Up to this, above and below zero, a float tells each integer from its neighbours, and may be written in its
+place."""
+
+MAX_REQUEST_ID: Final = MAX_EXACT_INTEGER
 """Request ids are 1 to this, exact in every language's number type; 0 marks a connection's error."""
 
 MAX_IN_FLIGHT: Final = 64

@@ -99,7 +99,7 @@ def main(path: str) -> dict[str, Any]:
     seen["put"], _ = client.call(
         "secret.put", {"path": "f/ü", "labels": {"k": "v"}, "if_version": 0}, b"\x00\xffvalue"
     )
-    seen["get"], value = client.call("secret.get", {"path": "f/ü", "version": None})
+    seen["get"], value = client.call("secret.get", {"path": "f/ü"})
     seen["value"] = value.hex()
     big = bytes(range(256)) * 4096
     client.call("secret.put", {"path": "f/big"}, big)
@@ -119,7 +119,10 @@ def main(path: str) -> dict[str, Any]:
     seen["unknown_operation"], _ = client.call("secret.frobnicate", {})
     seen["unknown_field"], _ = client.call("secret.get", {"path": "f/ü", "verzion": 1})
     seen["wrong_type"], _ = client.call("secret.get", {"path": "f/ü", "version": True})
-    client.send("session.hello", {"version": 1})
+    seen["nil"], _ = client.call("secret.get", {"path": "f/ü", "version": None})
+    seen["hello_again"], _ = client.call("session.hello", {"version": 1})
+    client.last_id = -1
+    client.send("secret.get", {"path": "f/ü"})
     seen["broken"], _ = client.receive()
     try:
         client.receive()

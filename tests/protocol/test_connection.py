@@ -31,13 +31,16 @@ from keyholt_protocol.errors import (
     ConflictError,
     ErrorCode,
     InternalError,
+    InvalidRequestError,
     LocalProtocolError,
     NotFoundError,
     RemoteProtocolError,
+    TooLargeError,
     UnsupportedError,
 )
 from keyholt_protocol.framing import FrameDecoder
 from keyholt_protocol.limits import (
+    MAX_ENTRIES,
     MAX_IN_FLIGHT,
     MAX_PAYLOAD,
     MAX_REQUEST_HEADER,
@@ -120,22 +123,23 @@ HOSTILE_HEADERS: Final = {f"header: {name}": frame(data) for name, data in HOSTI
 BROKEN_REQUESTS: Final = {
     "id 0": request(0),
     "id negative": request(-1),
+    "id negative in one byte": frame(b"\x83\xa2id\xff\xa2op\xa1x\xa4args\x80"),
     "id too large": request(MAX_REQUEST_ID + 1),
     "id true": request(True),
-    "id float": request(2.0),
+    "id float": request(2.5),
+    "id float too large": request(2.0**53),
+    "id infinite": request(float("inf")),
     "id text": request("2"),
     "id nothing": request(None),
-    "op number": request(2, 1),
-    "op nothing": request(2, None),
-    "args array": request(2, "x.y", []),
-    "args text": request(2, "x.y", "a"),
-    "no args": packed({"id": 2, "op": "x.y"}),
-    "no op": packed({"id": 2, "args": {}}),
     "no id": packed({"op": "x.y", "args": {}}),
-    "a key more": request(event="x"),
-    "other keys": packed({"id": 2, "ok": True, "result": {}}),
+    "other keys": packed({"ok": True, "result": {}}),
     "empty map": packed({}),
-    "hello twice": request(2, "session.hello", {"version": 1}),
+    "id below": packed({"args": {"id": 2}}),
+    "id behind what is no msgpack": frame(b"\x83\xa2op\xc1\xa2id\x02\xa4args\x80"),
+    "id too far behind": frame(b"\x82\xa1a" + b"\x91" * 255 + b"\xc1\xa2id\x02"),
+    "id cut short": frame(b"\x83\xa2id\xcd\x02"),
+    "id of a map that is another's entry": frame(b"\x91\x81\xa2id\x02"),
+    "id twice, the first one wrong": frame(b"\x82\xa2id\x00\xa2id\x02"),
     "a header too large": struct.pack(">II", MAX_REQUEST_HEADER + 1, 0) + bytes(50),
     "a payload too large": struct.pack(">II", 16, MAX_PAYLOAD + 1) + bytes(50),
     "no header": bytes(8),
@@ -143,6 +147,34 @@ BROKEN_REQUESTS: Final = {
         f"header: {name}": frame(data)
         for name, data in HOSTILE.items()
         if 0 < len(data) <= MAX_REQUEST_HEADER
+    },
+}
+DEFECTIVE_REQUESTS: Final = {
+    "op number": request(2, 1),
+    "op nothing": request(2, None),
+    "op bytes": request(2, b"x.y"),
+    "args array": request(2, "x.y", []),
+    "args text": request(2, "x.y", "a"),
+    "no args": packed({"id": 2, "op": "x.y"}),
+    "no op": packed({"id": 2, "args": {}}),
+    "no other key": packed({"id": 2}),
+    "a key more": request(event="x"),
+    "other keys beside it": packed({"id": 2, "ok": True, "result": {}}),
+    "hello twice": request(2, "session.hello", {"version": 1}),
+    "id twice": frame(b"\x82\xa2id\x02\xa2id\x03"),
+    "cut short behind it": frame(b"\x83\xa2id\x02\xa2op"),
+    "no msgpack behind it": frame(b"\x82\xa2id\x02\xa2op\xc1"),
+    "bytes after the map": frame(b"\x81\xa2id\x02\x00"),
+    "deep before it, as far as is looked": frame(b"\x82\xa1a" + b"\x91" * 254 + b"\xc0\xa2id\x02"),
+    **{
+        f"header: {name}, before the id": frame(b"\x82\xa1x" + data[:1] + data[1:] + b"\xa2id\x02")
+        for name, data in HOSTILE.items()
+        if name in {"bytes", "ext", "timestamp", "key number", "duplicate key", "surrogate", "key bytes"}
+    },
+    **{
+        f"header: {name}, after the id": frame(b"\x82\xa2id\x02\xa1x" + data)
+        for name, data in HOSTILE.items()
+        if len(data) < MAX_REQUEST_HEADER - 10
     },
 }
 BROKEN_RESPONSES: Final = {
@@ -184,6 +216,7 @@ def check_breaks(make: Callable[[], Any], stream: bytes, pieces: Pieces) -> None
     assert not connection.mid_frame
     assert connection.payload_room() is None
     for misuse in (
+        *((lambda: connection.send_request("x.y", {}),) if make is asking_client else ()),
         connection.next_event,
         lambda: connection.receive_data(memoryview(request(9))),
         lambda: connection.accept_payload(None),
@@ -213,6 +246,70 @@ def test_broken_request_ends_the_connection(name: str, pieces: Pieces) -> None:
     assert read_events(ClientConnection(), pieces(server.send_error(0, InternalError())))
 
 
+def check_refusable(make: Callable[[], Any], stream: bytes, pieces: Pieces, request_id: int = 2) -> None:
+    """The bytes are a request with a defect, whose payload is passed over, and the next one is good."""
+    server = make()
+    events = read_events(server, pieces(stream + request(7)))
+    (bad, _), (good, _) = (event for event in events if isinstance(event[0], RequestReceived))
+    assert isinstance(bad, RequestReceived)
+    assert isinstance(good, RequestReceived)
+    assert (bad.id, good.id, good.defect) == (request_id, 7, None)
+    assert isinstance(bad.defect, (InvalidRequestError, TooLargeError))
+    assert str(bad.defect).isprintable()
+    assert len(str(bad.defect)) < 100
+    ((told, _),) = read_events(answering(request_id), pieces(server.send_error(bad.id, bad.defect)))
+    assert isinstance(told, ResponseReceived)
+    assert type(told.error) is type(bad.defect)
+    assert server.in_flight == 1
+
+
+def answering(request_id: int) -> ClientConnection:
+    """A client connection in which a request with this id, 1 or 2, awaits its answer."""
+    client = ClientConnection()
+    for _ in range(request_id):
+        client.send_request("x.y", {})
+    return client
+
+
+@every_split
+@pytest.mark.parametrize("name", DEFECTIVE_REQUESTS)
+def test_defective_request_is_told_by_its_id(name: str, pieces: Pieces) -> None:
+    """Whatever else is wrong with a header: while its id can be read, the request alone is refused."""
+    check_refusable(greeted_server, DEFECTIVE_REQUESTS[name], pieces)
+
+
+def test_defect_on_the_number_of_entries_is_too_large() -> None:
+    """A limit is told as one, with what it is of; arrays and maps have the same."""
+    for head in (b"\xdc\x01\x00", b"\xdc\x01\x01", b"\xde\x01\x01", b"\xdf\x7f\xff\xff\xff", b"\xdd\0\0\1\1"):
+        ((event, _),) = read_events(greeted_server(), [frame(b"\x82\xa2id\x02\xa2op" + head)])
+        assert isinstance(event, RequestReceived)
+        assert event.defect is not None
+        too_many = int.from_bytes(head[1:], "big") > MAX_ENTRIES
+        assert isinstance(event.defect, TooLargeError if too_many else InvalidRequestError)
+        assert event.defect.details == {"field": "header", **({"limit": MAX_ENTRIES} if too_many else {})}
+
+
+@given(data=st.binary(max_size=60), number=st.integers(1, MAX_REQUEST_ID))
+def test_anything_behind_an_id_is_a_request(data: bytes, number: int) -> None:
+    """No bytes behind an id that can be read end the connection."""
+    check_ids(greeted_server, b"\x83\xa2id" + msgpack.packb(number) + data, number)
+    check_ids(greeted_server, b"\x83\xa2id" + msgpack.packb(float(number)) + data, number)
+
+
+def check_ids(make: Callable[[], Any], header: bytes, number: int) -> None:
+    """The header, wherever it ends, is a request with that id."""
+    ((event, _),) = read_events(make(), [frame(header)])
+    assert event.id == number
+
+
+def test_id_in_flight_ends_a_defective_request_too() -> None:
+    """Its refusal could be taken for the answer of the other one."""
+    server = greeted_server()
+    read_events(server, [request(2)])
+    with pytest.raises(RemoteProtocolError, match="already in flight"):
+        read_events(server, [frame(b"\x82\xa2id\x02\xa2op\xc1")])
+
+
 @every_split
 @pytest.mark.parametrize("name", BROKEN_RESPONSES)
 def test_broken_response_ends_the_connection(name: str, pieces: Pieces) -> None:
@@ -239,11 +336,11 @@ def test_good_frames_before_a_broken_one_are_served() -> None:
 class TakesTrueConnection(ServerConnection):
     """A planted bug: an id of any kind is taken."""
 
-    def _request(self, header: dict[str, object], payload_size: int) -> RequestReceived:
-        return RequestReceived(id=1, op="x", args={}, payload_size=payload_size)
+    def _request(self, data: memoryview | bytearray, payload_size: int) -> RequestReceived:
+        return RequestReceived(id=1, op="session.hello", args={}, payload_size=payload_size)
 
 
-@pytest.mark.parametrize("name", ["id true", "id 0", "hello twice"])
+@pytest.mark.parametrize("name", ["id true", "id 0", "no id"])
 def test_check_of_broken_requests_finds_a_planted_bug(name: str) -> None:
     """A connection that does not look fails the check."""
     with pytest.raises(pytest.fail.Exception):
@@ -262,6 +359,7 @@ def test_hello_must_come_first(pieces: Pieces) -> None:
     """Any other first request breaks the connection; hello opens it."""
     check_breaks(ServerConnection, request(1, "agent.status"), pieces)
     check_breaks(ServerConnection, request(1, "session.hello "), pieces)
+    check_breaks(ServerConnection, frame(b"\x83\xa2id\x01\xa2op\xadsession.hello\xa4args\xc1"), pieces)
     server = ServerConnection()
     assert not server.greeted
     read_events(server, pieces(packed(HELLO)))
@@ -271,11 +369,14 @@ def test_hello_must_come_first(pieces: Pieces) -> None:
 
 
 @every_split
-def test_refused_hello_opens_nothing(pieces: Pieces) -> None:
-    """After a refused hello the client may try another version, and nothing else."""
+@pytest.mark.parametrize(
+    "first", [{**HELLO, "args": {"version": 99}}, {**HELLO, "args": []}, {**HELLO, "x": 1}]
+)
+def test_refused_hello_opens_nothing(pieces: Pieces, first: dict[str, object]) -> None:
+    """After a refused hello, also one with a defect, the client may try another one, and nothing else."""
     for then, works in ((packed(HELLO), True), (request(2, "agent.status"), False)):
         server = ServerConnection()
-        read_events(server, pieces(packed({**HELLO, "args": {"version": 99}})))
+        read_events(server, pieces(packed(first)))
         server.send_error(1, UnsupportedError())
         assert not server.greeted
         if works:
@@ -298,8 +399,21 @@ def test_id_in_flight_cannot_be_used_again(pieces: Pieces) -> None:
 
 
 def test_largest_id_is_allowed() -> None:
-    """Ids go from 1 to the largest that every language can hold."""
-    assert len(read_events(greeted_server(), [request(MAX_REQUEST_ID) + request(1)])) == 2
+    """Ids go from 1 to the largest that every language can hold, and may be written as floats."""
+    events = read_events(greeted_server(), [request(MAX_REQUEST_ID) + request(1) + request(2.0**53 - 2)])
+    assert [event.id for event, _ in events] == [MAX_REQUEST_ID, 1, MAX_REQUEST_ID - 1]
+
+
+def test_error_of_the_connection_is_the_last_thing_read() -> None:
+    """Who is told that the connection ends is not read any more; what came before is still answered."""
+    server = greeted_server()
+    read_events(server, [request(5)])
+    assert server.greeted
+    server.send_error(0, InternalError())
+    assert not server.greeted
+    with pytest.raises(LocalProtocolError):
+        server.receive_data(memoryview(request(6)))
+    assert server.send_result(5, {})
 
 
 def test_unknown_operation_is_not_the_connection_s_business() -> None:

@@ -157,6 +157,7 @@ def test_client_written_from_the_document_alone(tmp_path: Path) -> None:
     assert (seen["missing"]["code"], seen["missing"]["retryable"]) == ("not_found", False)
     assert seen["unknown_operation"]["code"] == "unsupported"
     assert seen["unknown_field"]["code"] == seen["wrong_type"]["code"] == "invalid_request"
+    assert seen["nil"]["code"] == seen["hello_again"]["code"] == "invalid_request"
     assert (seen["broken"]["id"], seen["broken"]["error"]["code"]) == (0, "invalid_request")
     assert seen["closed"] is True
 
@@ -220,6 +221,8 @@ def _carry_out(
     payload: bytes,
     store: dict[str, tuple[m.SecretPutRequest, bytes]],
 ) -> tuple[Any, bytes]:
+    if event.defect is not None:
+        raise event.defect
     if operation is None:
         raise UnsupportedError
     request = from_map(operation.request, event.args)

@@ -48,26 +48,37 @@ BREACHES: Final = {
     "header that is no msgpack": (frame(b"\xc1" * 40), "invalid_request"),
     "header that is random": (frame(b"\xc1" + os.urandom(4000)), "invalid_request"),
     "header that is no map": (frame(packed([1, 2, 3])), "invalid_request"),
+    "no id": (frame(packed({"op": "agent.status", "args": {}})), "invalid_request"),
+    "id behind what is no msgpack": (frame(b"\x83\xa2op\xc1\xa2id\x07\xa4args\x80"), "invalid_request"),
+    "id 0": (request_frame(0, "agent.status", {}), "invalid_request"),
+    "negative id": (request_frame(-1, "agent.status", {}), "invalid_request"),
+    "id beyond 2**53": (request_frame(2**53, "agent.status", {}), "invalid_request"),
+    "id that is a fraction": (request_frame(7.5, "agent.status", {}), "invalid_request"),
+    "id that is true": (request_frame(True, "agent.status", {}), "invalid_request"),
+    "id that is text": (request_frame("7", "agent.status", {}), "invalid_request"),
+    "id that is nil": (request_frame(None, "agent.status", {}), "invalid_request"),
+}  # fmt: skip
+
+# Each is refused by its id, 7, and the connection goes on.
+DEFECTS: Final = {
     "header with bytes after it": (frame(packed(EMPTY) + b"\0"), "invalid_request"),
     "header cut short": (frame(packed({"id": 7, "op": "agent.status", "args": {}})[:-1]), "invalid_request"),
     "key twice": (frame(DUPLICATE), "invalid_request"),
     "key twice in the arguments": (frame(DUPLICATE_ARGS), "invalid_request"),
     "key that is no text": (frame(packed({"id": 7, "op": "x", 1: {}})), "invalid_request"),
     "extension type": (frame(EXTENSION), "invalid_request"),
+    "extension type before the id": (frame(b"\x84\xa1x\xc7\x01\x05\x00" + EXTENSION[1:]), "invalid_request"),
     "binary": (frame(packed({"id": 7, "op": b"agent.status", "args": {}})), "invalid_request"),
     "invalid UTF-8": (frame(b"\x83\xa2id\x07\xa2op\xa2\xff\xfe\xa4args\x80"), "invalid_request"),
     "nested deeply": (frame(nested(2000)), "invalid_request"),
-    "array of a million": (frame(MILLION), "invalid_request"),
-    "map of 1,000": (request_frame(7, "x", {str(n): 0 for n in range(1000)}), "invalid_request"),
+    "array of a million": (frame(MILLION), "too_large"),
+    "map of 1,000": (request_frame(7, "x", {str(n): 0 for n in range(1000)}), "too_large"),
     "field too many": (frame(packed({"id": 7, "op": "x", "args": {}, "more": 1})), "invalid_request"),
     "field missing": (frame(packed({"id": 7, "op": "agent.status"})), "invalid_request"),
-    "id 0": (request_frame(0, "agent.status", {}), "invalid_request"),
-    "negative id": (request_frame(-1, "agent.status", {}), "invalid_request"),
-    "id beyond 2**53": (request_frame(2**53, "agent.status", {}), "invalid_request"),
-    "id that is true": (request_frame(True, "agent.status", {}), "invalid_request"),
-    "id that is text": (request_frame("7", "agent.status", {}), "invalid_request"),
     "op that is a number": (request_frame(7, 7, {}), "invalid_request"),
     "arguments that are an array": (request_frame(7, "agent.status", []), "invalid_request"),
+    "arguments that are nil": (request_frame(7, "agent.status", None), "invalid_request"),
+    "payload with it": (request_frame(7, 7, {}, b"x" * 300_000), "invalid_request"),
     "hello again": (request_frame(7, "session.hello", HELLO_ARGS), "invalid_request"),
 }  # fmt: skip
 
@@ -82,7 +93,8 @@ REFUSALS: Final[dict[str, tuple[str, dict[str, object], bytes, str]]] = {
     "number for text": ("secret.get", {"path": 5}, b"", "invalid_request"),
     "text for a number": ("secret.get", {**GET, "version": "1"}, b"", "invalid_request"),
     "true for a number": ("secret.get", {**GET, "version": True}, b"", "invalid_request"),
-    "float for a number": ("secret.get", {**GET, "version": 1.0}, b"", "invalid_request"),
+    "fraction for a number": ("secret.get", {**GET, "version": 1.5}, b"", "invalid_request"),
+    "nil for a number": ("secret.get", {**GET, "version": None}, b"", "invalid_request"),
     "version 0": ("secret.get", {**GET, "version": 0}, b"", "invalid_request"),
     "version beyond all": ("secret.get", {**GET, "version": 2**40}, b"", "invalid_request"),
     "labels that are an array": ("secret.put", {"path": "x", "labels": ["a"]}, b"v", "invalid_request"),
@@ -125,6 +137,26 @@ def test_breach_ends_its_own_connection(shared: AgentProcess, breach: str) -> No
         (reply,) = client.farewell()
         assert (reply.id, reply.code) == (0, code)
         assert other.get(KEPT_PATH) == KEPT
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_defect_ends_the_request_alone(shared: AgentProcess, defect: str) -> None:
+    """Whatever is wrong with a header whose id can be read is told by that id; the next request is served."""
+    data, code = DEFECTS[defect]
+    with unharmed(shared), shared.connect() as client:
+        client.send(data)
+        reply = client.receive()
+        assert (reply.id, reply.code) == (7, code)
+        assert client.get(KEPT_PATH) == KEPT
+
+
+def test_numbers_written_as_floats(shared: AgentProcess) -> None:
+    """Ids, versions and times beyond 32 bits may be written as JavaScript writes them."""
+    with unharmed(shared, same_files=False), shared.connect() as client:
+        client.send(request_frame(2.0**53 - 2, "secret.put", {"path": "float", "expires": 2.0**33}, b"v"))
+        reply = client.receive().expect()
+        assert (reply.id, reply.result["version"]) == (2**53 - 2, 1)
+        assert client.call("secret.get", path="float", version=1.0).expect().result["expires"] == 2**33
 
 
 def test_breach_before_hello(shared: AgentProcess) -> None:

@@ -129,16 +129,17 @@ class Session:
     def debt(self) -> object:
         """What the peer owes within ``FRAME_DEADLINE`` seconds; another value is another debt.
 
-        It owes the taking of each answer that did not fit its socket, the rest of each frame that it began,
-        and a greeting. Between frames a peer that has greeted owes nothing, however long.
+        It owes a greeting first: until that is accepted nothing else that it does or owes buys it more time.
+        Then it owes the taking of each answer that did not fit its socket, and the rest of each frame that it
+        began. Between frames a peer that has greeted owes nothing, however long.
         """
+        if not self._ending and not self._connection.greeted:
+            return "greeting"
         if self._outbox.waiting:
             return "answer", self._outbox.taken
-        if self._ending:
-            return None
-        if self._mid_frame:
+        if self._mid_frame and not self._ending:
             return "frame", self._frames
-        return None if self._connection.greeted else "greeting"
+        return None
 
     def serve_ready(self) -> None:
         """Go on, now that the stream is ready for what the session awaited.
@@ -299,7 +300,7 @@ class Session:
         self._outbox.send(self._connection.send_error(0, error))
 
 
-_TOO_SLOW: Final = f"a frame must be whole within {FRAME_DEADLINE} seconds; connect again"
+_TOO_SLOW: Final = f"a greeting, and each frame, must be whole within {FRAME_DEADLINE} seconds; connect again"
 
 
 def _too_many() -> BusyError:

@@ -6,6 +6,7 @@ Sessions are driven two-ended, and again with every byte on its own.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -42,6 +43,40 @@ async def test_hello_in_time(inside: Inside, mock_clock: MockClock, size: int) -
     mock_clock.jump(FRAME_DEADLINE + 1)
     assert await told_to_go(peer, mock_clock) == "deadline_exceeded"
     assert inside.held == 0
+
+
+async def test_refused_hello_buys_no_time(inside: Inside, mock_clock: MockClock) -> None:
+    """An accepted hello is due in time of the connecting, whatever was refused, or begun, before it."""
+    peer = await inside.connect(greet=False)
+    refused = request_frame(1, "session.hello", {"version": 99})
+    await peer.send(refused[:10])
+    for _ in range(3):
+        await wait_all_tasks_blocked()
+        mock_clock.jump(FRAME_DEADLINE / 4)
+        await peer.send(refused[10:] + refused[:10])
+        assert (await peer.receive()).code == "unsupported"
+    await wait_all_tasks_blocked()
+    mock_clock.jump(FRAME_DEADLINE / 4 + 1)
+    assert await told_to_go(peer, mock_clock) == "deadline_exceeded"
+
+
+async def test_refusals_that_nobody_takes_buy_no_time(inside: Inside, mock_clock: MockClock) -> None:
+    """Who says wrong hellos and reads no answer is let go as early, without a word more."""
+    peer = await inside.connect(greet=False)
+    hello = request_frame(2, "session.hello", {"version": 99})
+    mock_clock.jump(FRAME_DEADLINE / 2)
+    sent = -1
+    while sent:  # until the agent takes nothing more, for it cannot answer
+        sent = 0
+        with suppress(BlockingIOError):
+            for _ in range(10_000):
+                sent += os.write(peer.stream.socket.fileno(), hello)
+        await wait_all_tasks_blocked()
+    mock_clock.jump(FRAME_DEADLINE / 2 + 1)
+    await wait_all_tasks_blocked()
+    mock_clock.autojump_threshold = 0
+    with trio.fail_after(1):
+        assert {reply.code for reply in await peer.farewell()} == {"unsupported"}
 
 
 async def test_greeted_peer_may_be_idle(inside: Inside, mock_clock: MockClock) -> None:

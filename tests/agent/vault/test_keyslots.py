@@ -41,7 +41,8 @@ async def unlocks(inside: Inside, passphrase: bytes, slot: str | None = None) ->
     inside.services.vault.lock()
     unlocks.uid += 1  # type: ignore[attr-defined]
     peer = await inside.connect(principal=of_uid(unlocks.uid))  # type: ignore[attr-defined]
-    return (await peer.call("agent.unlock", passphrase, slot=slot)).code
+    args = {} if slot is None else {"slot": slot}
+    return (await peer.call("agent.unlock", passphrase, **args)).code
 
 
 unlocks.uid = 100  # type: ignore[attr-defined]
