@@ -184,6 +184,7 @@ class Pipeline:
     ) -> None:
         self._registry: Final = registry
         self._handlers: Final = {binding.operation.name: binding.handler for binding in bindings}
+        self._in_turn: Final = {name for name, operation in registry.items() if operation.waits_its_turn}
         self._gate: Final = gate
         self._arena: Final = arena
         self._authorise: Final = authorise
@@ -205,8 +206,8 @@ class Pipeline:
                 )
             if event.payload_size > operation.max_payload:
                 raise _payload_error(operation, event.payload_size)
-            call.in_turn = operation.waits_its_turn
-            call.request = from_map(operation.request, event.args)
+            call.in_turn = event.op in self._in_turn
+            call.request = event.message or from_map(operation.request, event.args)
             self._gate(operation.needs)
             self._authorise(call, operation)
             if operation.payload is not None:

@@ -52,6 +52,7 @@ from keyholt_protocol.limits import (
     MAX_RESPONSE_HEADER,
 )
 from keyholt_protocol.salvage import readable_id
+from keyholt_protocol.usual import USUAL_FETCH, PackedResult, read_usual_fetch, result_header
 
 __all__ = ["ClientConnection", "PayloadReceived", "RequestReceived", "ResponseReceived", "ServerConnection"]
 
@@ -61,6 +62,7 @@ class RequestReceived:
     """A request's header came. ``args`` is decoded msgpack, not yet held against the operation.
 
     ``defect``: why the request is to be refused, whatever it asks. ``op`` is empty where it cannot be read.
+    ``message``: what ``args`` would come to, where it was read without them (``usual``).
     """
 
     id: int
@@ -68,6 +70,7 @@ class RequestReceived:
     args: dict[str, object]
     payload_size: int
     defect: KeyholtError | None = None
+    message: object = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class _State(IntEnum):
     FAILED = 2
 
 
+_NO_ARGS: Final[dict[str, object]] = {}
 _REQUEST_KEYS: Final = frozenset({"id", "op", "args"})
 _WRONG_KEYS: Final = "a request's header has exactly the keys id, op and args"
 _WRONG_TYPES: Final = "in a request's header, op is text and args is a map"
@@ -209,13 +213,18 @@ class ServerConnection(_Connection):
             self._payload_id = request.id
         return request
 
-    def send_result(self, request_id: int, result: Mapping[str, object], payload_size: int = 0) -> bytes:
+    def send_result(
+        self, request_id: int, result: Mapping[str, object] | PackedResult, payload_size: int = 0
+    ) -> bytes:
         """The frame's head of a result; ``payload_size`` bytes of payload must follow it.
 
         Raises:
             LocalProtocolError: the request is not open, or the result is over a limit: ``send_error``.
         """
-        header = pack_header({"id": request_id, "ok": True, "result": result})
+        if isinstance(result, PackedResult):
+            header = result_header(request_id, result)
+        else:
+            header = pack_header({"id": request_id, "ok": True, "result": result})
         head = frame_head(header, payload_size, MAX_RESPONSE_HEADER)
         self._answered(request_id)
         return head
@@ -258,6 +267,10 @@ class ServerConnection(_Connection):
         Raises:
             RemoteProtocolError: it has no id that its refusal could be told by.
         """
+        if (fetch := read_usual_fetch(bytes(data))) is not None:
+            return RequestReceived(
+                id=fetch[0], op=USUAL_FETCH, args=_NO_ARGS, payload_size=payload_size, message=fetch[1]
+            )
         defect: KeyholtError | None = None
         try:
             header = unpack_header(data)

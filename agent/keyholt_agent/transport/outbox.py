@@ -40,13 +40,16 @@ class Outbox:
         parts: list[bytes | memoryview] = [head] if payload is None else [head, payload.view]
         if not self.waiting:
             try:
-                whole = _take_off(parts, self._stream.send_nowait(parts))
+                sent = self._stream.send_nowait(parts)
             except PeerGoneError:
                 _release(payload)
                 raise
-            if whole:  # as nearly always: nothing is kept of a frame that left at once
-                _release(payload)
+            if sent == len(head) and payload is None:
                 return
+            if payload is not None and sent == len(head) + len(payload.view):
+                payload.release()  # as nearly always: nothing is kept of a frame that left at once
+                return
+            _take_off(parts, sent)
         self.waiting.append(_Frame(parts, payload))
 
     def flush(self) -> bool:

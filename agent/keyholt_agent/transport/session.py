@@ -39,6 +39,7 @@ from keyholt_protocol.errors import (
     RemoteProtocolError,
 )
 from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
+from keyholt_protocol.usual import PackedResult
 
 __all__ = ["Awaits", "Session"]
 
@@ -83,7 +84,7 @@ class Session:
         "_mid_frame",
         "_outbox",
         "_pipeline",
-        "_share",
+        "_places",
         "_under_way",
         "principal",
         "stream",
@@ -98,7 +99,7 @@ class Session:
         self.unstarted: Final[list[tuple[Call[Any], Awaitable[Reply[Any]]]]] = []
         self._pipeline = pipeline
         self._buffer = buffer.view
-        self._share = buffer.view[:SHARE]
+        self._places = (buffer.view[:SHARE], *[buffer.view] * REST)
         self._connection = ServerConnection()
         self._outbox = Outbox(stream)
         self._incoming: Call[Any] | None = None  # its payload is on its way
@@ -191,33 +192,31 @@ class Session:
 
     def _read(self) -> None:
         """Receive what a turn allows, into the payload under way or the shared buffer, and act on it."""
-        for place in (self._share, *[self._buffer] * REST):
-            room = self._connection.payload_room()
+        connection = self._connection
+        for place in self._places:
+            room = connection.payload_room() if self._mid_frame else None
             size = self.stream.receive_nowait(place if room is None else room)
-            if size is None:
-                return
             if not size:
-                self._ending = True
+                self._ending = size == 0  # else there is nothing just now
                 return
-            self._process(size, into_payload=room is not None)
+            if room is None:
+                self._act_on(self._buffer[:size])
+            else:
+                connection.payload_received(size)
+                self._act()
+            self._mid_frame = connection.mid_frame
             if self._outbox.waiting or not self._mid_frame:
                 return
 
-    def _process(self, size: int, *, into_payload: bool) -> None:
-        """Act on ``size`` bytes just received."""
-        connection = self._connection
-        if into_payload:
-            connection.payload_received(size)
-            self._act()
-        else:
-            connection.receive_data(self._buffer[:size])
-            secret = True  # unless it turns out that no part of a payload can have been received
-            try:
-                secret = self._act() or self._mid_frame
-            finally:
-                if secret:
-                    wipe(self._buffer[:size])
-        self._mid_frame = connection.mid_frame
+    def _act_on(self, received: memoryview) -> None:
+        """Act on what lies in the shared buffer, and leave nothing of a payload there."""
+        self._connection.receive_data(received)
+        secret = True  # unless it turns out that no part of a payload can have been received
+        try:
+            secret = self._act() or self._mid_frame
+        finally:
+            if secret:
+                wipe(received)
 
     def _act(self) -> bool:
         """Act on every event there is; gives whether a payload was announced among them."""
@@ -277,10 +276,12 @@ class Session:
         if isinstance(outcome, KeyholtError):
             self._outbox.send(self._connection.send_error(request_id, outcome))
             return
-        payload = outcome.payload
+        payload, result = outcome.payload, outcome.result
         try:
             head = self._connection.send_result(
-                request_id, to_map(outcome.result), 0 if payload is None else len(payload)
+                request_id,
+                result if isinstance(result, PackedResult) else to_map(result),
+                0 if payload is None else len(payload.view),
             )
         except LocalProtocolError as error:  # the result does not fit a header
             log_defect(error)

@@ -1,0 +1,93 @@
+"""The two messages that an agent's time goes into, in the bytes that clients usually write them in.
+
+Nearly every request is a fetch of a secret's newest version, and nearly every client writes it alike: a map
+of ``id``, ``op`` and ``args`` in that order, each in msgpack's shortest form, with a path in ``args`` and
+nothing else. These bytes are constant but for the number and the path, so they are compared instead of being
+decoded, which takes a third of the time. The answer's ``result`` is the same each time, so it is packed once.
+
+- What is read here is what the codec and the registry would read, or nothing: whatever has another form, or
+  is to be refused, is theirs to judge (``tests/protocol/test_usual.py`` holds one against the other).
+- It is no second protocol: a client may write a request in any form of msgpack.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keyholt_protocol.codec import pack_header, to_map
+from keyholt_protocol.errors import KeyholtError, LocalProtocolError
+from keyholt_protocol.limits import MAX_REQUEST_ID
+from keyholt_protocol.messages import SecretGetRequest
+
+__all__ = ["USUAL_FETCH", "PackedResult", "pack_result", "read_usual_fetch", "result_header"]
+
+USUAL_FETCH: Final = "secret.get"
+"""The operation that ``read_usual_fetch`` reads."""
+
+_ID: Final = b"\x83\xa2id"
+_TO_PATH: Final = b"\xa2op\xaasecret.get\xa4args\x81\xa4path"
+_TO_RESULT: Final = b"\xa2ok\xc3\xa6result"
+
+_LEAST_FORMAT: Final = 0x80
+"""A number below this is one byte, itself."""
+
+_NUMBER_SIZES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+"""Bytes of the number that follows one of these."""
+
+_TEXT_31: Final = 0xA0
+"""A text of up to 31 bytes begins with this byte, its length added."""
+
+_TEXT_255: Final = 0xD9
+"""A text of up to 255 bytes: its length is the next byte."""
+
+
+class PackedResult(bytes):
+    """A result's map in its form on the wire; made by ``pack_result``, sent by ``send_result``."""
+
+    __slots__ = ()
+
+
+def pack_result(result: object) -> PackedResult:
+    """A result message as it goes on the wire, to be sent any number of times."""
+    return PackedResult(pack_header(to_map(result)))
+
+
+def result_header(request_id: int, result: PackedResult) -> bytes:
+    """The header of a result, in the bytes in which the codec packs it."""
+    return b"".join((_ID, _number(request_id), _TO_RESULT, result))
+
+
+def read_usual_fetch(data: bytes) -> tuple[int, SecretGetRequest] | None:
+    """The id and the request, where the header is a fetch of the usual form without a fault; else
+    ``None``.
+    """
+    if not data.startswith(_ID):
+        return None
+    try:
+        first, at = data[4], 5
+        if first < _LEAST_FORMAT:  # it is the number
+            request_id = first
+        else:
+            at += _NUMBER_SIZES[first]
+            request_id = int.from_bytes(data[5:at], "big")
+        if not 0 < request_id <= MAX_REQUEST_ID or not data.startswith(_TO_PATH, at):
+            return None
+        at += len(_TO_PATH)
+        size = data[at] - _TEXT_31
+        if data[at] == _TEXT_255:
+            at += 1
+            size = data[at]
+        path = data[at + 1 :]
+        return (request_id, SecretGetRequest(path=path.decode())) if len(path) == size else None
+    except (LookupError, UnicodeDecodeError, KeyholtError):
+        return None
+
+
+def _number(value: int) -> bytes:
+    """A number from 0 on, in msgpack's shortest form."""
+    if value < _LEAST_FORMAT:
+        return value.to_bytes(1, "big")
+    for first, size in _NUMBER_SIZES.items():
+        if value < 1 << 8 * size:
+            return first.to_bytes(1, "big") + value.to_bytes(size, "big")
+    raise LocalProtocolError("no id is as large as that")
