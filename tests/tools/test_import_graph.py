@@ -123,7 +123,7 @@ def test_every_file_of_the_packages_is_reached(tree: dict[str, set[str]]) -> Non
 
 def test_processes_count_and_borders_hold(tree: dict[str, set[str]]) -> None:
     """Who starts the agent depends on all of it; who cannot load it does not."""
-    reached = distances(tree, "agent/keyholt_agent/store/schema.py")
+    reached = distances(tree, "agent/keyholt_agent/store/sqlite/schema.py")
     assert "tests/system/test_start.py" in reached
     assert "tests/client/test_blocking.py" in reached
     assert "tests/protocol/test_framing.py" not in reached
