@@ -1,6 +1,6 @@
 """Runs the tests that a change can make fail: those that refer to what has changed first.
 
-Usage: ``python tools/changed_tests.py [--since REF] [--list] [PYTEST ARGUMENTS...]``; exits as pytest does.
+Usage: ``python tools/changed_tests.py [--since REF] [--near] [--list] [PYTEST ARGUMENTS...]``.
 
 - What has changed: all that differs from where this branch left REF (``origin/main``, or ``HEAD`` where there
   is no such branch), committed or not, and what git does not know yet.
@@ -115,17 +115,18 @@ def _git(root: Path, *arguments: str, check: bool = True) -> list[str]:
 
 
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """Runs what is selected; returns the exit status."""
+    """Runs what is selected; returns the exit status, which is pytest's."""
     parser = argparse.ArgumentParser(description="Run the tests of what has changed.", allow_abbrev=False)
     parser.add_argument(
         "--since", default=MAIN, metavar="REF", help=f"what to compare with, {MAIN} if not given"
     )
+    parser.add_argument("--near", action="store_true", help="leave out those that reach it through others")
     parser.add_argument("--list", action="store_true", help="name the test modules, and run none")
     options, for_pytest = parser.parse_known_args(arguments)
     changed = changed_files(root, options.since)
     files = project_files(root)
     selection = select(root, files, changed)
-    runs = _runs(selection)
+    runs = _runs(selection)[: 1 if options.near else None]
     print(f"{len(changed)} files have changed. {_explain(selection, sum(map(_is_test, files)))}", flush=True)
     if options.list:
         print("\n".join(test for run in runs for test in run))

@@ -138,5 +138,7 @@ def test_near_tests_run_first_and_a_failure_ends_it(
     assert main([*options, "--list"], project) == 0
     assert capfd.readouterr().out.splitlines()[1:] == ["tests/test_cellar.py", "tests/test_hall.py"]
     assert not has_run.exists()
+    assert main([*options, "--near"], project) == 0
+    assert not has_run.exists()
     assert main(options, project) == 0
     assert has_run.exists()
