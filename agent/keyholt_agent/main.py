@@ -82,6 +82,8 @@ async def _serve(settings: Settings) -> None:
         _connection_limit(settings.listen.unix), frozenset(uid_quota(uid) for uid in OWN_UIDS)
     )
     async with AsyncExitStack() as stack:
+        # Before the sockets are there: whoever sees one may tell the agent to end, and that must not kill it.
+        signals = stack.enter_context(trio.open_signal_receiver(*_endings()))
         arena = stack.enter_context(closing(Arena.open(settings.memory)))
         store = await stack.enter_async_context(
             open_store(store_path.parent, cache_bytes=settings.store.cache)
@@ -96,15 +98,18 @@ async def _serve(settings: Settings) -> None:
         for listener in listeners:
             _log.info("serving %s, %s", listener.path or "an inherited socket", services.vault.state)
         endpoints = [stack.enter_context(closing(one)) for one in _endpoints(listeners, settings, quotas)]
-        await _serve_until_told(server, services, endpoints)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(services.vault.lock_in_time)
+            nursery.start_soon(server.serve, endpoints)
+            _log.info("stopping on %s", signal.Signals(await anext(signals)).name)
+            nursery.cancel_scope.cancel()
 
 
-async def _serve_until_told(server: Server, services: Services, endpoints: Sequence[Endpoint]) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(services.vault.lock_in_time)
-        nursery.start_soon(server.serve, endpoints)
-        await _wait_for_signal()
-        nursery.cancel_scope.cancel()
+def _endings() -> Iterator[signal.Signals]:
+    """The signals that end the agent."""
+    yield from (signal.SIGTERM, signal.SIGINT)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) has said to go on without a terminal
+        yield signal.SIGHUP
 
 
 def _listeners(settings: Settings) -> Iterator[UnixListener]:
@@ -126,16 +131,6 @@ def _endpoints(
             yield HandOutEndpoint(listener.socket, admission, refusals, quotas)
         else:
             yield UnixEndpoint(listener.socket, admission, refusals)
-
-
-async def _wait_for_signal() -> None:
-    wanted = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) has said to go on without a terminal
-        wanted.append(signal.SIGHUP)
-    with trio.open_signal_receiver(*wanted) as signals:
-        async for number in signals:
-            _log.info("stopping on %s", signal.Signals(number).name)
-            return
 
 
 def _admission(settings: UnixListenSettings) -> Admission:

@@ -8,11 +8,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried
+from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried, poll, wait_ended
 from tests.support.unharmed import unharmed
 from tests.support.wire import WireClient
 
@@ -101,6 +102,31 @@ def test_second_agent_on_the_socket(shared: AgentProcess, tmp_path: Path) -> Non
             assert "another process serves" in second.refusal()
     finally:
         aside.rename(lock)
+
+
+def test_signal_is_heard_as_soon_as_the_socket_is_there(agent: AgentProcess) -> None:
+    """Whoever sees the agent serve may tell it to end: it cleans up, and is not killed by the signal.
+
+    Its log is a pipe that takes nothing more, so that it stands where it says that it serves.
+    """
+    log = agent.home / "log"
+    os.mkfifo(log)
+    full = os.open(log, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with suppress(BlockingIOError):
+            while os.write(full, bytes(4096)):
+                pass
+        process = agent.launch()
+        poll(agent.socket_path.exists)
+        process.terminate()
+        with suppress(BlockingIOError):
+            while os.read(full, 65536):
+                pass
+        assert wait_ended(process) == 0
+    finally:
+        os.close(full)
+        agent.kill()
+    assert not agent.socket_path.exists()
 
 
 def test_stale_socket_is_replaced(stopped: AgentProcess) -> None:
