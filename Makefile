@@ -28,8 +28,8 @@ PYTEST := -n 2 --dist worksteal -W error --failed-first --durations=15 --duratio
 # The suite starts Python some hundred times: it is not to compile the same files anew each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-changed torture bench docs lock clean
-.PHONY: check check-ruff check-format check-mypy check-pyright check-rules check-docs check-text
+.PHONY: help demo test test-changed torture bench generate lock clean
+.PHONY: check check-ruff check-format check-mypy check-pyright check-rules check-generated check-text
 
 help:
 	@echo "make demo     run the agent on real input and show what it does"
@@ -38,7 +38,7 @@ help:
 	@echo "make check    linters, type checkers, import and layout rules, drift of generated files"
 	@echo "make bench    measure, and write docs/benchmarks.md"
 	@echo "make torture  the long tests: crashes, faults, hostile input"
-	@echo "make docs     regenerate what is generated: docs/ and the store's SQL"
+	@echo "make generate write anew what is generated: docs/, the clients' methods, the store's SQL"
 	@echo "make lock     pin dependencies anew (UPGRADE=1 for the newest versions)"
 	@echo "make clean    remove what the other targets made"
 
@@ -58,13 +58,14 @@ torture: setup-test
 bench: setup-bench
 	@$(VENV)-bench/bin/python bench/run.py $(ARGS)
 
-docs: setup-run
+generate: setup-run
 	$(PY) tools/protocol_reference.py
 	$(PY) tools/configuration_reference.py
 	$(PY) tools/compiled_statements.py
+	$(PY) tools/client_source.py
 
 # One target a rule: the first that fails stops `make check`; `make -k check` shows what all of them say.
-check: check-ruff check-format check-mypy check-pyright check-rules check-docs check-text
+check: check-ruff check-format check-mypy check-pyright check-rules check-generated check-text
 
 SOURCES := agent protocol client tests tools $(wildcard demo bench)
 
@@ -85,10 +86,11 @@ check-rules: setup-check
 	$(PY) -m pytest -q -W error tests/test_imports.py tests/tools/test_layout.py
 	$(PY) tools/layout.py
 
-check-docs: setup-check
+check-generated: setup-check
 	$(PY) tools/protocol_reference.py --check
 	$(PY) tools/configuration_reference.py --check
 	$(PY) tools/compiled_statements.py --check
+	$(PY) tools/client_source.py --check
 
 check-text: setup-check
 	$(PY) tools/tracked_text.py

@@ -14,8 +14,9 @@
     async with keyholt.trio.connect() as agent:
         secret = await agent.get("prod/db/password")
 
-- Nothing is imported before it is used (PEP 562), so that `keyholt get` starts as fast as Python does. What
-  is imported is the standard library and msgpack; ``keyholt.trio`` needs trio as well.
+- Nothing is imported before it is used (PEP 562), so that `keyholt get` starts as fast as Python does. The
+  first name that is asked for brings all of them (``keyholt.public``): the standard library and msgpack.
+  ``keyholt.trio`` needs trio as well.
 - Every error is a subclass of ``KeyholtError`` with ``.code``, ``.retryable`` and ``.details``.
 """
 
@@ -25,148 +26,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from keyholt import asyncio as asyncio
     from keyholt import trio as trio
-    from keyholt.blocking import Agent, connect, get
-    from keyholt.secret import Secret
-    from keyholt_protocol.errors import (
-        AgentUnreachableError,
-        AlreadyExistsError,
-        AuditUnavailableError,
-        BusyError,
-        ConflictError,
-        ContentionError,
-        DeadlineExceededError,
-        DeniedError,
-        ErrorCode,
-        IntegrityError,
-        InternalError,
-        InvalidRequestError,
-        KeyholtError,
-        LockedError,
-        NotFoundError,
-        RateLimitedError,
-        ResourceExhaustedError,
-        StoreUnavailableError,
-        TokenUnavailableError,
-        TooLargeError,
-        UninitialisedError,
-        UnlockFailedError,
-        UnsupportedError,
-    )
-    from keyholt_protocol.messages import (
-        AgentStatusResult,
-        AgentUnlockResult,
-        SecretDeleteResult,
-        SecretDestroyResult,
-        SecretHistoryResult,
-        SecretInfo,
-        SecretPutResult,
-        SecretUndeleteResult,
-        SecretVersionInfo,
-        SlotAddResult,
-        SlotInfo,
-        SlotRemoveResult,
-        StoreInitResult,
-    )
+    from keyholt.public import *  # noqa: F403  # what is public is said there, once
 
+    __all__: list[str]
     __version__: str
 
-__all__ = [
-    "Agent",
-    "AgentStatusResult",
-    "AgentUnlockResult",
-    "AgentUnreachableError",
-    "AlreadyExistsError",
-    "AuditUnavailableError",
-    "BusyError",
-    "ConflictError",
-    "ContentionError",
-    "DeadlineExceededError",
-    "DeniedError",
-    "ErrorCode",
-    "IntegrityError",
-    "InternalError",
-    "InvalidRequestError",
-    "KeyholtError",
-    "LockedError",
-    "NotFoundError",
-    "RateLimitedError",
-    "ResourceExhaustedError",
-    "Secret",
-    "SecretDeleteResult",
-    "SecretDestroyResult",
-    "SecretHistoryResult",
-    "SecretInfo",
-    "SecretPutResult",
-    "SecretUndeleteResult",
-    "SecretVersionInfo",
-    "SlotAddResult",
-    "SlotInfo",
-    "SlotRemoveResult",
-    "StoreInitResult",
-    "StoreUnavailableError",
-    "TokenUnavailableError",
-    "TooLargeError",
-    "UninitialisedError",
-    "UnlockFailedError",
-    "UnsupportedError",
-    "__version__",
-    "asyncio",
-    "connect",
-    "get",
-    "trio",
-]
-
-_HOMES = {
-    "keyholt.blocking": ("Agent", "connect", "get"),
-    "keyholt.secret": ("Secret",),
-    "keyholt_protocol.errors": (
-        "AgentUnreachableError",
-        "AlreadyExistsError",
-        "AuditUnavailableError",
-        "BusyError",
-        "ConflictError",
-        "ContentionError",
-        "DeadlineExceededError",
-        "DeniedError",
-        "ErrorCode",
-        "IntegrityError",
-        "InternalError",
-        "InvalidRequestError",
-        "KeyholtError",
-        "LockedError",
-        "NotFoundError",
-        "RateLimitedError",
-        "ResourceExhaustedError",
-        "StoreUnavailableError",
-        "TokenUnavailableError",
-        "TooLargeError",
-        "UninitialisedError",
-        "UnlockFailedError",
-        "UnsupportedError",
-    ),
-    "keyholt_protocol.messages": (
-        "SecretDeleteResult",
-        "SecretDestroyResult",
-        "SecretHistoryResult",
-        "StoreInitResult",
-        "SecretPutResult",
-        "SecretInfo",
-        "SlotAddResult",
-        "SlotInfo",
-        "SlotRemoveResult",
-        "AgentStatusResult",
-        "SecretUndeleteResult",
-        "AgentUnlockResult",
-        "SecretVersionInfo",
-    ),
-}
-"""Where each public name lives, by module."""
+_BESIDE = ("__version__", "asyncio", "trio")
+"""Public names that are not in ``keyholt.public``: each may be had without the others."""
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module 'keyholt' has no attribute {name!r}")
     from importlib import import_module
 
     value: object
@@ -180,12 +50,21 @@ def __getattr__(name: str) -> object:
             ) from error
     if name == "__version__":
         value = import_module("importlib.metadata").version("keyholt")
+    elif name == "__all__":
+        value = _names()
+    elif name in _names():
+        value = getattr(import_module("keyholt.public"), name)
     else:
-        home = next(module for module, names in _HOMES.items() if name in names)
-        value = getattr(import_module(home), name)
+        raise AttributeError(f"module 'keyholt' has no attribute {name!r}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_names()})
+
+
+def _names() -> list[str]:
+    from keyholt.public import __all__ as names  # not `from keyholt`, which would ask `__getattr__` for it
+
+    return sorted([*names, *_BESIDE])

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Awaitable, Callable
 
 from keyholt.address import choose
-from keyholt.asynchronous import AsyncAgent
+from keyholt.asynchronous import AsyncClient
+from keyholt.blocking import CALL_TIMEOUT
 from keyholt.channel import Channel
 from keyholt.secret import Secret
 from keyholt.stream import Ready
 
-__all__ = ["Agent", "connect", "get"]
+__all__ = ["Client", "connect", "get"]
 
-Agent = AsyncAgent
-"""What ``connect`` gives, for annotations: ``async def work(agent: keyholt.asyncio.Agent) -> None``."""
+Client = AsyncClient
+"""What ``connect`` gives, for annotations: ``async def work(agent: keyholt.asyncio.Client) -> None``."""
 
 
-def connect(address: str | None = None) -> Agent:
-    """The agent, connected while ``async with`` lasts; set a deadline with ``asyncio.timeout``.
+def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+    """The agent, connected while ``async with`` lasts.
 
     Args:
         address: where the agent is; without it the environment and the defaults are asked
             (``keyholt.address``).
+        timeout: as of ``keyholt.connect``; ``asyncio.timeout`` around a call may end it earlier.
 
     Raises:
         AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
         InvalidRequestError: the address has no known form.
     """
-    return Agent(choose(address), _Kit)
+    return Client(choose(address), _Asyncio, timeout=timeout)
 
 
-async def get(path: str, *, version: int | None = None, address: str | None = None) -> Secret:
+async def get(
+    path: str, *, version: int | None = None, address: str | None = None, timeout: float = CALL_TIMEOUT
+) -> Secret:
     """Fetch one secret over a connection of its own."""
-    async with connect(address) as agent:
-        return await agent.get(path, version=version)
+    async with connect(address, timeout=timeout) as client:
+        return await client.get(path, version=version)
 
 
-class _Kit:
-    """asyncio's share of ``keyholt.asynchronous``."""
+class _Asyncio:
+    """asyncio as ``keyholt.asynchronous`` needs it."""
 
     async def wait(self, ready: Ready, channel: Channel | None = None) -> None:
         # Readiness is awaited and data is not: a task cancelled just after loop.sock_recv_into has received
@@ -65,6 +71,17 @@ class _Kit:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def within(self, seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
+        scope = asyncio.timeout(None if math.isinf(seconds) else seconds)
+        try:
+            async with scope:
+                await work()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            return False
+        return True
 
     def event(self) -> asyncio.Event:
         return asyncio.Event()

@@ -1,28 +1,27 @@
-"""One connection to the agent, shared by many calls, without ever waiting: the core of every adapter.
+"""One connection to the agent, shared by many exchanges, without ever waiting: the core of every client.
 
-A ``Channel`` joins a stream to the sans-I/O connection of the protocol. An adapter submits a call, which
-gives an ``Exchange``, and then turns ``pump`` until that has ended, waiting in its own way (``poll``, trio,
-asyncio) for what ``waits_for`` names. Answers are delivered to their exchanges, whoever turns the pump.
+A ``Channel`` joins a stream to the sans-I/O connection of the protocol. A client submits an ``Exchange`` and
+then turns ``pump`` until that has ended, waiting in its own way (``poll``, trio, asyncio) for what
+``waits_for`` names. Answers are delivered to their exchanges, whoever turns the pump.
 
 - A request is sent whole or the connection dies: a caller that gives up with its request half sent takes the
   connection along; one that has not begun is taken out of the queue; one that waits for an answer leaves its
   exchange behind, and the late answer is received and wiped.
-- The agent has a bounded room for values (docs/adr/0001, 0009). A call for which there was none among the
+- The agent has a bounded room for values (docs/adr/0001, 0009). A request for which there was none among the
   others of this connection is made once more when they have been answered, with nothing beside it.
 - A value is received straight into the ``bytearray`` that its ``Secret`` will own. The receive buffer, which
   sees the values of small answers, is zeroed after each use.
 - After a failure every open exchange is failed, and the channel stays failed. ``Exchange.repeatable`` tells
-  the adapter whether the call may be made again on a new connection.
+  the client whether it may be made again on a new connection.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from keyholt.address import Address
-from keyholt.calls import Call
 from keyholt.exchange import Exchange, Stage
 from keyholt.stream import Ready, Stream
 from keyholt_protocol.codec import to_map
@@ -38,8 +37,6 @@ from keyholt_protocol.limits import MAX_IN_FLIGHT
 
 __all__ = ["Channel"]
 
-T = TypeVar("T")
-
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes taken at once; the answers of a full pipeline of small secrets fit."""
 
@@ -52,7 +49,7 @@ class Channel:
     Attributes:
         failed: whether it has ended; it stays so.
         max_in_flight: requests that the agent admits at once; the others wait here.
-        leading: set by an adapter while one of its tasks turns the pump; the stream is not closed meanwhile.
+        leading: set by a client while one of its tasks turns the pump; the stream is not closed meanwhile.
         interrupt: set by that task while it waits; makes it look again at ``waits_for`` and ``failed``.
     """
 
@@ -79,22 +76,19 @@ class Channel:
         """What to wait for before ``pump`` can move anything; ``None``: nothing, it can at once."""
         return self._stream.waits_for(to_send=self.wants_write)
 
-    def submit(self, call: Call[T]) -> Exchange[T]:
-        """Queue a call and send what can be sent at once."""
-        exchange = self.enqueue(call)
+    def submit(self, exchange: Exchange[Any]) -> None:
+        """Queue an exchange and send what can be sent at once."""
+        self.enqueue(exchange)
         self.flush()
         if self.wants_write and self.interrupt is not None:
             self.interrupt()
-        return exchange
 
-    def enqueue(self, call: Call[T]) -> Exchange[T]:
-        """Queue a call; ``flush`` and ``pump`` send it, together with others in the queue."""
-        exchange = Exchange(call)
+    def enqueue(self, exchange: Exchange[Any]) -> None:
+        """Queue an exchange; ``flush`` and ``pump`` send it, together with others in the queue."""
         if self.failed:
             exchange.fail(self._last_word, self._address)
         else:
             self._queue.append(exchange)
-        return exchange
 
     def flush(self) -> None:
         """Send what can be sent at once."""
@@ -116,7 +110,7 @@ class Channel:
             raise
 
     def abandon(self, exchange: Exchange[Any]) -> None:
-        """Forget a call whose caller gave up; the connection survives unless the request is half sent."""
+        """Forget an exchange whose caller gave up; only a request half sent ends the connection."""
         if exchange.ended:
             exchange.wipe()
         elif exchange in self._queue and exchange.stage not in {Stage.QUEUED, Stage.READY}:
@@ -140,9 +134,9 @@ class Channel:
         """End the connection, at whatever point it stands; called again it only closes what was left open.
 
         1. The channel is marked first: failing an exchange wakes its caller, who may come back here, or
-           submit the next call, before this function has returned.
+           submit the next one, before this function has returned.
         2. Every open exchange gets its outcome. One that is being sent stands in the queue and among the open
-           ones, hence the set; an exchange is its own key, for two calls are never the same one.
+           ones, hence the set.
         3. A leader that waits for the descriptor is made to look, and leaves.
         4. The stream is closed by whoever comes here while nobody leads: this call, or the leader when it has
            left. Closed under a leader, the descriptor's number could be another file's while it still waits.
@@ -200,7 +194,7 @@ class Channel:
         return len(self._open) < self.max_in_flight
 
     def _begin(self, exchange: Exchange[Any]) -> None:
-        operation, request, _, payload = exchange.call
+        operation, request, _, payload = exchange.invocation
         request_id, head = self._connection.send_request(
             operation.name, to_map(request), sum(map(len, payload))
         )
@@ -254,10 +248,9 @@ class Channel:
         exchange = self._open.get(event.id)
         if exchange is None or exchange.abandoned:
             return None
-        if exchange.call.operation.result_payload is None or event.result is None:
-            raise RemoteProtocolError(
-                f"a payload came in answer to {exchange.call.operation.name}, which has none"
-            )
+        operation = exchange.invocation.operation
+        if operation.result_payload is None or event.result is None:
+            raise RemoteProtocolError(f"a payload came in answer to {operation.name}, which has none")
         exchange.value = bytearray(event.payload_size)
         return memoryview(exchange.value)
 

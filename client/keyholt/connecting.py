@@ -11,7 +11,11 @@ from keyholt.handout import HandOut, HandOutError, has_ended
 from keyholt.stream import Ready, SocketStream, Stream
 from keyholt_protocol.errors import AgentUnreachableError, UnsupportedError
 
-__all__ = ["Pause", "connecting"]
+__all__ = ["CONNECT_TIMEOUT", "Pause", "connecting", "no_connection", "no_greeting"]
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for the connection and its greeting at most, whatever time a call has: an agent busy with other
+clients answers well within it, and no person is asked for anything."""
 
 CONNECT_PAUSE: Final = 0.01
 """Seconds between attempts while the agent's queue of new connections is full; the kernel tells nobody when
@@ -41,6 +45,20 @@ def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
     raise UnsupportedError(
         f"{address.kind}:// addresses are not served by this version of Keyholt; "
         "give the path of the agent's socket"
+    )
+
+
+def no_connection(address: Address, seconds: float) -> AgentUnreachableError:
+    """The error of a client who gave up waiting for a stream."""
+    return AgentUnreachableError(
+        f"the agent at {address} accepts no connection within {seconds:.3g} seconds; is it stopped?"
+    )
+
+
+def no_greeting(address: Address) -> AgentUnreachableError:
+    """The error of a client who gave up waiting for the answer to its greeting."""
+    return AgentUnreachableError(
+        f"the agent at {address} accepted the connection and does not answer; see its log, or start it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""One call under way on a channel, from the queue to its outcome; no waiting here either.
+"""One invocation under way on a channel, from the queue to its outcome; no waiting here either.
 
 ========= ============================================================= ======================================
 stage     what holds                                                    what follows
@@ -10,12 +10,12 @@ SENT      all of it has left; its answer is to come                     DONE (``
 ANSWERED  the answer came before all of it had left                     DONE (``take_sent``)
 REFUSED   it is to be made again, once all of it has left               QUEUED (``take_sent``)
 DONE      its outcome is there
-LOST      the connection ended before its answer (``fail``)
+LOST      the connection ended before its answer (``fail``)             QUEUED (``renew``)
 ========= ============================================================= ======================================
 
 - READY and SENDING go to ANSWERED by ``finish`` and to REFUSED by ``refuse``: an agent may answer a large
   request by its header alone, and the rest has to be sent all the same.
-- An exchange ends exactly once. What is received for a caller that gave up is wiped.
+- An exchange has one outcome. What is received for a caller that gave up is wiped.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from enum import Enum, auto
 from typing import Generic, TypeVar, cast
 
 from keyholt.address import Address
-from keyholt.calls import Call
+from keyholt.invocations import Invocation
 from keyholt_protocol.codec import from_map
-from keyholt_protocol.errors import AgentUnreachableError, KeyholtError
+from keyholt_protocol.errors import AgentUnreachableError, DeadlineExceededError, KeyholtError
 
 __all__ = ["Exchange", "Stage"]
 
@@ -49,19 +49,18 @@ class Stage(Enum):
 
 
 class Exchange(Generic[T]):
-    """One call under way.
+    """One invocation under way.
 
     Attributes:
-        call: the call.
+        invocation: what is sent, and what becomes of the answer.
         stage: how far it has come.
         ended: whether there is an outcome.
         unsent: what of the request has not left yet.
+        maybe_done: whether the agent may have carried it out: some of it has left, and it was not refused.
         value: the payload of the answer.
-        accompanied: whether other calls were under way at some time of this one.
+        accompanied: whether others were under way at some time of this one.
         alone: whether it must be the only one under way, for it found no room among others.
         abandoned: whether nobody waits for its answer any more.
-        repeatable: set when it is lost: it may be made again, for nothing of it had left, or doing it twice
-            is as good as once.
         wake: called once when it has ended or may take over the pump; set by whoever waits.
     """
 
@@ -71,31 +70,36 @@ class Exchange(Generic[T]):
         "abandoned",
         "accompanied",
         "alone",
-        "call",
         "ended",
-        "repeatable",
+        "invocation",
+        "maybe_done",
         "stage",
         "unsent",
         "value",
         "wake",
     )
 
-    def __init__(self, call: Call[T]) -> None:
-        self.call = call
+    def __init__(self, invocation: Invocation[T]) -> None:
+        self.invocation = invocation
         self.stage = Stage.QUEUED
         self.ended = False
         self.unsent: list[bytes | memoryview] = []
+        self.maybe_done = False
         self.value = bytearray()
         self.accompanied = False
         self.alone = False
         self.abandoned = False
-        self.repeatable = False
         self.wake: Callable[[], None] | None = None
         self._result: T | None = None
         self._error: KeyholtError | None = None
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it was lost and may be made again: it was not carried out, or twice is as good as once."""
+        return self.stage is Stage.LOST and self._harmless
+
     def outcome(self) -> T:
-        """The call's result.
+        """The result.
 
         Raises:
             KeyholtError: what the agent answered, or how the connection failed.
@@ -106,7 +110,7 @@ class Exchange(Generic[T]):
 
     def begin(self, head: bytes, *, accompanied: bool) -> None:
         """Take the number that ``head`` holds: it is this one's turn to be sent."""
-        self.unsent = [head, *self.call.payload]
+        self.unsent = [head, *self.invocation.payload]
         self.accompanied = accompanied
         self.stage = Stage.READY
 
@@ -114,6 +118,7 @@ class Exchange(Generic[T]):
         """Take note that the next ``size`` bytes have left; gives how many of them were not of this one."""
         if size and self.stage is Stage.READY:
             self.stage = Stage.SENDING
+            self.maybe_done = True
         while self.unsent and size >= len(self.unsent[0]):
             size -= len(self.unsent.pop(0))
         if self.unsent:
@@ -133,7 +138,8 @@ class Exchange(Generic[T]):
         if self.abandoned:
             self.wipe()
         elif result is not None:
-            self._result = self.call.read(from_map(self.call.operation.result, result), self.value)
+            operation, _, read, _ = self.invocation
+            self._result = read(from_map(operation.result, result), self.value)
         self._error = error
         if self.unsent:
             self.stage = Stage.ANSWERED
@@ -143,6 +149,7 @@ class Exchange(Generic[T]):
     def refuse(self) -> None:
         """Take the agent's answer that it had no room among others: it is to be made once more, alone."""
         self.alone = True
+        self.maybe_done = False
         self.stage = Stage.REFUSED if self.unsent else Stage.QUEUED
 
     def fail(self, error: KeyholtError | None, address: Address) -> None:
@@ -151,14 +158,27 @@ class Exchange(Generic[T]):
             self._end(Stage.DONE)
             return
         self.wipe()
-        maybe_done = self.stage is Stage.SENDING or self.stage is Stage.SENT
-        self.repeatable = not maybe_done or self.call.operation.repeatable
         # Each caller gets an exception of its own: one raised in several tasks would mix their tracebacks.
         self._error = copy.copy(error)
         if self._error is None:
-            self._error = AgentUnreachableError(self._farewell(address, maybe_done=maybe_done))
-            self._error.retryable = self.repeatable
+            what = f"the connection to the agent at {address} broke before it answered {self._name}"
+            self._error = AgentUnreachableError(self._unanswered(what, "start the agent if it has stopped"))
+            self._error.retryable = self._harmless
         self._end(Stage.LOST)
+
+    def renew(self) -> None:
+        """Begin again, after the connection was lost."""
+        self.stage = Stage.QUEUED
+        self.ended = False
+        self.maybe_done = False
+        self._error = None
+
+    def overdue(self, seconds: float, address: Address) -> DeadlineExceededError:
+        """The error of a caller who gave up because the time given was over."""
+        what = f"the agent at {address} has not answered {self._name} within {seconds:g} seconds"
+        error = DeadlineExceededError(self._unanswered(what, "ask again, or give it longer"))
+        error.retryable = self._harmless
+        return error
 
     def nudge(self) -> None:
         """Wake whoever waits for this exchange."""
@@ -170,6 +190,14 @@ class Exchange(Generic[T]):
         """Zero what was received of the answer's payload."""
         self.value[:] = bytes(len(self.value))
 
+    @property
+    def _name(self) -> str:
+        return self.invocation.operation.name
+
+    @property
+    def _harmless(self) -> bool:
+        return not self.maybe_done or self.invocation.operation.repeatable
+
     def _end(self, stage: Stage) -> None:
         self.stage = stage
         self.ended = True
@@ -177,11 +205,9 @@ class Exchange(Generic[T]):
         if self.wake is not None:
             self.nudge()
 
-    def _farewell(self, address: Address, *, maybe_done: bool) -> str:
-        operation = self.call.operation
-        text = f"the connection to the agent at {address} broke before it answered {operation.name}"
-        if not operation.mutates:
-            return f"{text}; start the agent again if it has stopped"
-        if maybe_done:
-            return f"{text}: it may or may not have been carried out; look before you repeat it"
-        return f"{text}: it was not carried out; send it again once the agent runs"
+    def _unanswered(self, what: str, remedy: str) -> str:
+        if not self.invocation.operation.mutates:
+            return f"{what}; {remedy}"
+        if self.maybe_done:
+            return f"{what}: it may or may not have been carried out; look before you repeat it"
+        return f"{what}: it was not carried out; {remedy}"

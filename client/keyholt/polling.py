@@ -26,7 +26,7 @@ class Poller:
         self._watched: Ready | None = None
 
     def complete(self, channel: Channel, exchange: Exchange[Any], deadline: float) -> bool:
-        """Turn the channel's pump until the exchange has ended; false if the deadline came before that.
+        """Turn the channel's pump until the exchange has ended; false if the deadline came first.
 
         An interrupt while waiting leaves the connection usable: the late answer is received and wiped by
         whoever comes next.
@@ -40,6 +40,7 @@ class Poller:
             while not exchange.ended:
                 ready = channel.waits_for()
                 if ready is not None and not self.wait(ready, deadline):
+                    channel.abandon(exchange)
                     return False
                 channel.pump()
         except BaseException:

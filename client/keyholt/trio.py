@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from keyholt.address import choose
-from keyholt.asynchronous import AsyncAgent
+from keyholt.asynchronous import AsyncClient
+from keyholt.blocking import CALL_TIMEOUT
 from keyholt.channel import Channel
 from keyholt.secret import Secret
 from keyholt.stream import Ready
 
-__all__ = ["Agent", "connect", "get"]
+__all__ = ["Client", "connect", "get"]
 
-Agent = AsyncAgent
-"""What ``connect`` gives, for annotations: ``async def work(agent: keyholt.trio.Agent) -> None``."""
+Client = AsyncClient
+"""What ``connect`` gives, for annotations: ``async def work(agent: keyholt.trio.Client) -> None``."""
 
 
-def connect(address: str | None = None) -> Agent:
-    """The agent, connected while ``async with`` lasts; set a deadline with ``trio.fail_after``.
+def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+    """The agent, connected while ``async with`` lasts.
 
     Args:
         address: where the agent is; without it the environment and the defaults are asked
             (``keyholt.address``).
+        timeout: as of ``keyholt.connect``; a cancel scope around a call may end it earlier.
 
     Raises:
         AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
         InvalidRequestError: the address has no known form.
     """
-    return Agent(choose(address), _Kit)
+    return Client(choose(address), _Trio, timeout=timeout)
 
 
-async def get(path: str, *, version: int | None = None, address: str | None = None) -> Secret:
+async def get(
+    path: str, *, version: int | None = None, address: str | None = None, timeout: float = CALL_TIMEOUT
+) -> Secret:
     """Fetch one secret over a connection of its own."""
-    async with connect(address) as agent:
-        return await agent.get(path, version=version)
+    async with connect(address, timeout=timeout) as client:
+        return await client.get(path, version=version)
 
 
-class _Kit:
-    """trio's share of ``keyholt.asynchronous``."""
+class _Trio:
+    """trio as ``keyholt.asynchronous`` needs it."""
 
     async def wait(self, ready: Ready, channel: Channel | None = None) -> None:
         if channel is None:
@@ -52,6 +58,11 @@ class _Kit:
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
+
+    async def within(self, seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
+        with trio.move_on_after(max(0.0, seconds)) as scope:
+            await work()
+        return not scope.cancelled_caught
 
     def event(self) -> trio.Event:
         return trio.Event()

@@ -51,6 +51,7 @@ class Operation(Generic[Request, Result]):
         mutates: whether it changes the store or the agent's state.
         repeatable: whether a client may send it again when the connection broke before the answer.
         payload: what the request's payload is, ``None`` if there must be none.
+        payload_name: what it is called where a program passes it, such as ``passphrase``.
         max_payload: bytes of it at most.
         result_payload: what the result's payload is, ``None`` if there is none.
         paged: whether the result is a page of a listing, which may fill a header.
@@ -66,6 +67,7 @@ class Operation(Generic[Request, Result]):
     mutates: bool
     repeatable: bool
     payload: str | None = None
+    payload_name: str | None = None
     max_payload: int = 0
     result_payload: str | None = None
     paged: bool = False
@@ -130,6 +132,7 @@ STORE_INIT: Final = Operation(
     mutates=True,
     repeatable=False,
     payload="the passphrase of the first keyslot",
+    payload_name="passphrase",
     max_payload=MAX_PASSPHRASE,
     errors={
         E.ALREADY_EXISTS: "there is a store already",
@@ -156,6 +159,7 @@ AGENT_UNLOCK: Final = Operation(
     mutates=True,
     repeatable=False,
     payload="the passphrase",
+    payload_name="passphrase",
     max_payload=MAX_PASSPHRASE,
     errors={
         **_PASSPHRASE,
@@ -195,6 +199,7 @@ SLOT_ADD: Final = Operation(
     mutates=True,
     repeatable=False,
     payload="a passphrase that opens an existing keyslot, then the new passphrase",
+    payload_name="passphrases",
     max_payload=2 * MAX_PASSPHRASE,
     errors={
         **_KEYSLOTS,
@@ -212,6 +217,7 @@ SLOT_REMOVE: Final = Operation(
     mutates=True,
     repeatable=False,
     payload="a passphrase that opens a keyslot that stays",
+    payload_name="passphrase",
     max_payload=MAX_PASSPHRASE,
     errors={
         **_KEYSLOTS,
@@ -229,6 +235,7 @@ SECRET_PUT: Final = Operation(
     mutates=True,
     repeatable=False,
     payload="the value, which may be empty",
+    payload_name="value",
     max_payload=MAX_VALUE,
     errors={
         **_UNLOCKED,

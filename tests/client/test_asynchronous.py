@@ -14,8 +14,10 @@ import pytest
 import trio
 
 import keyholt
-from keyholt.asynchronous import AsyncAgent, AsyncSlots
-from keyholt.blocking import Agent, Slots
+from keyholt.async_methods import AsyncSlots
+from keyholt.asynchronous import AsyncClient
+from keyholt.blocking import Client
+from keyholt.methods import Slots
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError, NotFoundError
 from keyholt_protocol.messages import SecretGetResult, SecretPutResult
@@ -385,11 +387,11 @@ def test_errors_reach_the_caller_as_they_are(kit: Trio | Asyncio, tmp_path: Path
 def test_the_type_has_a_public_name(kit: Trio | Asyncio) -> None:
     """What ``connect`` gives can be written in an annotation."""
     home = keyholt.trio if isinstance(kit, Trio) else keyholt.asyncio
-    assert isinstance(kit.connect("/nowhere/s"), home.Agent)
-    assert "Agent" in home.__all__
+    assert isinstance(kit.connect("/nowhere/s"), home.Client)
+    assert "Client" in home.__all__
 
 
-@pytest.mark.parametrize("blocking,tasks", [(Agent, AsyncAgent), (Slots, AsyncSlots)])
+@pytest.mark.parametrize("blocking,tasks", [(Client, AsyncClient), (Slots, AsyncSlots)])
 def test_the_clients_have_the_same_methods(blocking: type, tasks: type) -> None:
     """Every public method of the blocking client exists for tasks, with the same parameters and result."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import keyholt
-from keyholt import calls
+from keyholt import invocations
 from keyholt_protocol.errors import (
     ConflictError,
     InvalidRequestError,
@@ -20,7 +20,6 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_PAGE, MAX_VALUE
 from keyholt_protocol.messages import (
-    AgentStatusRequest,
     SecretGetResult,
     SecretHistoryResult,
     SecretVersionInfo,
@@ -101,7 +100,7 @@ def test_listing_goes_through_all_pages(agent: RunningAgent) -> None:
     """More secrets than a page holds come back whole and in order."""
     paths = [f"pages/{number:04}" for number in range(MAX_PAGE + 2)]
     with keyholt.connect(agent.address) as client:
-        results = list(client.perform_all(calls.put(path, b"") for path in paths))
+        results = list(client.perform_all(invocations.secret_put(path, b"") for path in paths))
         assert [result.version for result in results] == [1] * len(paths)
         assert [info.path for info in client.list("pages/")] == paths
 
@@ -198,17 +197,12 @@ def test_bad_names_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
 
 def test_errors_and_reprs_show_no_value(tmp_path: Path) -> None:
     """Calls, slots, agents and errors that hold a value print without it."""
-    call = calls.put("a", CANARY)
-    assert CANARY.decode() not in repr(call)
+    invocation = invocations.secret_put("a", CANARY)
+    assert CANARY.decode() not in repr(invocation)
     with ScriptedAgent(tmp_path / "s", take_one_and_go) as agent, keyholt.connect(agent.address) as client:
         with pytest.raises(KeyholtError) as caught:
             client.put("a", CANARY)
         assert CANARY.decode() not in repr((client, caught.value, client.slots, client._channel))
-
-
-def test_the_request_of_a_call_is_its_message() -> None:
-    """A call without arguments is its operation's empty request."""
-    assert calls.status().request == AgentStatusRequest()
 
 
 def test_pipelined_calls_that_found_no_room_are_made_again(agent: RunningAgent) -> None:
@@ -218,7 +212,9 @@ def test_pipelined_calls_that_found_no_room_are_made_again(agent: RunningAgent) 
         for number in range(12):
             client.put(f"crowd/{number}", large if number % 3 == 0 else str(number))
         paths = [f"crowd/{number}" for number in range(12)] * 2
-        values = [secret.bytes for secret in client.perform_all(calls.get(path, None) for path in paths)]
+        values = [
+            secret.bytes for secret in client.perform_all(invocations.secret_get(path) for path in paths)
+        ]
     assert values == [large if n % 3 == 0 else str(n).encode() for n in range(12)] * 2
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import keyholt
-from keyholt import calls
-from keyholt.calls import Call
+from keyholt import invocations
+from keyholt.exchange import Exchange
+from keyholt.invocations import Invocation
 from keyholt.polling import Poller
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
@@ -276,7 +277,7 @@ def test_a_refusal_for_want_of_room_is_final_for_a_call_alone(tmp_path: Path, al
 
     paths = ["first"] if alone else ["first", "second"]
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
-        results = client.perform_all([calls.get(path, None) for path in paths])
+        results = client.perform_all([invocations.secret_get(path) for path in paths])
         if alone:
             with pytest.raises(ResourceExhaustedError):
                 next(results)
@@ -303,7 +304,11 @@ def test_a_write_without_room_among_others_is_made_again_alone(tmp_path: Path) -
         assert (again.op, payload) == ("secret.put", large)
         peer.answer(again, SecretPutResult(version=1, created=1))
 
-    several: list[Call[Any]] = [calls.get("first"), calls.put("second", large), calls.get("third")]
+    several: list[Invocation[Any]] = [
+        invocations.secret_get("first"),
+        invocations.secret_put("second", large),
+        invocations.secret_get("third"),
+    ]
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         first, second, third = client.perform_all(several)
         assert (first.text, second.version, third.text) == ("first", 1, "third")
@@ -328,10 +333,13 @@ def test_nothing_is_sent_beside_a_call_that_must_be_alone(tmp_path: Path) -> Non
 
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         channel = client._channel
-        exchanges = [channel.submit(calls.get(path)) for path in ("first", "second")]
+        exchanges = [Exchange(invocations.secret_get(path)) for path in ("first", "second")]
+        for exchange in exchanges:
+            channel.submit(exchange)
         poller = Poller()
         assert poller.complete(channel, exchanges[1], math.inf)
-        exchanges.append(channel.submit(calls.get("third")))
+        exchanges.append(Exchange(invocations.secret_get("third")))
+        channel.submit(exchanges[-1])
         for exchange in exchanges:
             assert poller.complete(channel, exchange, math.inf)
         assert [exchange.outcome().text for exchange in exchanges] == ["first", "second", "third"]

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import keyholt
-from keyholt import calls, connecting
+from keyholt import connecting, invocations
 from keyholt.stream import MAX_PARTS, Ready, SocketStream, Stream
 from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.messages import SecretPutResult
@@ -111,7 +111,7 @@ def hoarding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HoardingStream, "made", 0)
 
 
-async def everything(agent: keyholt.trio.Agent, path: str, value: bytes) -> None:
+async def everything(agent: keyholt.trio.Client, path: str, value: bytes) -> None:
     """A write and a fetch of a value of many records."""
     await agent.put(path, value)
     assert (await agent.get(path)).bytes == value
@@ -155,6 +155,6 @@ def test_a_batch_cut_anywhere_arrives_whole(tmp_path: Path) -> None:
             peer.answer(request, SecretPutResult(version=1, created=1))
 
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
-        results = list(client.perform_all(calls.put(path, path.encode() * 9) for path in paths))
+        results = list(client.perform_all(invocations.secret_put(path, path.encode() * 9) for path in paths))
     assert [request.args["path"] for request in seen] == paths
     assert [result.version for result in results] == [1] * len(paths)

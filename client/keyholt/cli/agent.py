@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Final
 
-from keyholt import connect
+from keyholt.cli.connection import connected
 from keyholt.cli.output import say, show, table
 from keyholt.cli.passphrase import obtain, wiped
 from keyholt_protocol.messages import AgentStatusResult
@@ -18,7 +18,7 @@ _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 def init(options: Namespace) -> int:
     """The command ``init``."""
     with (
-        connect(options.address) as agent,
+        connected(options) as agent,
         wiped(obtain(options, "New passphrase", twice=True)) as passphrase,
     ):
         result = agent.init(passphrase=passphrase, slot=options.slot or "passphrase")
@@ -31,7 +31,7 @@ def init(options: Namespace) -> int:
 
 def unlock(options: Namespace) -> int:
     """The command ``unlock``."""
-    with connect(options.address) as agent, wiped(obtain(options)) as passphrase:
+    with connected(options) as agent, wiped(obtain(options)) as passphrase:
         result = agent.unlock(passphrase=passphrase, slot=options.slot)
     if options.json:
         show(result)
@@ -42,7 +42,7 @@ def unlock(options: Namespace) -> int:
 
 def lock(options: Namespace) -> int:
     """The command ``lock``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         agent.lock()
     if options.json:
         show({})
@@ -53,7 +53,7 @@ def lock(options: Namespace) -> int:
 
 def status(options: Namespace) -> int:
     """The command ``status``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         result = agent.status()
     if options.json:
         show(result)

@@ -6,10 +6,10 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Final
 
-from keyholt import connect
 from keyholt.address import choose
 from keyholt.cli import checks
 from keyholt.cli.checks import Finding
+from keyholt.cli.connection import connected
 from keyholt.cli.output import say, show
 from keyholt.cli.parser import client_version
 from keyholt_protocol.errors import KeyholtError
@@ -21,7 +21,7 @@ _MARKS: Final = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 def doctor(options: Namespace) -> int:
     """The command ``doctor``."""
-    findings = list(_examine(options.address))
+    findings = list(_examine(options))
     well = all(finding.state != "wrong" for finding in findings)
     if options.json:
         show({"ok": well, "findings": findings})
@@ -33,12 +33,12 @@ def doctor(options: Namespace) -> int:
     return 0 if well else 1
 
 
-def _examine(given: str | None) -> Iterator[Finding]:
-    address = choose(given)
+def _examine(options: Namespace) -> Iterator[Finding]:
+    address = choose(options.address)
     if address.kind == "unix":
         yield from checks.check_socket(address.path)
     try:
-        with connect(str(address)) as agent:
+        with connected(options) as agent:
             greeting, status = agent.greeting, agent.status()
     except KeyholtError as error:
         text, _, remedy = str(error).partition("; ")

@@ -56,10 +56,12 @@ def _get(words: list[str], address: str | None) -> int | None:
     if len(paths) != 1 or paths[0].startswith("-"):
         return None
     from keyholt.address import choose
-    from keyholt.cli.fast import fetch
+    from keyholt.cli.fast import fetch, tell_overdue
 
     try:
         (value,) = fetch(choose(address), [(paths[0], None)])
+    except TimeoutError:
+        return tell_overdue()
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     try:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import _socket
 
+from keyholt.cli.descriptors import STDERR, write_all
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
 
     from keyholt.address import Address
 
-__all__ = ["UnusualError", "fetch", "pack_get", "read_head"]
+__all__ = ["UnusualError", "fetch", "pack_get", "read_head", "tell_overdue"]
 
-TIMEOUT: Final = 10.0
-"""Seconds that one step may take; an agent that is slower is asked again by the full path, which says so."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for the connection and its greeting; an agent that is slower is asked again by the full path, which
+says what is wrong with it."""
+
+CALL_TIMEOUT: Final = 60.0
+"""Seconds for an answer. An agent that waits for a person is not asked again: that would be two questions."""
 
 LEFT_BEHIND: Final = 1.0
 """Seconds to wait for another connection when the one that was handed out had ended; the agent answers in
@@ -49,8 +55,8 @@ MAX_PATH: Final = 512
 MAX_VERSION: Final = 2**31 - 1
 MAX_HEADER: Final = 64 * 1024
 MAX_VALUE: Final = 16 * 1024 * 1024
-# These four, and the greeting, are the protocol's; importing them would take longer than the fetch. A test
-# holds them against keyholt_protocol.
+# These four, and the greeting, are the protocol's, and the times the library's; importing them would take
+# longer than the fetch. A test holds them against those.
 
 
 class UnusualError(Exception):
@@ -61,7 +67,8 @@ def fetch(address: Address, wanted: Sequence[tuple[str, int | None]]) -> list[by
     """The values of secrets, by path and version, in the order asked for.
 
     Raises:
-        UnusualError: not all of them could be had.
+        TimeoutError: the agent did not answer in time.
+        UnusualError: not all of them could be had, for another reason.
     """
     try:
         sock = _connect(address)
@@ -72,20 +79,29 @@ def fetch(address: Address, wanted: Sequence[tuple[str, int | None]]) -> list[by
             return values
         finally:
             sock.close()
+    except TimeoutError:
+        raise
     except (OSError, UnicodeError):
         raise UnusualError from None
 
 
+def tell_overdue() -> int:
+    """Say that the agent did not answer in time; gives the exit status."""
+    said = (
+        f"keyholt: the agent has not answered within {CALL_TIMEOUT:g} seconds; ask again, or give it longer"
+    )
+    write_all(STDERR, f"{said} with --timeout\n".encode())
+    return 1
+
+
 def _connect(address: Address) -> _socket.socket:
     if address.kind == "fd":
-        sock = _take(address.descriptor)
-        sock.settimeout(TIMEOUT)
-        return sock
+        return _take(address.descriptor)
     if address.kind != "unix":
         raise UnusualError
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(0)  # the full path waits for room in the agent's queue of connections
         sock.connect(address.path)
         return sock
     except BaseException:
@@ -104,7 +120,7 @@ def _take(number: int) -> _socket.socket:
         try:
             readable = poll()
             readable.register(hand_out.fileno(), POLLIN)
-            patience = TIMEOUT
+            patience = CONNECT_TIMEOUT
             asked = hand_out.ask()
             while asked and readable.poll(patience * 1000):
                 sock = hand_out.take()
@@ -124,14 +140,25 @@ def _exchange(
     sock: _socket.socket, wanted: Sequence[tuple[str, int | None]], *, greet: bool
 ) -> list[bytearray]:
     requests = [pack_get(number, path, version) for number, (path, version) in enumerate(wanted, 2)]
+    sock.settimeout(CONNECT_TIMEOUT)
     sock.sendall(b"".join([_frame(HELLO), *requests] if greet else requests))
-    if greet and _receive_answer(sock)[0] != 1:
-        raise UnusualError
+    if greet:
+        _receive_greeting(sock)
+    sock.settimeout(CALL_TIMEOUT)
     answers = dict(_receive_answer(sock) for _ in wanted)  # they may overtake each other
     try:
         return [answers[number] for number, _ in enumerate(wanted, 2)]
     except KeyError:
         raise UnusualError from None
+
+
+def _receive_greeting(sock: _socket.socket) -> None:
+    try:
+        number, _ = _receive_answer(sock)
+    except TimeoutError:
+        raise UnusualError from None
+    if number != 1:
+        raise UnusualError
 
 
 def pack_get(number: int, path: str, version: int | None) -> bytes:

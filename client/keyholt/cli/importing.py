@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keyholt import calls, connect
-from keyholt.calls import Call
+from keyholt.cli.connection import connected
 from keyholt.cli.envfile import EnvFileError, variables, write_variable
 from keyholt.cli.errors import InputFileError, UsageError, placed
 from keyholt.cli.outfile import write_whole
 from keyholt.cli.output import say, show
 from keyholt.cli.progress import shown
+from keyholt.invocations import Invocation, secret_put
 from keyholt.reference import is_reference, write
 from keyholt_protocol.errors import KeyholtError
 from keyholt_protocol.messages import SecretPutResult
@@ -54,7 +54,7 @@ def import_file(options: Namespace) -> int:
     check_path(prefix)
     found = _read(options.file, prefix)
     stored = [variable for variable in found if not variable.kept]
-    results = _store(options.address, stored)
+    results = _store(options, stored)
     if options.references is not None:
         write_whole(options.references, "".join(map(_reference, found)).encode(), PUBLIC)
     kept = [variable.name for variable in found if variable.kept]
@@ -89,10 +89,10 @@ def _read(file: str, prefix: str) -> list[_Variable]:
     return list(found.values())
 
 
-def _store(address: str | None, stored: Sequence[_Variable]) -> list[SecretPutResult]:
+def _store(options: Namespace, stored: Sequence[_Variable]) -> list[SecretPutResult]:
     puts = [_put(variable) for variable in stored]
     results: list[SecretPutResult] = []
-    with connect(address) as agent:
+    with connected(options) as agent:
         try:
             results.extend(shown(agent.perform_all(puts), len(puts), "importing"))
         except KeyholtError as error:
@@ -102,9 +102,9 @@ def _store(address: str | None, stored: Sequence[_Variable]) -> list[SecretPutRe
     return results
 
 
-def _put(variable: _Variable) -> Call[SecretPutResult]:
+def _put(variable: _Variable) -> Invocation[SecretPutResult]:
     try:
-        return calls.put(variable.path, variable.value)
+        return secret_put(variable.path, variable.value)
     except KeyholtError as error:
         raise placed(error, variable.place) from None
 

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    top.set_defaults(address=None, json=False)
+    top.set_defaults(address=None, timeout=None, json=False)
     _add_global(top)
     commands = _subcommands(top)
     groups: dict[str, Any] = {}

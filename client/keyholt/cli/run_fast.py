@@ -9,7 +9,7 @@ import os
 from keyholt.address import choose
 from keyholt.cli.descriptors import STDERR, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
-from keyholt.cli.fast import fetch
+from keyholt.cli.fast import fetch, tell_overdue
 
 __all__ = ["run"]
 
@@ -27,6 +27,8 @@ def run(words: list[str], address: str | None) -> int | None:
             for name, value in zip(wanted, values, strict=True):
                 fill(environment, name, value)
                 value[:] = bytes(len(value))
+    except TimeoutError:
+        return tell_overdue()
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     status, problem = replace_process(command, environment)

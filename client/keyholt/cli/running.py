@@ -15,14 +15,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final
 
-from keyholt import calls, connect
 from keyholt.address import VARIABLE, choose
+from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.errors import UsageError, placed
 from keyholt.cli.outfile import write_whole
 from keyholt.cli.output import say, show, write_error
 from keyholt.cli.sharing import share
+from keyholt.invocations import secret_get
 from keyholt.reference import parse
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
@@ -45,9 +46,7 @@ def run(options: Namespace) -> int:
         raise UsageError("there is no command; write `keyholt run --env-file FILE -- CMD`")
     environment = assemble(options.env_file, os.environb)
     wanted = references(environment)
-    values = _fetch(
-        options.address, list(wanted.values()), [f"the variable {os.fsdecode(name)}" for name in wanted]
-    )
+    values = _fetch(options, list(wanted.values()), [f"the variable {os.fsdecode(name)}" for name in wanted])
     for name, value in zip(wanted, values, strict=True):
         with value:
             fill(environment, name, bytearray(value.view))
@@ -64,7 +63,7 @@ def inject(options: Namespace) -> int:
     found = list(_REFERENCE.finditer(text))
     wanted = [parse((match[1] or match[2]).decode()) for match in found]
     places = [f"line {_line_number(text, match)}" for match in found]
-    result = _substitute(text, found, _fetch(options.address, wanted, places))
+    result = _substitute(text, found, _fetch(options, wanted, places))
     try:
         if options.out_file is None:
             write_all(STDOUT, result)
@@ -79,14 +78,15 @@ def inject(options: Namespace) -> int:
     return 0
 
 
-def _fetch(address: str | None, wanted: Sequence[Wanted], places: Sequence[str]) -> list[Secret]:
+def _fetch(options: Namespace, wanted: Sequence[Wanted], places: Sequence[str]) -> list[Secret]:
     """The secrets in order; an error says at which place the one stands that could not be had."""
     if not wanted:
         return []
     values: list[Secret] = []
-    with connect(address) as agent:
+    asked = (secret_get(path, version=version) for path, version in wanted)
+    with connected(options) as agent:
         try:
-            values.extend(agent.perform_all(calls.get(path, version) for path, version in wanted))
+            values.extend(agent.perform_all(asked))
         except KeyholtError as error:
             raise placed(error, places[min(len(values), len(places) - 1)]) from None
     return values

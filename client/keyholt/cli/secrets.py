@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from keyholt import connect
+from keyholt.cli.connection import connected
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
 from keyholt_protocol.limits import MAX_VALUE
@@ -25,7 +25,7 @@ def put(options: Namespace) -> int:
     expires = None if options.expires is None else _expiry(options.expires, datetime.now(UTC))
     value = _read_value(options.file)
     try:
-        with connect(options.address) as agent:
+        with connected(options) as agent:
             result = agent.put(
                 options.path, value, if_version=options.if_version, labels=labels, expires=expires
             )
@@ -40,14 +40,14 @@ def put(options: Namespace) -> int:
 
 def get(options: Namespace) -> int:
     """The command ``get``."""
-    with connect(options.address) as agent, agent.get(options.path, version=options.version) as secret:
+    with connected(options) as agent, agent.get(options.path, version=options.version) as secret:
         write_value(secret, as_json=options.json, newline=not options.no_newline)
     return 0
 
 
 def list_secrets(options: Namespace) -> int:
     """The command ``list``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         secrets = agent.list(options.prefix)
     if options.json:
         show(secrets)
@@ -60,7 +60,7 @@ def list_secrets(options: Namespace) -> int:
 
 def history(options: Namespace) -> int:
     """The command ``history``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         result = agent.history(options.path)
     if options.json:
         show({"latest": result.latest, "deleted": result.deleted, "versions": result.versions})
@@ -74,21 +74,21 @@ def history(options: Namespace) -> int:
 
 def delete(options: Namespace) -> int:
     """The command ``rm``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         version = agent.delete(options.path).version
     return _tell(options, version, f"{options.path}: deleted; bring it back with `keyholt undelete`")
 
 
 def undelete(options: Namespace) -> int:
     """The command ``undelete``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         version = agent.undelete(options.path).version
     return _tell(options, version, f"{options.path}: back, version {version}")
 
 
 def destroy(options: Namespace) -> int:
     """The command ``destroy``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         agent.destroy(options.path, version=options.version)
     return _tell(options, options.version, f"{options.path}: version {options.version} is destroyed")
 

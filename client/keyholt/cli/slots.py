@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from keyholt import connect
+from keyholt.cli.connection import connected
 from keyholt.cli.output import moment, say, show, table
 from keyholt.cli.passphrase import obtain, wiped
 
@@ -13,7 +13,7 @@ __all__ = ["add", "change", "list_slots", "remove"]
 
 def list_slots(options: Namespace) -> int:
     """The command ``slot list``."""
-    with connect(options.address) as agent:
+    with connected(options) as agent:
         slots = agent.slots.list()
     if options.json:
         show(slots)
@@ -25,7 +25,7 @@ def list_slots(options: Namespace) -> int:
 def add(options: Namespace) -> int:
     """The command ``slot add``."""
     with (
-        connect(options.address) as agent,
+        connected(options) as agent,
         wiped(obtain(options, "A passphrase that opens a keyslot")) as existing,
         wiped(obtain(options, "New passphrase", prefix="new_", twice=True)) as new,
     ):
@@ -40,7 +40,7 @@ def add(options: Namespace) -> int:
 def change(options: Namespace) -> int:
     """The command ``slot change``."""
     with (
-        connect(options.address) as agent,
+        connected(options) as agent,
         wiped(obtain(options, "Present passphrase")) as existing,
         wiped(obtain(options, "New passphrase", prefix="new_", twice=True)) as new,
     ):
@@ -55,7 +55,7 @@ def change(options: Namespace) -> int:
 def remove(options: Namespace) -> int:
     """The command ``slot remove``."""
     prompt = "A passphrase that opens a keyslot that stays"
-    with connect(options.address) as agent, wiped(obtain(options, prompt)) as passphrase:
+    with connected(options) as agent, wiped(obtain(options, prompt)) as passphrase:
         result = agent.slots.remove(options.name, passphrase=passphrase)
     if options.json:
         show(result)

@@ -108,6 +108,12 @@ GLOBAL: Final = (
         kind=Kind.FILE,
         metavar="ADDR",
     ),
+    Parameter(
+        names=("--timeout",),
+        help="seconds that the agent may take for an answer, 0: as long as it takes (default: 60)",
+        kind=Kind.NUMBER,
+        metavar="N",
+    ),
     Parameter(names=("--json",), help="print results and errors as JSON", kind=Kind.FLAG),
 )
 """Options of every command, before it or after it; of `run` and its command, before the ``--``."""

@@ -161,6 +161,7 @@ def test_bash_offers_options_and_files(shell_environment: dict[str, str], tmp_pa
         "--label",
         "--expires",
         "--address",
+        "--timeout",
         "--json",
         "--help",
     }

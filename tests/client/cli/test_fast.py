@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keyholt import calls
+from keyholt import invocations
 from keyholt.address import Address
 from keyholt.cli import fast
 from keyholt.cli.fast import UnusualError, fetch, pack_get, read_head
@@ -26,7 +26,7 @@ GOT = SecretGetResult(version=2, created=5, expires=7, labels={"a": "b"})
 def test_the_constants_are_the_protocols() -> None:
     """The greeting and the limits, which cannot be imported in time, are those of the protocol."""
     connection = ClientConnection()
-    hello = calls.hello()
+    hello = invocations.session_hello()
     _, head = connection.send_request(hello.operation.name, to_map(hello.request))
     assert fast._frame(fast.HELLO) == head
     assert (fast.MAX_PATH, fast.MAX_VERSION) == (limits.MAX_PATH, limits.MAX_VERSION)
