@@ -117,7 +117,8 @@ class Client(Methods):
         seconds = self._timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
         exchange = Exchange(invocation)
-        self._await_turn(exchange, deadline, seconds)
+        if not self._lock.acquire(blocking=False):
+            self._await_turn(exchange, deadline, seconds)
         try:
             self._attempt(exchange, deadline, seconds)
             if exchange.repeatable:
@@ -138,7 +139,8 @@ class Client(Methods):
         exchanges = deque(islice(waiting, 1))
         if not exchanges:
             return
-        self._await_turn(exchanges[0], time.monotonic() + seconds, seconds)
+        if not self._lock.acquire(blocking=False):
+            self._await_turn(exchanges[0], time.monotonic() + seconds, seconds)
         try:
             channel = self._connected(time.monotonic() + seconds)
             channel.enqueue(exchanges[0])
@@ -148,7 +150,8 @@ class Client(Methods):
                         exchanges.append(exchange)
                         channel.enqueue(exchange)
                     channel.flush()
-                self._complete(channel, exchanges[0], time.monotonic() + seconds, seconds)
+                if not self._poller.complete(channel, exchanges[0], time.monotonic() + seconds):
+                    raise exchanges[0].overdue(seconds, self._address)
                 yield exchanges.popleft().outcome()
         finally:
             for exchange in exchanges:
@@ -166,30 +169,27 @@ class Client(Methods):
             return result
 
     def _await_turn(self, exchange: Exchange[T], deadline: float, seconds: float) -> None:
-        """Take the lock, which other threads hold for their calls."""
+        """Take the lock, which another thread holds for its call."""
         left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-        if not (self._lock.acquire(blocking=False) or self._lock.acquire(timeout=left)):
+        if not self._lock.acquire(timeout=left):
             raise exchange.overdue(seconds, self._address)
 
     def _attempt(self, exchange: Exchange[T], deadline: float, seconds: float) -> None:
         channel = self._connected(deadline)
         channel.submit(exchange)
-        self._complete(channel, exchange, deadline, seconds)
-
-    def _complete(self, channel: Channel, exchange: Exchange[T], deadline: float, seconds: float) -> None:
         if not self._poller.complete(channel, exchange, deadline):
             raise exchange.overdue(seconds, self._address)
 
     def _connected(self, deadline: float) -> Channel:
-        if self._closed:
-            raise InvalidRequestError(
-                "this connection to the agent was closed; open another one with connect()"
-            )
         if self._owner != os.getpid():
             # A forked child: the connection is the parent's, and so are the answers on it.
             self._channel.fail()
             self._owner = os.getpid()
         if self._channel.failed:
+            if self._closed:
+                raise InvalidRequestError(
+                    "this connection to the agent was closed; open another one with connect()"
+                )
             self._channel, self.greeting = self._open(deadline)
         return self._channel
 

@@ -74,13 +74,13 @@ class Channel:
 
     def waits_for(self) -> Ready | None:
         """What to wait for before ``pump`` can move anything; ``None``: nothing, it can at once."""
-        return self._stream.waits_for(to_send=self.wants_write)
+        return self._stream.waits_for(to_send=bool(self._queue) and self.wants_write)
 
     def submit(self, exchange: Exchange[Any]) -> None:
         """Queue an exchange and send what can be sent at once."""
         self.enqueue(exchange)
         self.flush()
-        if self.wants_write and self.interrupt is not None:
+        if self.interrupt is not None and self.wants_write:
             self.interrupt()
 
     def enqueue(self, exchange: Exchange[Any]) -> None:
@@ -103,7 +103,7 @@ class Channel:
         if self.failed:
             return False
         try:
-            moved = bool(self._queue) and self._send()
+            moved = self._send()
             return self._receive() or moved
         except BaseException:
             self.fail()  # as in ``flush``
@@ -155,7 +155,7 @@ class Channel:
     def _send(self) -> bool:
         """Send until nothing more is taken; false if nothing was."""
         moved = False
-        while batch := self._next_batch():
+        while self._queue and (batch := self._next_batch()):
             try:
                 sent = self._stream.send([part for exchange in batch for part in exchange.unsent])
             except OSError:  # it is gone; what it said last may still be there to be read

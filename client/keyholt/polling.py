@@ -54,13 +54,13 @@ class Poller:
         if isinstance(awaited, Pause):
             time.sleep(max(0.0, min(awaited.seconds, left)))
             return left > 0
-        self._watch(awaited)
+        if awaited is not self._watched:
+            self._watch(awaited)
         return bool(self._poll.poll(None if left > FAR else max(0.0, left) * 1000))
 
     def _watch(self, ready: Ready) -> None:
-        if ready != self._watched:
-            if self._watched is not None:
-                self._poll.unregister(self._watched.descriptor)
-            events = select.POLLIN * ready.readable | select.POLLOUT * ready.writable
-            self._poll.register(ready.descriptor, events)
-            self._watched = ready
+        if self._watched is not None:
+            self._poll.unregister(self._watched.descriptor)
+        events = select.POLLIN * ready.readable | select.POLLOUT * ready.writable
+        self._poll.register(ready.descriptor, events)
+        self._watched = ready

@@ -13,11 +13,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from keyholt_protocol.errors import InvalidRequestError
 
 __all__ = ["Secret"]
+
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _Bytes = bytes  # the property of that name hides the type inside the class
 
@@ -43,7 +45,7 @@ class Secret:
         version: int,
         created: int,
         expires: int | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] = _NO_LABELS,
     ) -> None:
         """Take over ``value``: the secret owns it from here on and wipes it."""
         self._value = value
@@ -52,7 +54,7 @@ class Secret:
         self.version = version
         self.created = created
         self.expires = expires
-        self.labels: Mapping[str, str] = MappingProxyType(dict(labels or {}))
+        self.labels: Mapping[str, str] = MappingProxyType(labels)
 
     @property
     def bytes(self) -> _Bytes:
