@@ -57,12 +57,12 @@ from keyholt_protocol.usual import USUAL_FETCH, PackedResult, read_usual_fetch, 
 __all__ = ["ClientConnection", "PayloadReceived", "RequestReceived", "ResponseReceived", "ServerConnection"]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestReceived:
     """A request's header came. ``args`` is decoded msgpack, not yet held against the operation.
 
     ``defect``: why the request is to be refused, whatever it asks. ``op`` is empty where it cannot be read.
-    ``message``: what ``args`` would come to, where it was read without them (``usual``).
+    ``message``: what ``args`` come to, where that is known already (``usual``).
     """
 
     id: int
@@ -99,7 +99,6 @@ class _State(IntEnum):
     FAILED = 2
 
 
-_NO_ARGS: Final[dict[str, object]] = {}
 _REQUEST_KEYS: Final = frozenset({"id", "op", "args"})
 _WRONG_KEYS: Final = "a request's header has exactly the keys id, op and args"
 _WRONG_TYPES: Final = "in a request's header, op is text and args is a map"
@@ -268,9 +267,8 @@ class ServerConnection(_Connection):
             RemoteProtocolError: it has no id that its refusal could be told by.
         """
         if (fetch := read_usual_fetch(bytes(data))) is not None:
-            return RequestReceived(
-                id=fetch[0], op=USUAL_FETCH, args=_NO_ARGS, payload_size=payload_size, message=fetch[1]
-            )
+            number, message = fetch
+            return RequestReceived(number, USUAL_FETCH, {"path": message.path}, payload_size, None, message)
         defect: KeyholtError | None = None
         try:
             header = unpack_header(data)
@@ -286,7 +284,7 @@ class ServerConnection(_Connection):
         if type(op) is not str or type(args) is not dict:
             op, args, defect = op if type(op) is str else "", {}, defect or _malformed(_WRONG_TYPES)
         fields = cast("dict[str, object]", args)
-        return RequestReceived(id=request_id, op=op, args=fields, payload_size=payload_size, defect=defect)
+        return RequestReceived(request_id, op, fields, payload_size, defect)
 
     def _greet(self, request: RequestReceived) -> None:
         """Hold a request against the rule that ``session.hello`` comes first, and once."""

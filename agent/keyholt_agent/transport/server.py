@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -74,13 +74,13 @@ class Server:
                 for visit in tuple(self._visits):
                     visit.close()
 
-    def receive(self, stream: ByteStream, principal: Principal) -> list[Job]:
+    def receive(self, stream: ByteStream, principal: Principal) -> Sequence[Job]:
         """Begin the visit of a new connection, which is often ready already; gives its jobs."""
         try:
             self._quotas.take(principal.quota)
         except ResourceExhaustedError as error:
             refuse(stream, error)
-            return []
+            return ()
         session = Session(stream, principal, self._pipeline, self._buffer)
         visit = Visit(session, self._pipeline, self._wait, self._deadlines, self._left)
         self._visits.add(visit)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["ByteStream", "PeerGoneError", "SocketByteStream"]
 
@@ -35,18 +35,22 @@ class ByteStream(Protocol):
     def close(self) -> None: ...
 
 
+_RECEIVING: Final = socket.MSG_DONTWAIT
+_SENDING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+"""Said with each call: a short-lived connection is spared the call that would make its socket non-blocking."""
+
+
 class SocketByteStream:
     """A ``ByteStream`` over a stream socket, which it owns and closes."""
 
     __slots__ = ("_socket",)
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
         self._socket = sock
 
     def receive_nowait(self, target: memoryview) -> int | None:
         try:
-            return self._socket.recv_into(target)
+            return self._socket.recv_into(target, 0, _RECEIVING)
         except BlockingIOError:
             return None
         except OSError:
@@ -55,8 +59,8 @@ class SocketByteStream:
     def send_nowait(self, parts: list[bytes | memoryview]) -> int:
         try:
             if len(parts) == 1:
-                return self._socket.send(parts[0], socket.MSG_NOSIGNAL)
-            return self._socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
+                return self._socket.send(parts[0], _SENDING)
+            return self._socket.sendmsg(parts, (), _SENDING)
         except BlockingIOError:
             return 0
         except OSError:

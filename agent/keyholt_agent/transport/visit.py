@@ -6,7 +6,7 @@ It contains whatever the session raises: that ends the visit, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ class Visit:
         "_pipeline",
         "_rests",
         "_scopes",
+        "_serve_ready",
         "_session",
         "_wait",
     )
@@ -60,6 +61,7 @@ class Visit:
         left: Callable[[Visit], None],
     ) -> None:
         self._session = session
+        self._serve_ready = session.serve_ready
         self._pipeline = pipeline
         self._wait = wait
         self._deadlines = deadlines
@@ -75,9 +77,9 @@ class Visit:
         """Who is at the other end."""
         return self._session.principal
 
-    def serve(self) -> list[Job]:
+    def serve(self) -> Sequence[Job]:
         """Its stream is ready: go on, and give the calls that have to wait."""
-        return self._carry_on(self._session.serve_ready)
+        return self._carry_on(self._serve_ready)
 
     def overdue(self) -> None:
         """A debt of its peer has fallen due."""
@@ -98,7 +100,7 @@ class Visit:
         self._session.close()
         self._left(self)
 
-    def _carry_on(self, act: Callable[[], None]) -> list[Job]:
+    def _carry_on(self, act: Callable[[], None]) -> Sequence[Job]:
         """Have the session act, and do what follows of it; gives the calls that have to be waited for."""
         session = self._session
         try:
@@ -109,11 +111,11 @@ class Visit:
             log_defect(error)
             self.close()
         if self._rests and session.at_rest:
-            return []
+            return ()
         if self._open:
             self._settle()
         if not session.unstarted:
-            return []
+            return ()
         jobs: list[Job] = [partial(self._wait_for, call, reply) for call, reply in session.unstarted]
         session.unstarted.clear()
         return jobs
