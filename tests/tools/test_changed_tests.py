@@ -134,7 +134,7 @@ def test_near_tests_run_first_and_a_failure_ends_it(
         in capfd.readouterr().out
     )
     assert not has_run.exists()
-    # Of another length: Python takes a file of the same length and the same second for the one that it compiled.
+    # Of another length: Python takes a file of the same length and second for the one that it compiled.
     (project / "agent/house/cellar.py").write_text("WINE = 20\n")
     assert main([*options, "--list"], project) == 0
     assert capfd.readouterr().out.splitlines()[1:] == ["tests/test_cellar.py", "tests/test_hall.py"]

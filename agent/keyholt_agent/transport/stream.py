@@ -37,7 +37,7 @@ class ByteStream(Protocol):
 
 _RECEIVING: Final = socket.MSG_DONTWAIT
 _SENDING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-"""Said with each call: a short-lived connection is spared the call that would make its socket non-blocking."""
+"""Said with each call, so that a short-lived connection is spared one that makes its socket non-blocking."""
 
 
 class SocketByteStream:
