@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     if TARGET.is_file() and TARGET.read_text("utf-8") == wanted:
         return 0
     print(
-        "docs/protocol.md is not what the code says; run `make docs` and look at what changed",
+        "docs/protocol.md is not what the code says; run `make generate` and look at what changed",
         file=sys.stderr,
     )
     return 1

@@ -186,6 +186,8 @@ def _plain_for(hint: object) -> Callable[[Any], object] | None:
 
 
 def _check_integer(value: object, name: str) -> object:
+    if type(value) is int:  # as nearly always
+        return value
     integer = as_integer(value)
     if integer is None:
         raise _wrong_type(name, "an integer", value)

@@ -41,7 +41,7 @@ def test_drift_is_found(
         if text is not None:
             target.write_text(text, "utf-8")
         assert main(["--check"]) == 1
-        assert "run `make docs`" in capsys.readouterr().err
+        assert "run `make generate`" in capsys.readouterr().err
     assert main([]) == 0
     assert main(["--check"]) == 0
     assert target.read_text("utf-8") == TEXT

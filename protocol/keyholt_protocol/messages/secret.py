@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from keyholt_protocol.errors import InvalidRequestError, TooLargeError
 from keyholt_protocol.limits import MAX_PAGE, MAX_TIME, MAX_VERSION
@@ -28,6 +30,13 @@ __all__ = [
     "SecretVersionInfo",
 ]
 
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _no_labels() -> Mapping[str, str]:
+    # One for all: making a `dict[str, str]` anew takes as long as the rest of a message.
+    return _NO_LABELS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretPutRequest:
@@ -41,7 +50,7 @@ class SecretPutRequest:
 
     path: str
     if_version: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=_no_labels)
     expires: int | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +89,7 @@ class SecretGetResult:
     version: int
     created: int
     expires: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=_no_labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +119,7 @@ class SecretInfo:
     version: int
     created: int
     expires: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=_no_labels)
     damaged: bool = False
 
 
@@ -144,7 +153,7 @@ class SecretVersionInfo:
     created: int
     destroyed: bool = False
     expires: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=_no_labels)
     damaged: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Every statement of the store, in SQLAlchemy Core over ``schema``; ``make docs`` compiles them into ``sql``.
+"""Every statement of the store, in SQLAlchemy Core over ``schema``; `make generate` makes ``sql`` of them.
 
 A running agent loads the compiled texts alone. Loading SQLAlchemy would cost it 120 ms of its start and 16
 MB, and using it half of the processor time of a write.
