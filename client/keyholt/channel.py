@@ -34,6 +34,7 @@ from keyholt_protocol.errors import (
     ResourceExhaustedError,
 )
 from keyholt_protocol.limits import MAX_IN_FLIGHT
+from keyholt_protocol.messages import SecretGetRequest
 
 __all__ = ["Channel"]
 
@@ -195,9 +196,12 @@ class Channel:
 
     def _begin(self, exchange: Exchange[Any]) -> None:
         operation, request, _, payload = exchange.invocation
-        request_id, head = self._connection.send_request(
-            operation.name, to_map(request), sum(map(len, payload))
-        )
+        if type(request) is SecretGetRequest and request.version is None:
+            request_id, head = self._connection.send_fetch(request.path)
+        else:
+            request_id, head = self._connection.send_request(
+                operation.name, to_map(request), sum(map(len, payload))
+            )
         if len(self._open) == 1:  # of several each has company already
             next(iter(self._open.values())).accompanied = True
         exchange.begin(head, accompanied=bool(self._open))
@@ -205,7 +209,7 @@ class Channel:
 
     def _receive(self) -> bool:
         """Receive once; false if there was nothing, or the stream has ended."""
-        room = self._connection.payload_room()
+        room = None if self._answer is None else self._connection.payload_room()
         try:
             size = self._stream.receive_into(self._buffer if room is None else room)
         except OSError:
@@ -238,11 +242,10 @@ class Channel:
                 answer, self._answer = self._answer, None
                 if answer is not None:
                     self._complete(answer)
-            elif event.payload_size:
-                self._answer = event
-                self._connection.accept_payload(self._target(event))
-            else:
+            elif not event.payload_size or self._connection.take_payload(self._target(event)):
                 self._complete(event)
+            else:
+                self._answer = event
 
     def _target(self, event: ResponseReceived) -> memoryview | None:
         exchange = self._open.get(event.id)

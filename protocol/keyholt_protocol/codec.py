@@ -93,27 +93,26 @@ def from_map(cls: type[Message], fields: Mapping[str, object]) -> Message:
     Raises:
         InvalidRequestError: a field is unknown, missing, of another type, or refused by ``cls`` itself.
     """
-    known = _fields_of(cls)
+    _, checks, required = _FIELDS.get(cls) or _fields_of(cls)
     values: dict[str, object] = {}
     for name, value in fields.items():
-        field = known.get(name)
-        if field is None:
+        check = checks.get(name)
+        if check is None:
             raise InvalidRequestError(
-                f"{name[:64]!r} is not a field here; known are: {', '.join(known) or 'none'}",
+                f"{name[:64]!r} is not a field here; known are: {', '.join(checks) or 'none'}",
                 details={"field": name[:64]},
             )
-        values[name] = field.check(value, name)
-    if len(values) != len(known):
-        for name, field in known.items():
-            if field.required and name not in values:
-                raise InvalidRequestError(f"the field {name!r} is missing", details={"field": name})
+        values[name] = check(value, name)
+    for name in required:
+        if name not in values:
+            raise InvalidRequestError(f"the field {name!r} is missing", details={"field": name})
     return cls(**values)
 
 
 def to_map(message: object) -> dict[str, object]:
     """The map of a dataclass's fields, those that equal their default left out."""
     result: dict[str, object] = {}
-    for name, (_, plain, required, default) in _fields_of(type(message)).items():
+    for name, (_, plain, required, default) in _fields_of(type(message)).all.items():
         value = getattr(message, name)
         if required or (value is not default and value != default):
             result[name] = value if plain is None else plain(value)
@@ -129,14 +128,25 @@ class _Field(NamedTuple):
     default: object
 
 
-_FIELDS: Final[dict[type[Any], dict[str, _Field]]] = {}
+class _Fields(NamedTuple):
+    """The fields of a message: all by name, and what reading needs of them."""
+
+    all: dict[str, _Field]
+    checks: dict[str, _Check]
+    required: tuple[str, ...]
+
+
+_FIELDS: Final[dict[type[Any], _Fields]] = {}
 """What is known of each message type, found out when it is first met."""
 
 
-def _fields_of(cls: type[Any]) -> dict[str, _Field]:
+def _fields_of(cls: type[Any]) -> _Fields:
     known = _FIELDS.get(cls)
     if known is None:
-        known = _FIELDS[cls] = _inspect_fields(cls)
+        fields = _inspect_fields(cls)
+        checks = {name: field.check for name, field in fields.items()}
+        required = tuple(name for name, field in fields.items() if field.required)
+        known = _FIELDS[cls] = _Fields(fields, checks, required)
     return known
 
 

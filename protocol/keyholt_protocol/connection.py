@@ -30,7 +30,6 @@ A client is ``OPEN`` from the start, and ``FAILED`` after a broken rule. What ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, cast
 
@@ -43,6 +42,7 @@ from keyholt_protocol.errors import (
     TooLargeError,
     error_from_wire,
 )
+from keyholt_protocol.events import PayloadReceived, RequestReceived, ResponseReceived
 from keyholt_protocol.framing import FrameDecoder, frame_head
 from keyholt_protocol.limits import (
     HELLO_OPERATION,
@@ -52,45 +52,16 @@ from keyholt_protocol.limits import (
     MAX_RESPONSE_HEADER,
 )
 from keyholt_protocol.salvage import readable_id
-from keyholt_protocol.usual import USUAL_FETCH, PackedResult, read_usual_fetch, result_header
+from keyholt_protocol.usual import (
+    USUAL_FETCH,
+    PackedResult,
+    fetch_header,
+    read_usual_answer,
+    read_usual_fetch,
+    result_header,
+)
 
 __all__ = ["ClientConnection", "PayloadReceived", "RequestReceived", "ResponseReceived", "ServerConnection"]
-
-
-@dataclass(slots=True)
-class RequestReceived:
-    """A request's header came. ``args`` is decoded msgpack, not yet held against the operation.
-
-    ``defect``: why the request is to be refused, whatever it asks. ``op`` is empty where it cannot be read.
-    ``message``: what ``args`` come to, where that is known already (``usual``).
-    """
-
-    id: int
-    op: str
-    args: dict[str, object]
-    payload_size: int
-    defect: KeyholtError | None = None
-    message: object = None
-
-
-@dataclass(slots=True, kw_only=True)
-class ResponseReceived:
-    """A response's header came. ``result`` is ``None`` exactly when ``error`` is set.
-
-    ``id`` 0 is no request's answer: the agent says why it is about to close the connection.
-    """
-
-    id: int
-    result: dict[str, object] | None
-    error: KeyholtError | None
-    payload_size: int
-
-
-@dataclass(slots=True, kw_only=True)
-class PayloadReceived:
-    """The payload announced last is whole, in the memory that ``accept_payload`` named."""
-
-    id: int
 
 
 class _State(IntEnum):
@@ -99,6 +70,7 @@ class _State(IntEnum):
     FAILED = 2
 
 
+_OVER: Final = "no request can be sent after a broken rule"
 _REQUEST_KEYS: Final = frozenset({"id", "op", "args"})
 _WRONG_KEYS: Final = "a request's header has exactly the keys id, op and args"
 _WRONG_TYPES: Final = "in a request's header, op is text and args is a map"
@@ -328,13 +300,35 @@ class ClientConnection(_Connection):
             LocalProtocolError: the request is over a limit, or the connection has failed.
         """
         if self._state is _State.FAILED:
-            raise LocalProtocolError("no request can be sent after a broken rule")
+            raise LocalProtocolError(_OVER)
         request_id = self._last_id + 1
         header = pack_header({"id": request_id, "op": op, "args": args})
         head = frame_head(header, payload_size, MAX_REQUEST_HEADER)
         self._last_id = request_id
         self._open.add(request_id)
         return request_id, head
+
+    def send_fetch(self, path: str) -> tuple[int, bytes]:
+        """The same for a fetch of a secret's newest version, which is what is asked for most.
+
+        Raises:
+            LocalProtocolError: the connection has failed.
+        """
+        if self._state is _State.FAILED:
+            raise LocalProtocolError(_OVER)
+        request_id = self._last_id = self._last_id + 1
+        self._open.add(request_id)
+        return request_id, frame_head(fetch_header(request_id, path), 0, MAX_REQUEST_HEADER)
+
+    def take_payload(self, target: memoryview | None) -> bool:
+        """Say where the payload announced last goes, like ``accept_payload``; true if all of it came with its
+        header, so that no event follows.
+        """
+        self._decoder.accept_payload(target)
+        if not self._decoder.payload_done():
+            return False
+        self._payload_id = None
+        return True
 
     def next_event(self) -> ResponseReceived | PayloadReceived | None:
         """The next event, or ``None`` when more bytes are needed.
@@ -348,16 +342,21 @@ class ClientConnection(_Connection):
         if frame is None:
             return None
         data, payload_size = frame
-        try:
-            header = unpack_header(data)
-        except (InvalidRequestError, TooLargeError) as error:
-            raise self._broken(str(error)) from None
-        response = self._response(header, payload_size)
+        usual = read_usual_answer(bytes(data))
+        if usual is not None and usual[0] in self._open:
+            self._open.discard(usual[0])
+            response = ResponseReceived(id=usual[0], result=usual[1], error=None, payload_size=payload_size)
+        else:
+            response = self._decoded(data, payload_size)
         if payload_size:
             self._payload_id = response.id
         return response
 
-    def _response(self, header: dict[str, object], payload_size: int) -> ResponseReceived:
+    def _decoded(self, data: memoryview | bytearray, payload_size: int) -> ResponseReceived:
+        try:
+            header = unpack_header(data)
+        except (InvalidRequestError, TooLargeError) as error:
+            raise self._broken(str(error)) from None
         request_id, ok = header.get("id"), header.get("ok")
         if type(request_id) is not int or type(ok) is not bool:
             raise self._broken("a response has an integer id and a boolean ok; streams are reserved")
@@ -369,9 +368,11 @@ class ClientConnection(_Connection):
         if request_id not in self._open and (ok or request_id != 0):
             raise self._broken(f"a response came for {request_id}, which is not in flight")
         fields = cast("dict[str, object]", body)
-        result, error = (fields, None) if ok else (None, self._error(fields, payload_size))
+        failure = None if ok else self._error(fields, payload_size)
         self._open.discard(request_id)
-        return ResponseReceived(id=request_id, result=result, error=error, payload_size=payload_size)
+        return ResponseReceived(
+            id=request_id, result=fields if ok else None, error=failure, payload_size=payload_size
+        )
 
     def _error(self, body: dict[str, object], payload_size: int) -> KeyholtError:
         if payload_size:

@@ -1,17 +1,21 @@
-"""The two messages that an agent's time goes into, in the bytes that clients usually write them in.
+"""The messages that the time of both sides goes into, in the bytes that are usually written for them.
 
 Nearly every request is a fetch of a secret's newest version, and nearly every client writes it alike: a map
 of ``id``, ``op`` and ``args`` in that order, each in msgpack's shortest form, with a path in ``args`` and
 nothing else. These bytes are constant but for the number and the path, so they are compared instead of being
 decoded, which takes a third of the time. The answer's ``result`` is the same each time, so it is packed once.
+A client writes the one and reads the other likewise: its time is spent while nothing of it is in the
+processor's caches, so that what it does not do counts twice.
 
-- What is read here is what the codec and the registry would read, or nothing: whatever has another form, or
-  is to be refused, is theirs to judge (``tests/protocol/test_usual.py`` holds one against the other).
+- What is read or written here is what the codec and the registry would read or write, or nothing: whatever
+  has another form, or is to be refused, is theirs to judge (``tests/protocol/test_usual.py`` holds one
+  against the other).
 - It is no second protocol: a client may write a request in any form of msgpack.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from keyholt_protocol.codec import pack_header, to_map
@@ -19,7 +23,15 @@ from keyholt_protocol.errors import KeyholtError, LocalProtocolError
 from keyholt_protocol.limits import MAX_REQUEST_ID
 from keyholt_protocol.messages import SecretGetRequest
 
-__all__ = ["USUAL_FETCH", "PackedResult", "pack_result", "read_usual_fetch", "result_header"]
+__all__ = [
+    "USUAL_FETCH",
+    "PackedResult",
+    "fetch_header",
+    "pack_result",
+    "read_usual_answer",
+    "read_usual_fetch",
+    "result_header",
+]
 
 USUAL_FETCH: Final = "secret.get"
 """The operation that ``read_usual_fetch`` reads."""
@@ -39,6 +51,25 @@ _TEXT_31: Final = 0xA0
 
 _TEXT_255: Final = 0xD9
 """A text of up to 255 bytes: its length is the next byte."""
+
+_TEXT_65535: Final = 0xDA
+"""A text of up to 65,535 bytes: its length is the next two."""
+
+_LONGEST_SHORT: Final = 31
+_LONGEST_MIDDLE: Final = 255
+
+
+_NUMBER: Final = rb"([\x00-\x7f]|\xcc.|\xcd..|\xce....|\xcf........)"
+_ANSWER: Final = re.compile(
+    re.escape(_ID)
+    + _NUMBER
+    + re.escape(_TO_RESULT + b"\x82\xa7version")
+    + _NUMBER
+    + re.escape(b"\xa7created")
+    + _NUMBER,
+    re.DOTALL,
+)
+"""The header of an answer to a fetch or a write of a secret without labels and expiry."""
 
 
 class PackedResult(bytes):
@@ -81,6 +112,31 @@ def read_usual_fetch(data: bytes) -> tuple[int, SecretGetRequest] | None:
         return (request_id, SecretGetRequest(path=path.decode())) if len(path) == size else None
     except (LookupError, UnicodeDecodeError, KeyholtError):
         return None
+
+
+def fetch_header(request_id: int, path: str) -> bytes:
+    """The header of a usual fetch, in the bytes in which the codec packs it."""
+    text = path.encode()
+    size = len(text)
+    if size <= _LONGEST_SHORT:
+        head = (_TEXT_31 + size).to_bytes(1, "big")
+    elif size <= _LONGEST_MIDDLE:
+        head = bytes((_TEXT_255, size))
+    else:
+        head = bytes((_TEXT_65535,)) + size.to_bytes(2, "big")
+    return b"".join((_ID, _number(request_id), _TO_PATH, head, text))
+
+
+def read_usual_answer(data: bytes) -> tuple[int, dict[str, object]] | None:
+    """The id and the result of an answer of the usual form to a fetch or a write; ``None`` for any other."""
+    found = _ANSWER.fullmatch(data)
+    if found is None:
+        return None
+    request_id, version, created = found.groups()
+    return int.from_bytes(request_id[1:] or request_id, "big"), {
+        "version": int.from_bytes(version[1:] or version, "big"),
+        "created": int.from_bytes(created[1:] or created, "big"),
+    }
 
 
 def _number(value: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The usual fetch and its packed answer: held against the codec, which knows no usual form."""
+"""The usual fetch and its answer: held against the codec, which knows no usual form."""
 
 from __future__ import annotations
 
@@ -8,11 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyholt_protocol.codec import as_integer, from_map, pack_header, to_map, unpack_header
-from keyholt_protocol.connection import RequestReceived, ServerConnection
-from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.connection import (
+    ClientConnection,
+    PayloadReceived,
+    RequestReceived,
+    ResponseReceived,
+    ServerConnection,
+)
+from keyholt_protocol.errors import KeyholtError, LocalProtocolError, RemoteProtocolError
 from keyholt_protocol.limits import MAX_REQUEST_ID
 from keyholt_protocol.messages import SecretGetRequest, SecretGetResult
-from keyholt_protocol.usual import USUAL_FETCH, pack_result, read_usual_fetch, result_header
+from keyholt_protocol.usual import (
+    USUAL_FETCH,
+    fetch_header,
+    pack_result,
+    read_usual_answer,
+    read_usual_fetch,
+    result_header,
+)
 
 IDS = st.one_of(
     st.integers(1, 300),
@@ -126,3 +139,118 @@ def test_connection_reads_it_and_sends_its_answer() -> None:
         connection.send_result(3, to_map(result), 9),
     )
     assert packed.replace(b"id\x02", b"id\x03") == plain
+
+
+@given(request_id=IDS, path=PATHS)
+def test_fetch_is_written_as_the_codec_packs_it(request_id: int, path: str) -> None:
+    """To the byte, whatever the id and the path's length."""
+    try:
+        request = SecretGetRequest(path=path)
+    except KeyholtError:
+        return
+    whole = pack_header({"id": request_id, "op": "secret.get", "args": to_map(request)})
+    assert fetch_header(request_id, path) == whole
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 255, 256, 512])
+def test_fetch_of_every_length_of_path(size: int) -> None:
+    """Each form of text that msgpack has for a path."""
+    path = "/".join(["a" * 100] * 6)[:size].rstrip("/").ljust(size, "b")
+    whole = pack_header({"id": 5, "op": "secret.get", "args": {"path": path}})
+    assert fetch_header(5, path) == whole
+
+
+def answered(data: bytes) -> tuple[int, dict[str, object]] | None:
+    """What the codec makes of an answer with a version and a time; ``None`` of anything else."""
+    try:
+        header = unpack_header(data)
+    except KeyholtError:
+        return None
+    result = header.get("result")
+    request_id = header.get("id")
+    if header.keys() != {"id", "ok", "result"} or header["ok"] is not True or not isinstance(result, dict):
+        return None
+    return (request_id, result) if isinstance(request_id, int) else None
+
+
+NUMBERS = st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 1))
+
+
+@given(request_id=IDS, version=NUMBERS, created=NUMBERS)
+def test_usual_answer_is_read_as_the_codec_does(request_id: int, version: int, created: int) -> None:
+    """Whatever the numbers, the id and the result are those that the codec reads."""
+    result = {"version": version, "created": created}
+    data = pack_header({"id": request_id, "ok": True, "result": result})
+    assert read_usual_answer(data) == answered(data) == (request_id, result)
+
+
+@given(
+    request_id=IDS,
+    at=st.integers(0, 200),
+    byte=st.integers(0, 255),
+    cut=st.integers(0, 3),
+    more=st.binary(max_size=2),
+)
+def test_whatever_answer_is_read_the_codec_reads_alike(
+    request_id: int, at: int, byte: int, cut: int, more: bytes
+) -> None:
+    """With a byte changed, cut off or added anywhere, nothing is read that would mean another."""
+    result = {"version": 3, "created": 1_760_000_000}
+    data = bytearray(pack_header({"id": request_id, "ok": True, "result": result}))
+    data[at % len(data)] = byte
+    changed = bytes(data[: len(data) - cut]) + more
+    found = read_usual_answer(changed)
+    assert found is None or found == answered(changed)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"version": 1, "created": 2, "expires": 3},
+        {"created": 2, "version": 1},
+        {"version": 1},
+        {"version": "1", "created": 2},
+        {"version": -1, "created": 2},
+    ],
+)
+def test_other_answers_are_left_to_the_codec(result: dict[str, object]) -> None:
+    """Labels, an expiry, another order, another type: none of them is usual."""
+    assert read_usual_answer(pack_header({"id": 1, "ok": True, "result": result})) is None
+
+
+def test_client_writes_and_reads_them() -> None:
+    """A fetch goes out with its own number; its answer is taken for that number alone, and once."""
+    client = ClientConnection()
+    number, head = client.send_fetch("a/b")
+    assert head[8:] == usual(1, "a/b")
+    answer = pack_header({"id": number, "ok": True, "result": {"version": 1, "created": 2}})
+    frame = len(answer).to_bytes(4, "big") + bytes(4) + answer
+    client.receive_data(memoryview(frame + frame))
+    event = client.next_event()
+    assert isinstance(event, ResponseReceived)
+    assert (event.id, event.result, event.error) == (1, {"version": 1, "created": 2}, None)
+    with pytest.raises(RemoteProtocolError, match="a response came for 1, which is not in flight"):
+        client.next_event()
+    with pytest.raises(LocalProtocolError):
+        client.send_fetch("a/b")
+
+
+@pytest.mark.parametrize("cut", [None, 0, 1, 4])
+def test_a_payload_that_came_with_its_header_is_whole_at_once(cut: int | None) -> None:
+    """``take_payload`` says so, and no event follows; of one that came in part, the event follows."""
+    client = ClientConnection()
+    number, _ = client.send_fetch("a")
+    answer = pack_header({"id": number, "ok": True, "result": {"version": 1, "created": 2}})
+    frame = len(answer).to_bytes(4, "big") + (4).to_bytes(4, "big") + answer + b"\1\2\3\4"
+    first = frame if cut is None else frame[: len(frame) - 4 + cut]
+    client.receive_data(memoryview(first))
+    event = client.next_event()
+    assert isinstance(event, ResponseReceived)
+    value = bytearray(4)
+    assert client.take_payload(memoryview(value)) is (len(first) == len(frame))
+    if len(first) < len(frame):
+        assert client.next_event() is None
+        client.receive_data(memoryview(frame[len(first) :]))
+        assert client.next_event() == PayloadReceived(id=number)
+    assert client.next_event() is None
+    assert value == b"\1\2\3\4"
