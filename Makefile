@@ -63,6 +63,7 @@ generate: setup-run
 	$(PY) tools/configuration_reference.py
 	$(PY) tools/compiled_statements.py
 	$(PY) tools/client_source.py
+	$(PY) tools/command_reference.py
 
 # One target a rule: the first that fails stops `make check`; `make -k check` shows what all of them say.
 check: check-ruff check-format check-mypy check-pyright check-rules check-generated check-text
@@ -91,6 +92,7 @@ check-generated: setup-check
 	$(PY) tools/configuration_reference.py --check
 	$(PY) tools/compiled_statements.py --check
 	$(PY) tools/client_source.py --check
+	$(PY) tools/command_reference.py --check
 
 check-text: setup-check
 	$(PY) tools/tracked_text.py

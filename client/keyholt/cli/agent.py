@@ -5,12 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Final
 
+from keyholt.cli.command import Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
 from keyholt.cli.output import say, show, table
 from keyholt.cli.passphrase import obtain, wiped
+from keyholt_protocol import operations as ops
 from keyholt_protocol.messages import AgentStatusResult
 
-__all__ = ["init", "lock", "readable_size", "readable_time", "status", "unlock"]
+__all__ = ["COMMANDS", "readable_size", "readable_time"]
 
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -101,3 +103,34 @@ def readable_time(seconds: int) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+COMMANDS: Final = (
+    Command(
+        words=("init",),
+        help=ops.STORE_INIT.summary,
+        run=init,
+        json="an object: store_id, slot, kdf",
+        parameters=(
+            Parameter(names=("--slot",), help="the keyslot's name (default: passphrase)", metavar="NAME"),
+            *passphrase_parameters(),
+        ),
+    ),
+    Command(
+        words=("unlock",),
+        help=ops.AGENT_UNLOCK.summary,
+        run=unlock,
+        json="an object: slot, the keyslot that opened",
+        parameters=(
+            Parameter(names=("--slot",), help="the keyslot to try (default: each)", metavar="NAME"),
+            *passphrase_parameters(),
+        ),
+    ),
+    Command(words=("lock",), help=ops.AGENT_LOCK.summary, run=lock, json="an empty object"),
+    Command(
+        words=("status",),
+        help=ops.AGENT_STATUS.summary,
+        run=status,
+        json="an object: the fields of `agent.status` (docs/protocol.md), null where there is nothing to say",
+    ),
+)

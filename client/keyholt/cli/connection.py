@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from keyholt import Client, connect
-from keyholt.blocking import CALL_TIMEOUT
+if TYPE_CHECKING:
+    from keyholt.blocking import Client
 
 __all__ = ["connected"]
 
 
 def connected(options: Namespace) -> Client:
     """The agent at ``--address``, with the time that ``--timeout`` gives it for each answer."""
+    # Imported here: help and completion scripts do without it, and it takes as long as all else of them.
+    from keyholt.blocking import CALL_TIMEOUT, connect
+
     seconds: int | None = options.timeout
     return connect(options.address, timeout=CALL_TIMEOUT if seconds is None else seconds or math.inf)

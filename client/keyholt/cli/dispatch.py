@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import Final
 
+from keyholt.cli.command import Command
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import write_error
 from keyholt.cli.parser import parse
@@ -42,8 +41,6 @@ _STATUSES: Final[dict[type[BaseException], int]] = {
     AgentUnreachableError: 6,
 }
 
-Handler = Callable[[argparse.Namespace], int]
-
 
 def run(words: Sequence[str]) -> int:
     """Carry out a command line; gives its exit status."""
@@ -68,9 +65,8 @@ def run(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     options = parse(words)
-    module, _, function = options.command.handler.partition(":")
-    handler = cast("Handler", getattr(import_module(module), function))
-    return handler(options)
+    command: Command = options.command
+    return command.run(options)
 
 
 def status_of(error: BaseException) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keyholt.address import choose
-from keyholt.cli import checks
-from keyholt.cli.checks import Finding
+from keyholt.cli.command import Command
 from keyholt.cli.connection import connected
 from keyholt.cli.output import say, show
-from keyholt.cli.parser import client_version
+from keyholt.cli.version import client_version
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["doctor"]
+if TYPE_CHECKING:
+    from keyholt.cli.checks import Finding
+
+__all__ = ["COMMANDS"]
 
 _MARKS: Final = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
@@ -34,6 +36,9 @@ def doctor(options: Namespace) -> int:
 
 
 def _examine(options: Namespace) -> Iterator[Finding]:
+    # Imported here: what they ask the machine with is loaded by no other command.
+    from keyholt.cli import checks
+
     address = choose(options.address)
     if address.kind == "unix":
         yield from checks.check_socket(address.path)
@@ -42,12 +47,25 @@ def _examine(options: Namespace) -> Iterator[Finding]:
             greeting, status = agent.greeting, agent.status()
     except KeyholtError as error:
         text, _, remedy = str(error).partition("; ")
-        yield Finding(state="wrong", subject="agent", text=text, remedy=remedy or "see the agent's log")
+        yield checks.Finding(
+            state="wrong", subject="agent", text=text, remedy=remedy or "see the agent's log"
+        )
     else:
-        yield Finding(state="ok", subject="agent", text=f"pid {status.pid} answers")
+        yield checks.Finding(state="ok", subject="agent", text=f"pid {status.pid} answers")
         yield from checks.check_protocol(greeting, client_version())
         yield from checks.check_agent_memory(status)
         yield from checks.check_store(status)
         yield from checks.check_directory(status.store_path)
     yield from checks.check_lock_limit()
     yield from checks.check_memfd_secret()
+
+
+COMMANDS: Final = (
+    Command(
+        words=("doctor",),
+        help="Says, line by line, what is well and what to do about what is not.",
+        run=doctor,
+        json="an object: ok, findings (an array of objects: state (ok, note or wrong), subject, text, remedy "
+        "(null where there is none)), with status 1 if anything is wrong",
+    ),
+)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.envfile import EnvFileError, variables, write_variable
 from keyholt.cli.errors import InputFileError, UsageError, placed
@@ -25,7 +26,7 @@ from keyholt_protocol.errors import KeyholtError
 from keyholt_protocol.messages import SecretPutResult
 from keyholt_protocol.names import check_path
 
-__all__ = ["import_file"]
+__all__ = ["COMMANDS"]
 
 PUBLIC: Final = 0o666
 """Of which the umask leaves what is usual: references are no secrets."""
@@ -111,3 +112,24 @@ def _put(variable: _Variable) -> Invocation[SecretPutResult]:
 
 def _reference(variable: _Variable) -> str:
     return write_variable(variable.name, variable.value if variable.kept else write(variable.path))
+
+
+COMMANDS: Final = (
+    Command(
+        words=("import",),
+        help="Writes every variable of an environment file as the secret PREFIX/NAME.",
+        run=import_file,
+        json="an object: imported (an array of objects: path, version), kept (the names that were "
+        "references already)",
+        parameters=(
+            Parameter(names=("FILE",), help="the file; - is standard input", kind=Kind.FILE),
+            Parameter(names=("PREFIX",), help="the path to write below", kind=Kind.SECRET),
+            Parameter(
+                names=("--references",),
+                help="write an environment file of references here, for `run --env-file` (default: none)",
+                kind=Kind.FILE,
+                metavar="OUT",
+            ),
+        ),
+    ),
+)

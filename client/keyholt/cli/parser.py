@@ -11,11 +11,13 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import say
-from keyholt.cli.table import COMMANDS, EPILOG, GLOBAL, GROUPS, Command, Kind, Parameter
+from keyholt.cli.table import COMMANDS, EPILOG, GLOBAL, GROUPS
+from keyholt.cli.version import client_version
 
-__all__ = ["client_version", "parse"]
+__all__ = ["parse"]
 
 _COMMAND: Final = "COMMAND"
 
@@ -31,17 +33,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         SystemExit: help or the version was asked for, and printed.
     """
     return _parser().parse_args(words)
-
-
-def client_version() -> str:
-    """The version of this installation."""
-    # Imported here: it takes a quarter of the time of a command, and hardly any needs it.
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("keyholt")
-    except PackageNotFoundError:  # run from its sources
-        return "of the source tree"
 
 
 class _Parser(argparse.ArgumentParser):

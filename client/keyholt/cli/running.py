@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from keyholt.address import VARIABLE, choose
+from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
@@ -28,7 +29,7 @@ from keyholt.reference import parse
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["inject", "run"]
+__all__ = ["COMMANDS"]
 
 OWNER_ONLY: Final = 0o600
 
@@ -113,3 +114,50 @@ def _read_text(file: str | None) -> bytes:
         raise UsageError("standard input is closed; give --in-file FILE")
     with open(0 if file is None else file, "rb", closefd=file is not None) as stream:
         return stream.read()
+
+
+_ENV_FILE: Final = Parameter(
+    names=("--env-file",),
+    help="read variables from this file too; a later one overrides (default: none)",
+    kind=Kind.FILE,
+    metavar="FILE",
+    many=True,
+)
+
+COMMANDS: Final = (
+    Command(
+        words=("run",),
+        help="Runs a command with references in its environment (keyholt://PATH) replaced by their values.",
+        run=run,
+        json="nothing of its own but errors",
+        parameters=(
+            _ENV_FILE,
+            Parameter(
+                names=("--share-agent",),
+                help="let the command inherit a way to the agent (fd:N), for a sandbox without sockets",
+                kind=Kind.FLAG,
+            ),
+            Parameter(names=("CMD",), help="the command and its arguments, after --", kind=Kind.COMMAND),
+        ),
+    ),
+    Command(
+        words=("inject",),
+        help="Replaces references in a text (keyholt://PATH or {{ keyholt://PATH }}) by their values.",
+        run=inject,
+        json="an object, with --out-file only: file, references (how many)",
+        parameters=(
+            Parameter(
+                names=("-i", "--in-file"),
+                help="the text (default: standard input)",
+                kind=Kind.FILE,
+                metavar="FILE",
+            ),
+            Parameter(
+                names=("-o", "--out-file"),
+                help="write here, readable by the owner only (default: standard output)",
+                kind=Kind.FILE,
+                metavar="FILE",
+            ),
+        ),
+    ),
+)

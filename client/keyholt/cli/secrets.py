@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
+from keyholt_protocol import operations as ops
 from keyholt_protocol.limits import MAX_VALUE
 from keyholt_protocol.messages import SecretInfo, SecretVersionInfo
 
-__all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
+__all__ = ["COMMANDS"]
 
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
@@ -148,3 +150,113 @@ def _read_value(file: str | None) -> bytearray:
             value += memoryview(chunk)[:size]
         chunk[:] = bytes(len(chunk))
     return value
+
+
+_PATH: Final = Parameter(
+    names=("PATH",), help="the secret's path, such as prod/db/password", kind=Kind.SECRET
+)
+
+COMMANDS: Final = (
+    Command(
+        words=("put",),
+        help=ops.SECRET_PUT.summary,
+        run=put,
+        json="an object: path, version, created",
+        parameters=(
+            _PATH,
+            Parameter(
+                names=("--file",),
+                help="read the value, as it is, from this file (default: standard input)",
+                kind=Kind.FILE,
+                metavar="FILE",
+            ),
+            Parameter(
+                names=("--if-version",),
+                help="write only if this is the newest version, 0: if there is none (default: in any case)",
+                kind=Kind.NUMBER,
+                metavar="N",
+            ),
+            Parameter(
+                names=("--label",),
+                help="a label of the version; may be given several times",
+                metavar="KEY=VALUE",
+                many=True,
+            ),
+            Parameter(
+                names=("--expires",),
+                help="when the version ceases to be given out: 90d, 12h, 30m, 2031-12-31 or a full ISO time "
+                "(default: never)",
+                metavar="WHEN",
+            ),
+        ),
+    ),
+    Command(
+        words=("get",),
+        help=f"{ops.SECRET_GET.summary} A newline follows it on a terminal only.",
+        run=get,
+        json="an object: path, version, created, expires, labels, encoding (utf-8 or base64), value",
+        parameters=(
+            _PATH,
+            Parameter(
+                names=("--version",),
+                help="the version to get (default: the newest)",
+                kind=Kind.NUMBER,
+                metavar="N",
+            ),
+            Parameter(names=("-n", "--no-newline"), help="no newline on a terminal either", kind=Kind.FLAG),
+        ),
+    ),
+    Command(
+        words=("list",),
+        help="Lists live secrets without their values.",
+        run=list_secrets,
+        json="an array of objects: path, version, created, expires, labels, damaged",
+        parameters=(
+            Parameter(
+                names=("PREFIX",),
+                help="how their paths begin (default: all)",
+                kind=Kind.SECRET,
+                optional=True,
+            ),
+            Parameter(names=("-l", "--long"), help="with version, date and labels", kind=Kind.FLAG),
+        ),
+    ),
+    Command(
+        words=("history",),
+        help="Lists the versions of a secret, newest first; of a deleted one too.",
+        run=history,
+        json="an object: latest, deleted (null, or since when), versions (an array of objects: version, "
+        "created, destroyed, expires, labels, damaged)",
+        parameters=(_PATH,),
+    ),
+    Command(
+        words=("rm",),
+        help=ops.SECRET_DELETE.summary,
+        run=delete,
+        json="an object: path, version (the newest, now hidden)",
+        parameters=(_PATH,),
+    ),
+    Command(
+        words=("undelete",),
+        help=ops.SECRET_UNDELETE.summary,
+        run=undelete,
+        json="an object: path, version (the newest, visible again)",
+        parameters=(_PATH,),
+    ),
+    Command(
+        words=("destroy",),
+        help=ops.SECRET_DESTROY.summary,
+        run=destroy,
+        json="an object: path, version",
+        parameters=(
+            _PATH,
+            Parameter(
+                names=("--version",),
+                help="the version to destroy",
+                kind=Kind.NUMBER,
+                metavar="N",
+                required=True,
+            ),
+        ),
+    ),
+)

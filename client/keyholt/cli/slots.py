@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Final
 
+from keyholt.cli.command import Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
 from keyholt.cli.output import moment, say, show, table
 from keyholt.cli.passphrase import obtain, wiped
+from keyholt_protocol import operations as ops
 
-__all__ = ["add", "change", "list_slots", "remove"]
+__all__ = ["COMMANDS"]
 
 
 def list_slots(options: Namespace) -> int:
@@ -62,3 +65,45 @@ def remove(options: Namespace) -> int:
     else:
         say(f"removed the keyslot {result.name!r}")
     return 0
+
+
+_SLOT_NAME: Final = Parameter(names=("NAME",), help="the keyslot's name")
+
+COMMANDS: Final = (
+    Command(
+        words=("slot", "list"),
+        help=ops.SLOT_LIST.summary,
+        run=list_slots,
+        json="an array of objects: name, kind, created, kdf",
+    ),
+    Command(
+        words=("slot", "add"),
+        help="Adds a keyslot with a passphrase of its own.",
+        run=add,
+        json="an object: name, kdf",
+        parameters=(
+            Parameter(names=("KIND",), help="passphrase: the only kind so far", choices=("passphrase",)),
+            Parameter(names=("--name",), help="the new keyslot's name", metavar="NAME", required=True),
+            *passphrase_parameters("a passphrase that opens a keyslot"),
+            *passphrase_parameters("the new passphrase", "new-"),
+        ),
+    ),
+    Command(
+        words=("slot", "remove"),
+        help=ops.SLOT_REMOVE.summary,
+        run=remove,
+        json="an object: name",
+        parameters=(_SLOT_NAME, *passphrase_parameters("a passphrase that opens a keyslot that stays")),
+    ),
+    Command(
+        words=("slot", "change"),
+        help="Changes the passphrase of a keyslot.",
+        run=change,
+        json="an object: name, kdf",
+        parameters=(
+            _SLOT_NAME,
+            *passphrase_parameters("its present passphrase"),
+            *passphrase_parameters("the new passphrase", "new-"),
+        ),
+    ),
+)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS, Command, Kind, Parameter
+from keyholt.cli.command import Command, Kind, Parameter
+from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS
 
 __all__ = ["script"]
 
