@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from keyholt_agent import __version__
 from keyholt_agent.clocks import boot_time
 from keyholt_agent.hardening import examine
-from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
 from keyholt_agent.vault.state import VaultState
+from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import PROTOCOL_VERSION
 from keyholt_protocol.messages import (
@@ -29,9 +30,18 @@ if TYPE_CHECKING:
     from keyholt_agent.vault.unlocking import Unlocking
     from keyholt_agent.vault.vault import Vault
 
-__all__ = ["lock", "status", "unlock"]
+__all__ = ["bindings", "lock", "status", "unlock"]
 
 _log: Final = logging.getLogger("keyholt.unlock")
+
+
+def bindings(services: Services) -> tuple[AnyBinding, ...]:
+    """The handlers of this domain's operations, each with the part of the agent that it works with."""
+    return (
+        bind(ops.AGENT_STATUS, status, services),
+        bind(ops.AGENT_UNLOCK, unlock, services.unlocking),
+        bind(ops.AGENT_LOCK, lock, services.vault),
+    )
 
 
 async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[AgentStatusResult]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from keyholt_agent.clocks import wall_time
 from keyholt_agent.memory import LockedBuffer
-from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
 from keyholt_agent.store import (
     DeleteSecret,
     DestroyVersion,
@@ -24,6 +24,7 @@ from keyholt_agent.store import (
     VersionSummary,
 )
 from keyholt_agent.vault.metadata import Metadata, get_result
+from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import (
     ConflictError,
     ContentionError,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from keyholt_agent.services import Services
     from keyholt_agent.store import Head, SecretVersion, Store
 
-__all__ = ["delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
+__all__ = ["bindings", "delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
 
 PAGE_BUDGET: Final = MAX_RESPONSE_HEADER - 2048
 """Bytes of entries in one page; the rest of the header is for what surrounds them."""
@@ -70,6 +71,19 @@ ENTRY_OVERHEAD: Final = 64
 the rest of it, so the size of an entry is known before it is made."""
 
 Summary = TypeVar("Summary", SecretSummary, VersionSummary)
+
+
+def bindings(services: Services) -> tuple[AnyBinding, ...]:
+    """The handlers of this domain's operations, each with the part of the agent that it works with."""
+    return (
+        bind(ops.SECRET_PUT, put, services),
+        bind(ops.SECRET_GET, get, services),
+        bind(ops.SECRET_LIST, list_secrets, services.store),
+        bind(ops.SECRET_HISTORY, history, services.store),
+        bind(ops.SECRET_DELETE, delete, services.store),
+        bind(ops.SECRET_UNDELETE, undelete, services.store),
+        bind(ops.SECRET_DESTROY, destroy, services.store),
+    )
 
 
 def get(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from keyholt_agent.pipeline import Call, Reply
+from typing import TYPE_CHECKING
+
+from keyholt_agent import __version__
+from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
+from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import UnsupportedError
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PROTOCOL_VERSION
 from keyholt_protocol.messages import SessionHelloRequest, SessionHelloResult
 
-__all__ = ["hello"]
+if TYPE_CHECKING:
+    from keyholt_agent.services import Services
+
+__all__ = ["bindings", "hello"]
+
+
+def bindings(_: Services) -> tuple[AnyBinding, ...]:
+    """The handlers of this domain's operations, each with the part of the agent that it works with."""
+    return (bind(ops.SESSION_HELLO, hello, f"keyholt-agent {__version__}"),)
 
 
 def hello(agent: str, call: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
+from keyholt_protocol import operations as ops
 from keyholt_protocol.messages import (
     SlotAddRequest,
     SlotAddResult,
@@ -17,9 +18,19 @@ from keyholt_protocol.messages import (
 
 if TYPE_CHECKING:
     from keyholt_agent.keys.keyslots import Keyslot
+    from keyholt_agent.services import Services
     from keyholt_agent.vault.keyslots import Keyslots
 
-__all__ = ["add", "list_slots", "remove"]
+__all__ = ["add", "bindings", "list_slots", "remove"]
+
+
+def bindings(services: Services) -> tuple[AnyBinding, ...]:
+    """The handlers of this domain's operations, each with the part of the agent that it works with."""
+    return (
+        bind(ops.SLOT_LIST, list_slots, services.keyslots),
+        bind(ops.SLOT_ADD, add, services.keyslots),
+        bind(ops.SLOT_REMOVE, remove, services.keyslots),
+    )
 
 
 async def list_slots(keyslots: Keyslots, call: Call[SlotListRequest]) -> Reply[SlotListResult]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyholt_agent.pipeline import Call, Reply
+from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
+from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import AlreadyExistsError
 from keyholt_protocol.messages import StoreInitRequest, StoreInitResult
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
 
-__all__ = ["init"]
+__all__ = ["bindings", "init"]
+
+
+def bindings(services: Services) -> tuple[AnyBinding, ...]:
+    """The handlers of this domain's operations, each with the part of the agent that it works with."""
+    return (bind(ops.STORE_INIT, init, services),)
 
 
 async def init(services: Services, call: Call[StoreInitRequest]) -> Reply[StoreInitResult]:
