@@ -80,6 +80,8 @@ class Secret:
 
     def wipe(self) -> None:
         """Zero the value; it cannot be read any more. Wiping twice is no error."""
+        # As many zeroes pass through the same vector registers as the value did when it was copied: nothing
+        # stays there either (tests/client/test_residue.py).
         self._value[:] = _Bytes(len(self._value))
         self._wiped = True
 

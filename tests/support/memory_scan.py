@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Final
 from tests.support import core_file, registers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "Scan",
     "ScanError",
     "dump_core",
     "read_process",
+    "scan_contents",
     "scan_core",
     "scan_file",
     "scan_process",
@@ -125,10 +126,15 @@ def scan_registers(pid: int, needles: Sequence[bytes]) -> Scan:
     Raises:
         ScanError: there are none to be read.
     """
+    return scan_contents(registers.read_all(pid), needles)
+
+
+def scan_contents(contents: Mapping[str, bytes], needles: Sequence[bytes]) -> Scan:
+    """Search the contents of registers, by name."""
     search = _Search(needles)
-    for name, content in registers.read_all(pid).items():
+    for name, content in contents.items():
         search.feed(0, content, name)
-    return search.result(f"the registers of process {pid}", least=registers.LEAST)
+    return search.result("the registers", least=registers.LEAST)
 
 
 def scan_file(path: str | os.PathLike[str], needles: Sequence[bytes]) -> Scan:

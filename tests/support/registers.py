@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,18 +31,34 @@ from tests.support.agent_process import poll
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LEAST", "fill", "holding", "read_all", "read_vector", "stack_pointer", "stopped", "wait_blocked"]
+__all__ = [
+    "LEAST",
+    "fill",
+    "holding",
+    "read_all",
+    "read_stopped",
+    "read_vector",
+    "stack_pointer",
+    "stopped",
+    "stopped_at_exit",
+    "wait_blocked",
+]
 
 LEAST: Final = 832
 """Bytes. The general registers and 16 vector registers of one thread have more."""
 
 _SEIZE: Final = 0x4206
 _INTERRUPT: Final = 0x4207
+_CONTINUE: Final = 7
 _DETACH: Final = 17
 _GET_REGISTERS: Final = 0x4204
 _SET_REGISTERS: Final = 0x4205
 _GENERAL: Final = 1
 _VECTOR: Final = 0x202
+_TRACE_EXIT: Final = 0x40
+_EXIT: Final = 5 | 6 << 8
+"""PTRACE_O_TRACEEXIT, and how such a stop is told: SIGTRAP and PTRACE_EVENT_EXIT (ptrace(2))."""
+
 _WAIT_ALL: Final = 0x40000000
 """__WALL: threads are waited for like children (wait(2))."""
 
@@ -83,15 +100,42 @@ def stopped(tid: int) -> Iterator[None]:
         _call(_DETACH, tid)
 
 
+@contextmanager
+def stopped_at_exit(pid: int) -> Iterator[None]:
+    """Let a process that stopped itself go on to its very end, and keep it there while in a ``with``:
+    all that it does is done then, and memory and registers are still there.
+    """
+    _call(_SEIZE, pid, data=_TRACE_EXIT)
+    os.kill(pid, signal.SIGCONT)
+    while True:
+        _, status = os.waitpid(pid, _WAIT_ALL)
+        if not os.WIFSTOPPED(status):
+            raise ProcessLookupError(f"process {pid} has ended")
+        if status >> 8 == _EXIT:
+            break
+        _call(_CONTINUE, pid)
+    try:
+        yield
+    finally:
+        _call(_DETACH, pid)
+
+
 def read_all(pid: int) -> dict[str, bytes]:
     """All registers of all threads of a process, by the thread and the kind."""
     found: dict[str, bytes] = {}
     for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
-        name = Path(f"/proc/{pid}/task/{tid}/comm").read_text(encoding="utf-8").strip()
         with stopped(tid):
-            found[f"general registers of thread {tid}, {name}"] = _read(tid, _GENERAL)
-            found[f"vector registers of thread {tid}, {name}"] = _read(tid, _VECTOR)
+            found |= read_stopped(tid)
     return found
+
+
+def read_stopped(tid: int) -> dict[str, bytes]:
+    """All registers of a stopped thread, by the thread and the kind."""
+    name = Path(f"/proc/{tid}/comm").read_text(encoding="utf-8").strip()
+    return {
+        f"general registers of thread {tid}, {name}": _read(tid, _GENERAL),
+        f"vector registers of thread {tid}, {name}": _read(tid, _VECTOR),
+    }
 
 
 def stack_pointer(tid: int) -> int:

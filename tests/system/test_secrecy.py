@@ -80,8 +80,7 @@ def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> Non
 def test_planted_in_a_register_it_is_found(agent: AgentProcess) -> None:
     """The same checks fail of an agent that waits with a block of a value in its registers."""
     life = started(agent, CODE_PATHS[0], "memfd_secret")
-    check_memory(life, {}, held=set())
-    check_core(life, {})
+    registers.wait_blocked(agent.pid)
     with registers.stopped(agent.pid):
         registers.fill(agent.pid, life.values["one block"], 16)
     with pytest.raises(AssertionError, match=r"one block.*vector registers of thread"):

@@ -135,21 +135,25 @@ def _expiry(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _read_value(file: str | None) -> bytearray:
-    """The whole of a file or of standard input; one byte more than is allowed, at most, so that it is
-    refused.
+def _read_value(file: str | None) -> memoryview:
+    """The whole of a file or of standard input, the caller's to wipe, and no copy left elsewhere; at most a
+    little more than is allowed, so that it is refused.
     """
     if file is None and sys.stdin is None:
         raise UsageError("standard input is closed; give --file FILE")
     if file is None and sys.stdin.isatty():
         sys.stderr.write("the value, ended by Ctrl-D:\n")
     with open(0 if file is None else file, "rb", buffering=0, closefd=file is not None) as stream:
-        value = bytearray()
-        chunk = bytearray(1024 * 1024)
-        while len(value) <= MAX_VALUE and (size := stream.readinto(chunk)):
-            value += memoryview(chunk)[:size]
-        chunk[:] = bytes(len(chunk))
-    return value
+        buffer, filled = bytearray(1024 * 1024), 0
+        while filled <= MAX_VALUE and (size := stream.readinto(memoryview(buffer)[filled:])):
+            filled += size
+            if filled == len(buffer):
+                # By hand: a bytearray that grows by itself leaves what it held where it lay before.
+                larger = bytearray(2 * filled)
+                larger[:filled] = buffer
+                buffer[:] = bytes(filled)
+                buffer = larger
+    return memoryview(buffer)[:filled]
 
 
 _PATH: Final = Parameter(
