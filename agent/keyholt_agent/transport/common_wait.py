@@ -53,10 +53,13 @@ class CommonWait(Generic[Watched]):
 
     async def ready(self) -> list[Watched]:
         """Wait until something is ready; gives as much of it as one turn may serve."""
-        await trio.lowlevel.checkpoint()
-        while not (events := self._epoll.poll(0, AT_ONCE)):
+        events = self._epoll.poll(0, AT_ONCE)
+        if events:
+            await trio.lowlevel.checkpoint()
+        while not events:
             # An epoll descriptor is readable when one of its own is ready (epoll(7)): trio can wait for it.
             await trio.lowlevel.wait_readable(self._epoll.fileno())
+            events = self._epoll.poll(0, AT_ONCE)
         watched = self._watched
         return [watched[fd] for fd, _ in events if fd in watched]
 
