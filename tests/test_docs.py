@@ -1,0 +1,50 @@
+"""The documents name files that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+
+NAMED: Final = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|sh|toml|md))(?:::\w+)?`")
+"""A file as the documents write it: its name, or the end of its path."""
+
+PATTERN: Final = re.compile(r"\b[A-Z]{3,}\b(?!\.md)")
+"""A word that stands for others, as in ``messages/DOMAIN.py``."""
+
+ELSEWHERE: Final = {"agent.toml", "policy.toml"}
+"""Files of a user, not of the project."""
+
+
+def missing(text: str, files: set[str]) -> set[str]:
+    """The files that a text names and that are none of ``files``."""
+    named = {name for name in NAMED.findall(text) if not PATTERN.search(name)} - ELSEWHERE
+    return {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)}
+
+
+def project() -> set[str]:
+    """Every file that a document may name."""
+    folders = ("agent", "protocol", "client", "tests", "tools", "bench", "demo", "docs", ".ci")
+    found = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*")}
+    return found | {path.name for path in ROOT.iterdir()}
+
+
+def test_documents_name_files_that_are_there() -> None:
+    """Whoever follows a document finds what it speaks of."""
+    files = project()
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    assert len(documents) > 20
+    stale = {str(one.relative_to(ROOT)): missing(one.read_text("utf-8"), files) for one in documents}
+    assert {name: found for name, found in stale.items() if found} == {}
+
+
+def test_a_stale_name_is_found() -> None:
+    """A file that was moved, by its name alone and by its path; what is there is not complained of."""
+    files = {"agent/keyholt_agent/pipeline.py", "docs/adr/0001-a.md"}
+    there = "`pipeline.py` `keyholt_agent/pipeline.py` `messages/DOMAIN.py` `0001-a.md`"
+    assert missing(f"{there} `identity.py` `agent/pipeline.py`", files) == {
+        "identity.py",
+        "agent/pipeline.py",
+    }
