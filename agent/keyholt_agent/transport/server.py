@@ -69,7 +69,7 @@ class Server:
                     while True:
                         for one in await self._wait.ready():
                             for job in one.serve():
-                                nursery.start_soon(job)
+                                nursery.start_soon(job, name="a call that waits")
             finally:
                 for visit in tuple(self._visits):
                     visit.close()
