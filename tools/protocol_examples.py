@@ -17,8 +17,8 @@ from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.framing import frame_head
 from keyholt_protocol.limits import (
     MAX_IN_FLIGHT,
-    MAX_PAYLOAD,
     MAX_RESPONSE_HEADER,
+    MAX_VALUE,
     PREFIX_SIZE,
     PROTOCOL_VERSION,
 )
@@ -51,8 +51,9 @@ EXAMPLES: Final = {
         result=m.SessionHelloResult(
             version=PROTOCOL_VERSION,
             agent="keyholt-agent 0.1.0",
-            max_payload=MAX_PAYLOAD,
+            max_value=MAX_VALUE,
             max_in_flight=MAX_IN_FLIGHT,
+            features=("hand-out",),
         ),
     ),
     "store.init": Example(

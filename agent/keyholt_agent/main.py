@@ -92,12 +92,14 @@ async def _serve(settings: Settings) -> None:
             settings=settings, arena=arena, store=store, store_path=store_path, connections=quotas
         )
         stack.callback(services.vault.lock)
-        pipeline = Pipeline(OPERATIONS, bindings(services), gate=services.vault.require, arena=arena)
-        server = Server(pipeline, stack.enter_context(arena.allocate(RECEIVE_BUFFER)), quotas)
+        buffer = stack.enter_context(arena.allocate(RECEIVE_BUFFER))
         listeners = [stack.enter_context(listener) for listener in _listeners(settings)]
         for listener in listeners:
             _log.info("serving %s, %s", listener.path or "an inherited socket", services.vault.state)
         endpoints = [stack.enter_context(closing(one)) for one in _endpoints(listeners, settings, quotas)]
+        handlers = bindings(services, _features(listeners))
+        pipeline = Pipeline(OPERATIONS, handlers, gate=services.vault.require, arena=arena)
+        server = Server(pipeline, buffer, quotas)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(services.vault.lock_in_time)
             nursery.start_soon(server.serve, endpoints)
@@ -120,6 +122,12 @@ def _listeners(settings: Settings) -> Iterator[UnixListener]:
     path, unix = settings.socket_path(os.environ), settings.listen.unix
     yield UnixListener.bind(path, unix)
     yield UnixListener.bind(path.with_name(path.name + HAND_OUT_SUFFIX), unix, socket.SOCK_SEQPACKET)
+
+
+def _features(listeners: Iterable[UnixListener]) -> tuple[str, ...]:
+    """What the greeting says of these sockets; a service manager need not have passed on both kinds."""
+    hands_out = any(listener.socket.type == socket.SOCK_SEQPACKET for listener in listeners)
+    return ("hand-out",) if hands_out else ()
 
 
 def _endpoints(

@@ -1,7 +1,8 @@
 """Headers to msgpack and back, and maps to the dataclasses of ``messages``, strictly.
 
 - Refused, never repaired: duplicate keys, keys that are not text, extension types, trailing bytes, unknown or
-  missing fields, a value of another type (``True`` is not ``1``), invalid UTF-8, a surrogate.
+  missing fields, a value of another type (``True`` is not ``1``), invalid UTF-8, a surrogate. Unknown fields
+  of the messages that say so are ignored.
 - Sizes and element counts are bounded before anything is built.
 - A field that equals its default is left out when written, and takes it when absent. Nil is no value of any
   field: what there is none of is absent.
@@ -98,6 +99,8 @@ def from_map(cls: type[Message], fields: Mapping[str, object]) -> Message:
     for name, value in fields.items():
         check = checks.get(name)
         if check is None:
+            if getattr(cls, "ignores_unknown", False):
+                continue
             raise InvalidRequestError(
                 f"{name[:64]!r} is not a field here; known are: {', '.join(checks) or 'none'}",
                 details={"field": name[:64]},

@@ -20,7 +20,7 @@ from       on                               to
 ``HELLO``  request session.hello            ``OPEN``
 ``HELLO``  any other request                ``FAILED``
 ``OPEN``   any request; hello has a defect  ``OPEN``
-``OPEN``   the first hello is refused       ``HELLO``
+``OPEN``   the hello is refused             ``HELLO``
 any        a broken rule, or an error of it ``FAILED``
 ========== ================================ ==========
 
@@ -40,6 +40,7 @@ from keyholt_protocol.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     TooLargeError,
+    UnsupportedError,
     error_from_wire,
 )
 from keyholt_protocol.events import PayloadReceived, RequestReceived, ResponseReceived
@@ -50,6 +51,7 @@ from keyholt_protocol.limits import (
     MAX_REQUEST_HEADER,
     MAX_REQUEST_ID,
     MAX_RESPONSE_HEADER,
+    PROTOCOL_VERSION,
 )
 from keyholt_protocol.salvage import readable_id
 from keyholt_protocol.usual import (
@@ -265,6 +267,14 @@ class ServerConnection(_Connection):
             return
         if request.op != HELLO_OPERATION:
             raise self._broken(f"{HELLO_OPERATION} must be the first request of a connection")
+        # Before anything else in it: what a greeting of another version holds is that version's business.
+        version = as_integer(request.args.get("version"))
+        if version is not None and version != PROTOCOL_VERSION:
+            request.defect = UnsupportedError(
+                f"this agent speaks protocol version {PROTOCOL_VERSION}, not {version}; "
+                "use a client of the same release",
+                details={"versions": [PROTOCOL_VERSION]},
+            )
         self._state = _State.OPEN
         self._hello_id = request.id
 

@@ -16,7 +16,7 @@ from keyholt_protocol.messages import SessionHelloResult
 
 __all__ = ["GREETING", "Peer", "Script", "ScriptedAgent"]
 
-GREETING = SessionHelloResult(version=1, agent="scripted", max_payload=2**24, max_in_flight=64)
+GREETING = SessionHelloResult(version=1, agent="scripted", max_value=2**24, max_in_flight=64)
 PATIENCE = 20.0
 """Seconds after which a script that waits for its client fails: it hangs, or the machine does."""
 

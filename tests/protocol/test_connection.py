@@ -387,6 +387,32 @@ def test_refused_hello_opens_nothing(pieces: Pieces, first: dict[str, object]) -
                 read_events(server, pieces(then))
 
 
+@pytest.mark.parametrize(
+    "rest", [{}, {"client": 5}, {"client": "\x1b"}, {"client": None, "since": 2.5, "rooms": [{}]}]
+)
+@pytest.mark.parametrize("version", [0, -1, 2, 2.0, 2**40])
+def test_version_is_looked_at_first(version: float, rest: dict[str, object]) -> None:
+    """A greeting of another version is told which ones there are, whatever else it holds."""
+    for header in ({"id": 1}, {"id": 1, "era": 2}):
+        server = ServerConnection()
+        hello = packed({**header, "op": "session.hello", "args": {**rest, "version": version}})
+        ((event, _),) = read_events(server, [hello])
+        assert isinstance(event, RequestReceived)
+        assert isinstance(event.defect, UnsupportedError)
+        assert event.defect.details == {"versions": [1]}
+        server.send_error(1, event.defect)
+        read_events(server, [packed(HELLO)])
+        assert server.greeted
+
+
+@pytest.mark.parametrize("args", [{}, {"version": "2"}, {"version": True}, {"version": 1.5}, {"version": 1}])
+def test_greeting_without_another_version_is_held_against_its_fields(args: dict[str, object]) -> None:
+    """Only a version that is one, and another one, is unsupported."""
+    ((event, _),) = read_events(ServerConnection(), [packed({**HELLO, "args": args})])
+    assert isinstance(event, RequestReceived)
+    assert (event.defect, event.args) == (None, args)
+
+
 @every_split
 def test_id_in_flight_cannot_be_used_again(pieces: Pieces) -> None:
     """An id may be used again once it is answered, not before."""

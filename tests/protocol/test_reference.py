@@ -28,7 +28,7 @@ from keyholt_protocol.errors import (
     RemoteProtocolError,
     UnsupportedError,
 )
-from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD
+from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_VALUE
 from keyholt_protocol.operations import OPERATIONS, Operation
 from tests.protocol.wire import decode_frames, decode_model
 from tools import protocol_examples, protocol_reference
@@ -228,7 +228,7 @@ def _carry_out(
     request = from_map(operation.request, event.args)
     if isinstance(request, m.SessionHelloRequest):
         return m.SessionHelloResult(
-            version=1, agent="t", max_payload=MAX_PAYLOAD, max_in_flight=MAX_IN_FLIGHT
+            version=1, agent="t", max_value=MAX_VALUE, max_in_flight=MAX_IN_FLIGHT
         ), b""
     if isinstance(request, m.SecretPutRequest):
         store[request.path] = request, payload

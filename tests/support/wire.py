@@ -178,9 +178,10 @@ class WireClient:
         self._reader = ReplyReader()
         self._stray: deque[Reply] = deque()
         self._last_id = 0
+        self.greeting: dict[str, Any] = {}
         if greet:
             try:
-                self.call("session.hello", **HELLO_ARGS).expect()
+                self.greeting = self.call("session.hello", **HELLO_ARGS).expect().result
             except BaseException:
                 self.close()
                 raise

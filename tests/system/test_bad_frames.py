@@ -167,7 +167,8 @@ def test_breach_before_hello(shared: AgentProcess) -> None:
             (reply,) = client.farewell()
             assert (reply.id, reply.code) == (0, "invalid_request")
         with shared.connect(greet=False) as client:
-            assert client.call("session.hello", version=2).code == "unsupported"
+            other = client.call("session.hello", version=2, client=7, rooms=[None])
+            assert (other.code, other.details) == ("unsupported", {"versions": [1]})
             assert client.call("session.hello", version=1, client="\x1b[2J").code == "invalid_request"
             client.call("session.hello", **HELLO_ARGS).expect()
             assert client.get(KEPT_PATH) == KEPT

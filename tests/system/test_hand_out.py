@@ -15,7 +15,7 @@ import pytest
 from keyholt_agent.main import HAND_OUT_SUFFIX
 from tests.support.agent_process import poll
 from tests.support.unharmed import KEPT_PATH, unharmed
-from tests.support.wire import HELLO_ARGS, ReplyReader, request_frame
+from tests.support.wire import HELLO_ARGS, ReplyReader, WireClient, request_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +83,12 @@ def ask(connection: socket.socket, op: str, **args: object) -> str:
         while (reply := reader.next_reply()) is not None:
             codes.append(reply.code)
     return codes[-1]
+
+
+def test_greeting_tells_of_it(inherited: socket.socket, shared: AgentProcess) -> None:
+    """An agent that hands out connections says so, on whichever connection."""
+    with shared.connect() as direct, WireClient(take(inherited)) as handed_out:
+        assert direct.greeting["features"] == handed_out.greeting["features"] == ["hand-out"]
 
 
 def test_many_programs_share_one(inherited: socket.socket) -> None:

@@ -239,6 +239,8 @@ def test_inherited_socket(agent: AgentProcess) -> None:
     with WireClient(agent.home / "passed.sock") as client:
         client.call("store.init", PASSPHRASE).expect()
         assert client.status()["state"] == "unlocked"
+        greeting = client.greeting
+        assert "features" not in greeting  # a socket that hands out connections was not passed on
     assert not agent.socket_path.exists()
     agent.stop()
     assert (agent.home / "passed.sock").exists()

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING
 from keyholt_agent.handlers import agent, secret, session, slot, store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keyholt_agent.pipeline import AnyBinding
     from keyholt_agent.services import Services
 
 __all__ = ["bindings"]
 
 
-def bindings(services: Services) -> tuple[AnyBinding, ...]:
-    """The handler of every operation of the registry; ``Pipeline`` asserts that none is missing or extra."""
-    domains = (session, store, agent, slot, secret)
-    return tuple(binding for domain in domains for binding in domain.bindings(services))
+def bindings(services: Services, features: Sequence[str] = ()) -> tuple[AnyBinding, ...]:
+    """The handler of every operation of the registry; ``Pipeline`` asserts that none is missing or extra.
+
+    Args:
+        features: what the greeting says that this agent can do beyond the registry.
+    """
+    domains = (store, agent, slot, secret)
+    return (
+        *session.bindings(features),
+        *(binding for domain in domains for binding in domain.bindings(services)),
+    )

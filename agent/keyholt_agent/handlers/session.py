@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from keyholt_agent import __version__
 from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
 from keyholt_protocol import operations as ops
-from keyholt_protocol.errors import UnsupportedError
-from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_PAYLOAD, PROTOCOL_VERSION
+from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_VALUE, PROTOCOL_VERSION
 from keyholt_protocol.messages import SessionHelloRequest, SessionHelloResult
 
-if TYPE_CHECKING:
-    from keyholt_agent.services import Services
-
-__all__ = ["bindings", "hello"]
+__all__ = ["bindings", "greeting", "hello"]
 
 
-def bindings(_: Services) -> tuple[AnyBinding, ...]:
-    """The handlers of this domain's operations, each with the part of the agent that it works with."""
-    return (bind(ops.SESSION_HELLO, hello, f"keyholt-agent {__version__}"),)
+def bindings(features: Sequence[str]) -> tuple[AnyBinding, ...]:
+    """The handlers of this domain's operations, each with what it works with."""
+    return (bind(ops.SESSION_HELLO, hello, greeting(features)),)
 
 
-def hello(agent: str, call: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
-    """Agree on the protocol version; there is one so far.
-
-    Args:
-        agent: how the agent calls itself.
-    """
-    if call.request.version != PROTOCOL_VERSION:
-        raise UnsupportedError(
-            f"this agent speaks protocol version {PROTOCOL_VERSION}, not {call.request.version}; "
-            "use a client of the same release",
-            details={"versions": [PROTOCOL_VERSION]},
-        )
-    result = SessionHelloResult(
+def greeting(features: Sequence[str]) -> SessionHelloResult:
+    """What this agent says of itself to everybody."""
+    return SessionHelloResult(
         version=PROTOCOL_VERSION,
-        agent=agent,
-        max_payload=MAX_PAYLOAD,
+        agent=f"keyholt-agent {__version__}",
+        max_value=MAX_VALUE,
         max_in_flight=MAX_IN_FLIGHT,
+        features=tuple(features),
     )
-    return Reply(result=result)
+
+
+def hello(answer: SessionHelloResult, _: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
+    """Say what there is; that the client speaks the agent's version, its connection has seen to."""
+    return Reply(result=answer)

@@ -7,6 +7,7 @@
 - Times are whole seconds since 1970-01-01 UTC. Sizes are bytes.
 - Field types are ``str``, ``int``, ``bool``, ``X | None``, ``Mapping[str, str]``, ``tuple[X, ...]`` and
   messages.
+- Where ``ignores_unknown`` is true, fields that are not the message's are passed over; elsewhere refused.
 """
 
 from __future__ import annotations

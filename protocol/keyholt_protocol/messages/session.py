@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from keyholt_protocol.errors import InvalidRequestError, TooLargeError
 from keyholt_protocol.limits import MAX_CLIENT_NAME
@@ -12,7 +13,12 @@ __all__ = ["SessionHelloRequest", "SessionHelloResult"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionHelloRequest:
-    """``version``: the protocol version spoken. ``client``: a name for logs, such as ``keyholt 0.1.0``."""
+    """``version``: the protocol version spoken. ``client``: a name for logs, such as ``keyholt 0.1.0``.
+
+    What the agent does not know of a greeting it ignores; so does the client, of its result.
+    """
+
+    ignores_unknown: ClassVar[bool] = True
 
     version: int
     client: str = ""
@@ -32,9 +38,16 @@ class SessionHelloRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionHelloResult:
-    """``max_payload``: bytes. ``max_in_flight``: requests that may be open at once on this connection."""
+    """``max_value``: bytes of a value. ``max_in_flight``: requests that may be open at once here.
+
+    ``features``: names of what this agent can do beyond what every agent of the version can, so that nobody
+    has to find it out by trying.
+    """
+
+    ignores_unknown: ClassVar[bool] = True
 
     version: int
     agent: str
-    max_payload: int
+    max_value: int
     max_in_flight: int
+    features: tuple[str, ...] = ()
