@@ -91,8 +91,8 @@ EXAMPLES: Final = {
         ),
     ),
     "slot.add": Example(
-        request=m.SlotAddRequest(name="spare", existing_size=13),
-        payload=b"correct horsebattery staple",
+        request=m.SlotAddRequest(name="spare"),
+        payload=b"\0\0\0\x0dcorrect horsebattery staple",
         result=m.SlotAddResult(name="spare", kdf=_KDF),
     ),
     "slot.remove": Example(
@@ -171,7 +171,8 @@ def _frame(header: dict[str, object], payload: bytes) -> Iterator[str]:
     if b"".join(part for part, _, _ in parts) != head:
         raise AssertionError("the explanation is not of the frame's bytes")
     if payload:
-        parts.append((payload, 0, f"the payload: {payload.decode()}"))
+        shown = "".join(char if char.isprintable() else "." for char in payload.decode())
+        parts.append((payload, 0, f"the payload: {shown}"))
     for data, depth, note in parts:
         yield from _lines(data, depth, note)
 

@@ -21,7 +21,7 @@ from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import InvalidRequestError, TooLargeError
-from keyholt_protocol.limits import MAX_PASSPHRASE, PROTOCOL_VERSION
+from keyholt_protocol.limits import MAX_PASSPHRASE, PASSPHRASE_LENGTH, PROTOCOL_VERSION
 
 __all__ = [
     "Invocation",
@@ -204,8 +204,9 @@ def slot_change(name: str, *, existing: Value, new: Value) -> Invocation[m.SlotA
 
 def _slot(name: str, existing: Value, new: Value, *, replace_it: bool) -> Invocation[m.SlotAddResult]:
     old, fresh = (_part(part, "passphrase", MAX_PASSPHRASE) for part in (existing, new))
-    request = m.SlotAddRequest(name=name, existing_size=len(old), replace=replace_it)
-    return Invocation(ops.SLOT_ADD, request, _message, (old, fresh))
+    length = memoryview(len(old).to_bytes(PASSPHRASE_LENGTH, "big"))
+    request = m.SlotAddRequest(name=name, replace=replace_it)
+    return Invocation(ops.SLOT_ADD, request, _message, (length, old, fresh))
 
 
 def _message(result: T, _: bytearray) -> T:

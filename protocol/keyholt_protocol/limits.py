@@ -72,6 +72,9 @@ MAX_CLIENT_NAME: Final = 128
 MAX_PASSPHRASE: Final = 4096
 """Bytes of a passphrase."""
 
+PASSPHRASE_LENGTH: Final = 4
+"""Bytes before the first of two passphrases in one payload: its length, a big-endian u32."""
+
 MAX_VERSION: Final = 2**31 - 1
 """Versions of a secret are 1 to this; 0 stands for "does not exist" in a compare-and-set."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import ErrorCode as E
-from keyholt_protocol.limits import HELLO_OPERATION, MAX_PASSPHRASE, MAX_VALUE
+from keyholt_protocol.limits import HELLO_OPERATION, MAX_PASSPHRASE, MAX_VALUE, PASSPHRASE_LENGTH
 
 __all__ = ["OPERATIONS", "Needs", "Operation", "Permission"]
 
@@ -198,9 +198,10 @@ SLOT_ADD: Final = Operation(
     permission=Permission.ADMINISTER,
     mutates=True,
     repeatable=False,
-    payload="a passphrase that opens an existing keyslot, then the new passphrase",
+    payload="the length of the first passphrase (4 bytes, big-endian), a passphrase that opens an existing "
+    "keyslot, and the new passphrase",
     payload_name="passphrases",
-    max_payload=2 * MAX_PASSPHRASE,
+    max_payload=PASSPHRASE_LENGTH + 2 * MAX_PASSPHRASE,
     errors={
         **_KEYSLOTS,
         E.ALREADY_EXISTS: "there is a keyslot `name`, and `replace` is false",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS: dict[str, dict[str, object]] = {
     "session.hello": {"version": 1},
-    "slot.add": {"name": "n", "existing_size": 1},
+    "slot.add": {"name": "n"},
     "slot.remove": {"name": "n"},
     "secret.destroy": {"path": "a", "version": 1},
     **{f"secret.{verb}": {"path": "a"} for verb in ("put", "get", "history", "delete", "undelete")},

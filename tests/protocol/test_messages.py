@@ -21,11 +21,8 @@ REFUSED: Final[list[tuple[type[Any], dict[str, Any]]]] = [
     (m.StoreInitRequest, {"slot": ""}),
     (m.StoreInitRequest, {"slot": "A"}),
     (m.AgentUnlockRequest, {"slot": "a/b"}),
-    (m.SlotAddRequest, {"name": "", "existing_size": 1}),
-    (m.SlotAddRequest, {"name": "a", "existing_size": 0}),
-    (m.SlotAddRequest, {"name": "a", "existing_size": -1}),
-    (m.SlotAddRequest, {"name": "a", "existing_size": 4097}),
-    (m.SlotAddRequest, {"name": "a", "existing_size": 1, "kind": "pkcs11"}),
+    (m.SlotAddRequest, {"name": ""}),
+    (m.SlotAddRequest, {"name": "a", "kind": "pkcs11"}),
     (m.SlotRemoveRequest, {"name": ".."}),
     (m.SecretPutRequest, {"path": ".."}),
     (m.SecretPutRequest, {"path": "a", "if_version": -1}),
@@ -54,7 +51,7 @@ TOO_LARGE: Final[list[tuple[type[Any], dict[str, Any], int]]] = [
     (m.SessionHelloRequest, {"version": 1, "client": "x" * 129}, 128),
     (m.StoreInitRequest, {"slot": "x" * 65}, 64),
     (m.AgentUnlockRequest, {"slot": "x" * 65}, 64),
-    (m.SlotAddRequest, {"existing_size": 1, "name": "x" * 65}, 64),
+    (m.SlotAddRequest, {"name": "x" * 65}, 64),
     (m.SlotRemoveRequest, {"name": "x" * 65}, 64),
     (m.SecretGetRequest, {"path": "x" * 513}, 512),
     (m.SecretGetRequest, {"path": "é" * 257}, 512),
@@ -71,7 +68,7 @@ TOO_LARGE: Final[list[tuple[type[Any], dict[str, Any], int]]] = [
 ACCEPTED: Final[list[tuple[type[Any], dict[str, Any]]]] = [
     (m.SessionHelloRequest, {"version": 1, "client": "é" * 128}),
     (m.StoreInitRequest, {}),
-    (m.SlotAddRequest, {"name": "a", "existing_size": 4096, "replace": True}),
+    (m.SlotAddRequest, {"name": "a", "replace": True}),
     (m.SecretPutRequest, {"path": "a", "if_version": 0, "expires": MAX_TIME}),
     (m.SecretPutRequest, {"path": "a", "if_version": 2**31 - 1}),
     (m.SecretGetRequest, {"path": "a", "version": 2**31 - 1}),
@@ -107,7 +104,7 @@ def test_limits_themselves_are_allowed(cls: type[Any], fields: dict[str, Any]) -
 @pytest.mark.parametrize("cls", [cls for cls in MESSAGES if cls.__name__.endswith("Request")])
 def test_every_name_in_a_request_is_checked(cls: type[Any]) -> None:
     """A request with a path or a keyslot's name refuses a wrong one, whichever field it is in."""
-    good: dict[str, Any] = {"path": "a", "name": "a", "slot": "a", "version": 1, "existing_size": 1}
+    good: dict[str, Any] = {"path": "a", "name": "a", "slot": "a", "version": 1}
     known = {field.name for field in dataclasses.fields(cls)}
     fields = {name: value for name, value in good.items() if name in known}
     cls(**fields)

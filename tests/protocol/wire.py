@@ -245,7 +245,7 @@ _labels = st.dictionaries(names, st.sampled_from(["", "x", "ünï", "a b\u3042"]
 _integers = st.integers(1, 2**31 - 1)
 _SPECIAL: Mapping[str, st.SearchStrategy[Any]] = {
     "slot": names, "name": names, "path": paths, "after": paths, "prefix": paths,
-    "kind": st.just("passphrase"), "existing_size": st.integers(1, 4096), "limit": st.integers(1, MAX_PAGE),
+    "kind": st.just("passphrase"), "limit": st.integers(1, MAX_PAGE),
     "client": st.just("test 1"),
 }  # fmt: skip
 

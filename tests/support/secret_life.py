@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tests.support.store_keys import keys_of
-from tests.support.wire import frame, request_frame
+from tests.support.wire import frame, request_frame, two_passphrases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,10 +101,9 @@ class SecretLife:
             assert client.call("secret.put", self.values["binary"], path="locked").code == "locked"
             assert client.call("agent.unlock", self.wrong).code == "unlock_failed"
             client.call("agent.unlock", self.passphrase).expect()
-            old = {"existing_size": len(self.passphrase)}
-            client.call("slot.add", self.passphrase + self.second, name="two", **old).expect()
+            client.call("slot.add", two_passphrases(self.passphrase, self.second), name="two").expect()
             assert client.call("slot.remove", self.wrong, name="two").code == "unlock_failed"
-            client.call("slot.add", self.passphrase + self.wrong, name="three", **old).expect()
+            client.call("slot.add", two_passphrases(self.passphrase, self.wrong), name="three").expect()
             client.call("slot.remove", self.second, name="three").expect()
             assert client.get(self.marker) == self.values[self.marker]
 

@@ -34,6 +34,7 @@ __all__ = [
     "WireError",
     "frame",
     "request_frame",
+    "two_passphrases",
 ]
 
 HELLO_ARGS: Final = {"version": 1, "client": "raw test client"}
@@ -84,6 +85,11 @@ def request_frame(
     """The frame of a request, well formed or not."""
     header: bytes = msgpack.packb({"id": request_id, "op": op, "args": args})
     return frame(header, payload, announced=announced)
+
+
+def two_passphrases(first: bytes, second: bytes) -> bytes:
+    """The payload that holds both."""
+    return struct.pack(">I", len(first)) + first + second
 
 
 def check_error(error: dict[str, Any]) -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from tests.support.hostile import attack
 from tests.support.unharmed import ARENA, KEPT, KEPT_PATH, check_serves, unharmed
-from tests.support.wire import HELLO_ARGS, WireClient, frame, request_frame
+from tests.support.wire import HELLO_ARGS, WireClient, frame, request_frame, two_passphrases
 
 if TYPE_CHECKING:
     from tests.support.agent_process import AgentProcess
 
 GET: Final[dict[str, object]] = {"path": KEPT_PATH}
-ADD: Final[dict[str, object]] = {"name": "n", "existing_size": 3}
+ADD: Final[dict[str, object]] = {"name": "n"}
 EMPTY: Final = {"id": 7, "op": "x", "args": {}}
 MILLION: Final = b"\x83\xa2id\x07\xa2op\xa1x\xa4args\xdd\x00\x0f\x42\x40"
 SEVENTEEN: Final = {str(number): "" for number in range(17)}
@@ -107,8 +107,11 @@ REFUSALS: Final[dict[str, tuple[str, dict[str, object], bytes, str]]] = {
     "passphrase one byte too long": ("agent.unlock", {}, b"x" * 4097, "too_large"),
     "passphrase of 16 MiB": ("agent.unlock", {}, b"x" * 16 * 2**20, "too_large"),
     "empty passphrase": ("agent.unlock", {}, b"", "invalid_request"),
-    "new passphrase empty": ("slot.add", ADD, b"abc", "invalid_request"),
-    "slot of an unknown kind": ("slot.add", {**ADD, "kind": "x"}, b"abcd", "invalid_request"),
+    "new passphrase empty": ("slot.add", ADD, two_passphrases(b"abc", b""), "invalid_request"),
+    "passphrases without a length": ("slot.add", ADD, b"abcdef", "invalid_request"),
+    "slot of an unknown kind": (
+        "slot.add", {**ADD, "kind": "x"}, two_passphrases(b"abc", b"d"), "invalid_request",
+    ),
     "page of no entries": ("secret.list", {"limit": 0}, b"", "invalid_request"),
     "page too large": ("secret.list", {"limit": 201}, b"", "too_large"),
     "value one byte too long": ("secret.put", {"path": "x"}, b"x" * (16 * 2**20 + 1), "too_large"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
+from keyholt_agent.vault.passphrases import two_passphrases
 from keyholt_protocol import operations as ops
 from keyholt_protocol.messages import (
     SlotAddRequest,
@@ -41,7 +42,7 @@ async def list_slots(keyslots: Keyslots, call: Call[SlotListRequest]) -> Reply[S
 async def add(keyslots: Keyslots, call: Call[SlotAddRequest]) -> Reply[SlotAddResult]:
     """Wrap the root key for one more passphrase, or for another one in the place of an old one."""
     request = call.request
-    existing, new = call.body[: request.existing_size], call.body[request.existing_size :]
+    existing, new = two_passphrases(call.body)
     slot = await keyslots.add(call.principal, request.name, existing, new, replace=request.replace)
     return Reply(result=SlotAddResult(name=slot.name, kdf=slot.describe()))
 

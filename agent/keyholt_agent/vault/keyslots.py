@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys.keyslots import passphrase_slot
 from keyholt_agent.store import ReadSlotTable, ReplaceSlotTable
-from keyholt_agent.vault.passphrases import MAX_SLOTS, check_passphrase
+from keyholt_agent.vault.passphrases import MAX_SLOTS
 from keyholt_agent.vault.stored_keys import decode_slot, sealed_slots, slot_row
 from keyholt_protocol.errors import (
     AlreadyExistsError,
@@ -85,9 +85,8 @@ class Keyslots:
 
         Args:
             existing: a passphrase that opens a keyslot; with ``replace``, the one of that name.
-            new: the passphrase to add.
+            new: the passphrase to add, of an allowed length (``two_passphrases``).
         """
-        check_passphrase(new)
         async with self._passphrases.turn(principal):
             table = await self._verified_table()
             candidates, others = _placed(table, name, replace=replace)

@@ -28,7 +28,7 @@ from keyholt_protocol.errors import (
     TooLargeError,
     UnlockFailedError,
 )
-from keyholt_protocol.limits import MAX_PASSPHRASE
+from keyholt_protocol.limits import MAX_PASSPHRASE, PASSPHRASE_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from keyholt_agent.principal import Principal
     from keyholt_agent.store import SlotRow, SlotTable
 
-__all__ = ["MAX_SLOTS", "Passphrases", "check_passphrase"]
+__all__ = ["MAX_SLOTS", "Passphrases", "check_passphrase", "two_passphrases"]
 
 MAX_SLOTS: Final = 32
 """Keyslots of a store; every one may have to be tried, at about a second each."""
@@ -69,6 +69,24 @@ def check_passphrase(passphrase: memoryview) -> memoryview:
             details={"field": "payload", "limit": MAX_PASSPHRASE},
         )
     return passphrase
+
+
+def two_passphrases(payload: memoryview) -> tuple[memoryview, memoryview]:
+    """The two that a payload holds, the length of the first before it; no copies.
+
+    Raises:
+        InvalidRequestError, TooLargeError: either of them cannot be one, or the length is not of this
+            payload.
+    """
+    size = int.from_bytes(payload[:PASSPHRASE_LENGTH], "big")
+    rest = payload[PASSPHRASE_LENGTH:]
+    if size >= len(rest):
+        raise InvalidRequestError(
+            "the payload holds no second passphrase; send the length of the first in "
+            f"{PASSPHRASE_LENGTH} bytes, big-endian, the first, and the second",
+            details={"field": "payload"},
+        )
+    return check_passphrase(rest[:size]), check_passphrase(rest[size:])
 
 
 class Passphrases:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keyholt_protocol.errors import InvalidRequestError
-from keyholt_protocol.limits import MAX_PASSPHRASE
 from keyholt_protocol.names import check_name
 
 __all__ = [
@@ -43,12 +42,12 @@ class SlotListResult:
 class SlotAddRequest:
     """Adds a keyslot, or with ``replace`` changes the passphrase of the one that has the name.
 
-    The payload is a passphrase that opens an existing keyslot (with ``replace``, the very one), of
-    ``existing_size`` bytes, directly followed by the new passphrase.
+    The payload is the length of the first passphrase, 4 bytes, big-endian; a passphrase that opens an
+    existing keyslot (with ``replace``, the very one); and the new passphrase, which is the rest. How long a
+    passphrase is stands in no header.
     """
 
     name: str
-    existing_size: int
     kind: str = "passphrase"
     replace: bool = False
 
@@ -58,10 +57,6 @@ class SlotAddRequest:
             raise InvalidRequestError(
                 "the kind of a keyslot must be 'passphrase'; this agent knows no other",
                 details={"field": "kind"},
-            )
-        if not 1 <= self.existing_size <= MAX_PASSPHRASE:
-            raise InvalidRequestError(
-                f"existing_size must be 1 to {MAX_PASSPHRASE} bytes", details={"field": "existing_size"}
             )
 
 

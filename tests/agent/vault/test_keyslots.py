@@ -17,6 +17,7 @@ from keyholt_agent.vault.stored_keys import sealed_slots, slot_row
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
 from tests.support.intercepting import intercept
+from tests.support.wire import two_passphrases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +31,7 @@ INTRUDER = b"the intruder's own"
 
 async def add(peer: Peer, name: str, existing: bytes, new: bytes, *, replace: bool = False) -> str:
     """The code of the answer to ``slot.add``, empty for a success."""
-    reply = await peer.call(
-        "slot.add", existing + new, name=name, existing_size=len(existing), replace=replace
-    )
-    return reply.code
+    return (await peer.call("slot.add", two_passphrases(existing, new), name=name, replace=replace)).code
 
 
 async def unlocks(inside: Inside, passphrase: bytes, slot: str | None = None) -> str:
@@ -89,10 +87,33 @@ async def test_names_and_numbers(derived: Inside, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(keyslots, "MAX_SLOTS", 1)
     assert await add(peer, "second", PASSPHRASE, b"another") == "too_large"
     assert await add(peer, "second", b"wrong", b"another") == "too_large"
-    for existing in (b"x" * 4096, PASSPHRASE):
-        reply = await peer.call("slot.add", existing, name="second", existing_size=4096)
-        assert reply.code == "invalid_request"
-    assert await add(peer, "second", PASSPHRASE, b"n" * 4097) == "too_large"
+
+
+PAYLOADS = {
+    "nothing": (b"", "invalid_request"),
+    "half a length": (b"\0\0", "invalid_request"),
+    "a length alone": (b"\0\0\0\5", "invalid_request"),
+    "one passphrase": (two_passphrases(PASSPHRASE, b""), "invalid_request"),
+    "the new one alone": (two_passphrases(b"", b"new"), "invalid_request"),
+    "a length beyond the end": (b"\xff\xff\xff\xff" + PASSPHRASE, "invalid_request"),
+    "a length up to the end": (b"\0\0\x10\0" + b"x" * 4096, "invalid_request"),
+    "no length": (PASSPHRASE + b"new", "invalid_request"),
+    "first too long": (two_passphrases(b"x" * 4097, b"n"), "too_large"),
+    "second too long": (two_passphrases(PASSPHRASE, b"n" * 4097), "too_large"),
+    "both as long as can be": (two_passphrases(b"x" * 4096, b"n" * 4096), "unlock_failed"),
+}
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+async def test_two_passphrases_in_one_payload(derived: Inside, kind: str) -> None:
+    """The length says where the first ends; what does not hold two is refused, and nothing is tried."""
+    payload, code = PAYLOADS[kind]
+    peer = await derived.connect()
+    for _ in range(5 if code != "unlock_failed" else 1):  # more than wrong passphrases may be in a row
+        reply = await peer.call("slot.add", payload, name="second")
+        assert reply.code == code
+        assert code == "unlock_failed" or reply.details["field"] == "payload"
+    assert len((await peer.call("slot.list")).expect().result["slots"]) == 1
 
 
 def foreign_row(services: Services, store_id: bytes) -> SlotRow:

@@ -19,6 +19,7 @@ from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
 from tests.support.intercepting import intercept
+from tests.support.wire import two_passphrases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,9 +107,7 @@ async def test_others_are_served_during_a_derivation(derived: Inside, gate: Gate
 async def test_lock_during_a_derivation(derived: Inside, gate: Gate, op: str) -> None:
     """Who locks means it, also for an unlock or a change of keyslots under way: the agent stays locked."""
     peer, other = await derived.connect(), await derived.connect()
-    (
-        await peer.call("slot.add", PASSPHRASE + b"second", name="second", existing_size=len(PASSPHRASE))
-    ).expect()
+    (await peer.call("slot.add", two_passphrases(PASSPHRASE, b"second"), name="second")).expect()
     if op == "agent.unlock":
         await lock(other)
     used = derived.services.arena.usage.used
@@ -116,7 +115,7 @@ async def test_lock_during_a_derivation(derived: Inside, gate: Gate, op: str) ->
     args: dict[str, object] = {}
     payload = PASSPHRASE
     if op == "slot.add":
-        args, payload = {"name": "third", "existing_size": len(PASSPHRASE)}, PASSPHRASE + b"third"
+        args, payload = {"name": "third"}, two_passphrases(PASSPHRASE, b"third")
     elif op == "slot.remove":
         args = {"name": "second"}
     before = gate.begun
