@@ -116,7 +116,7 @@ def _reply(request: SecretGetRequest, record: SecretVersion, value: LockedBuffer
     """The answer with a value, unless it has expired; owns the value."""
     try:
         result = get_result(record.version, record.metadata)  # authentic: the value has opened with it
-        if request.version is None and result.expires is not None and result.expires <= wall_time():
+        if request.version is None and _has_expired(result, wall_time()):
             raise NotFoundError(
                 f"version {record.version} of {request.path!r} has expired; put a new one, or ask for it by "
                 "number"
@@ -125,6 +125,10 @@ def _reply(request: SecretGetRequest, record: SecretVersion, value: LockedBuffer
         value.release()
         raise
     return Reply(result=result, payload=value)
+
+
+def _has_expired(described: SecretGetResult | Metadata, now: int) -> bool:
+    return described.expires is not None and described.expires <= now
 
 
 async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
@@ -186,8 +190,8 @@ async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[Sec
     """One page of live secrets."""
     request = call.request
     found = await store.ask(ListSecrets(prefix=request.prefix, after=request.after, limit=request.limit + 1))
-    page = _page(found, request.limit)
-    shown = tuple(_secret_info(one) for one in page if _has_name(one))
+    page, now = _page(found, request.limit), wall_time()
+    shown = tuple(_secret_info(one, now) for one in page if _has_name(one))
     following = shown[-1].path if shown and len(page) < len(found) else None
     return Reply(result=SecretListResult(secrets=shown, next=following))
 
@@ -198,8 +202,8 @@ async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[Secre
     head, found = await store.ask(
         ReadHistory(path=request.path, before=request.before, limit=request.limit + 1)
     )
-    page = _page(found, request.limit)
-    shown = tuple(_version_info(one) for one in page)
+    page, now = _page(found, request.limit), wall_time()
+    shown = tuple(_version_info(one, now) for one in page)
     following = shown[-1].version if len(page) < len(found) else None
     return Reply(
         result=SecretHistoryResult(
@@ -246,7 +250,7 @@ def _has_name(summary: SecretSummary) -> bool:
     return True
 
 
-def _secret_info(summary: SecretSummary) -> SecretInfo:
+def _secret_info(summary: SecretSummary, now: int) -> SecretInfo:
     metadata, damaged = _shown(summary.metadata)
     return SecretInfo(
         path=summary.path,
@@ -254,18 +258,21 @@ def _secret_info(summary: SecretSummary) -> SecretInfo:
         created=metadata.created,
         expires=metadata.expires,
         labels=metadata.labels,
+        expired=_has_expired(metadata, now),
+        destroyed=summary.destroyed,
         damaged=damaged,
     )
 
 
-def _version_info(summary: VersionSummary) -> SecretVersionInfo:
+def _version_info(summary: VersionSummary, now: int) -> SecretVersionInfo:
     metadata, damaged = _shown(summary.metadata)
     return SecretVersionInfo(
         version=summary.version,
         created=metadata.created,
-        destroyed=summary.destroyed,
         expires=metadata.expires,
         labels=metadata.labels,
+        expired=_has_expired(metadata, now),
+        destroyed=summary.destroyed,
         damaged=damaged,
     )
 

@@ -73,11 +73,12 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretSummary:
-    """A live secret in a listing; ``metadata`` is its latest version's."""
+    """A live secret in a listing; ``metadata`` is its latest version's, and so is ``destroyed``."""
 
     path: str
     latest: int
     metadata: bytes = field(repr=False)
+    destroyed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,12 +105,13 @@ def _tell(options: Namespace, version: int, text: str) -> int:
 
 def _about(info: SecretInfo | SecretVersionInfo) -> tuple[str, str]:
     """When it was written, and what else is to be said of it."""
-    if isinstance(info, SecretVersionInfo) and info.destroyed:
-        return moment(info.created), "destroyed"
     if info.damaged:
         return "?", "damaged: restore a backup"
+    if info.destroyed:
+        return moment(info.created), "destroyed"
     labels = [f"{key}={value}" for key, value in info.labels.items()]
-    expiry = [] if info.expires is None else [f"expires {moment(info.expires)}"]
+    word = "expired" if info.expired else "expires"
+    expiry = [] if info.expires is None else [f"{word} {moment(info.expires)}"]
     return moment(info.created), " ".join([*expiry, *labels])
 
 
@@ -214,7 +215,7 @@ COMMANDS: Final = (
         words=("list",),
         help="Lists live secrets without their values.",
         run=list_secrets,
-        json="an array of objects: path, version, created, expires, labels, damaged",
+        json="an array of objects: path, version, created, expires, labels, expired, destroyed, damaged",
         parameters=(
             Parameter(
                 names=("PREFIX",),
@@ -230,7 +231,7 @@ COMMANDS: Final = (
         help="Lists the versions of a secret, newest first; of a deleted one too.",
         run=history,
         json="an object: latest, deleted (null, or since when), versions (an array of objects: version, "
-        "created, destroyed, expires, labels, damaged)",
+        "created, expires, labels, expired, destroyed, damaged)",
         parameters=(_PATH,),
     ),
     Command(

@@ -94,7 +94,9 @@ class SecretGetResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretListRequest:
-    """Live secrets whose path begins with ``prefix`` and comes after ``after``, in code point order."""
+    """Live secrets whose path begins with ``prefix`` and comes after ``after``, in the order of the bytes of
+    UTF-8, which is that of the code points.
+    """
 
     prefix: str = ""
     after: str | None = None
@@ -111,8 +113,9 @@ class SecretListRequest:
 class SecretInfo:
     """A secret without its value: its newest version.
 
-    What a listing says is authenticated only when the value is fetched. ``damaged``: the version's metadata
-    cannot be read; ``created`` is 0 then.
+    What a listing says is authenticated only when the value is fetched. ``expired``: the time ``expires`` has
+    come, by the agent's clock. ``destroyed``: its data key is gone, and with it the value, for good. Neither
+    is given out as the newest. ``damaged``: the version's metadata cannot be read; ``created`` is 0 then.
     """
 
     path: str
@@ -120,6 +123,8 @@ class SecretInfo:
     created: int
     expires: int | None = None
     labels: Mapping[str, str] = field(default_factory=_no_labels)
+    expired: bool = False
+    destroyed: bool = False
     damaged: bool = False
 
 
@@ -147,13 +152,16 @@ class SecretHistoryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretVersionInfo:
-    """``destroyed``: its data key is gone, and with it the value, for good. ``damaged``: as of a secret."""
+    """``expired``, ``destroyed`` and ``damaged``: as of a secret. An expired version is given out by its
+    number.
+    """
 
     version: int
     created: int
-    destroyed: bool = False
     expires: int | None = None
     labels: Mapping[str, str] = field(default_factory=_no_labels)
+    expired: bool = False
+    destroyed: bool = False
     damaged: bool = False
 
 

@@ -116,6 +116,29 @@ async def test_expiry(inside: Inside) -> None:
     assert inside.held == 0
 
 
+async def test_listings_mark_what_is_not_given_out(inside: Inside) -> None:
+    """An entry says that its newest value has expired or is destroyed; a history, of each version."""
+    client = await inside.connect()
+    past, future = wall_time() - 1, wall_time() + 1000
+    for path, expires in (("past", past), ("future", future), ("gone", past)):
+        (await client.call("secret.put", b"v", path=path)).expect()
+        (await client.call("secret.put", b"v", path=path, expires=expires)).expect()
+    (await client.call("secret.destroy", path="gone", version=2)).expect()
+    (await client.call("secret.destroy", path="future", version=1)).expect()  # it is not the newest
+    seen = {
+        info["path"]: {name for name in ("expired", "destroyed") if info.get(name)}
+        for info in (await client.call("secret.list")).expect().result["secrets"]
+    }
+    assert seen == {"past": {"expired"}, "future": set(), "gone": {"expired", "destroyed"}}
+    for path in ("past", "gone"):
+        assert (await client.call("secret.get", path=path)).code == "not_found"
+    versions = (await client.call("secret.history", path="gone")).expect().result["versions"]
+    assert [(one.get("expired", False), one.get("destroyed", False)) for one in versions] == [
+        (True, True),
+        (False, False),
+    ]
+
+
 async def test_delete_undelete_destroy(inside: Inside) -> None:
     """A tombstone hides all versions and is taken away whole; a destroyed version is gone for good."""
     client = await inside.connect()

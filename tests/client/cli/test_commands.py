@@ -83,20 +83,25 @@ def test_json_has_stable_shapes(agent: RunningAgent) -> None:
     got = json.loads(agent.cli("--json", "get", "json/a").out)
     assert (got["encoding"], base64.b64decode(got["value"])) == ("base64", b"\xff\0")
     (listed,) = json.loads(agent.cli("--json", "list", "json/").out)
-    assert listed.keys() == {"path", "version", "created", "expires", "labels", "damaged"}
+    marks = {"created", "expires", "labels", "expired", "destroyed", "damaged"}
+    assert listed.keys() == {"path", "version", *marks}
     history = json.loads(agent.cli("--json", "history", "json/a").out)
     assert history.keys() == {"latest", "deleted", "versions"}
-    assert history["versions"][0].keys() == {
-        "version",
-        "created",
-        "destroyed",
-        "expires",
-        "labels",
-        "damaged",
-    }
+    assert history["versions"][0].keys() == {"version", *marks}
     assert json.loads(agent.cli("--json", "rm", "json/a").out) == {"path": "json/a", "version": 2}
     assert json.loads(agent.cli("--json", "status").out)["state"] == "unlocked"
     assert json.loads(agent.cli("--json", "slot", "list").out)[0].keys() == {"name", "kind", "created", "kdf"}
+
+
+def test_listings_show_what_is_not_given_out(agent: RunningAgent) -> None:
+    """Whoever looks at a listing sees which secrets have expired, and which versions are destroyed."""
+    agent.cli("put", "marks/past", "--expires", "2001-02-03", stdin=b"v")
+    agent.cli("put", "marks/gone", stdin=b"v")
+    agent.cli("destroy", "marks/gone", "--version", "1")
+    gone, past = agent.cli("list", "--long", "marks/").out.decode().splitlines()
+    assert gone.endswith("destroyed")
+    assert "expired 2001-02-0" in past
+    assert agent.cli("history", "marks/gone").out.decode().rstrip().endswith("destroyed")
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,13 @@ def list_secrets(connection: Connection, asked: ListSecrets) -> list[SecretSumma
     values = {"first": first, "end": _after_prefix(asked.prefix), "limit": asked.limit}
     statement = sql.LISTING if values["end"] is None else sql.LISTING_BELOW
     return [
-        SecretSummary(path=path.decode(errors="surrogateescape"), latest=latest, metadata=metadata)
-        for path, latest, metadata in _some(connection.execute(statement, values))
+        SecretSummary(
+            path=path.decode(errors="surrogateescape"),
+            latest=latest,
+            metadata=metadata,
+            destroyed=bool(destroyed),
+        )
+        for path, latest, metadata, destroyed in _some(connection.execute(statement, values))
     ]
 
 

@@ -103,16 +103,16 @@ LATEST: Final = (
 
 LISTING: Final = (
     "SELECT CAST(secret.path AS BLOB) AS path, secret.latest, CAST(secret_version.metadata AS BLOB) AS "
-    "metadata FROM secret JOIN secret_version ON secret_version.secret_id = secret.id AND "
-    "secret_version.version = secret.latest WHERE secret.deleted_at IS NULL AND secret.path >= :first ORDER "
-    "BY secret.path LIMIT :limit OFFSET 0"
+    "metadata, secret_version.value IS NULL AS anon_1 FROM secret JOIN secret_version ON "
+    "secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE secret.deleted_at "
+    "IS NULL AND secret.path >= :first ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
 LISTING_BELOW: Final = (
     "SELECT CAST(secret.path AS BLOB) AS path, secret.latest, CAST(secret_version.metadata AS BLOB) AS "
-    "metadata FROM secret JOIN secret_version ON secret_version.secret_id = secret.id AND "
-    "secret_version.version = secret.latest WHERE secret.deleted_at IS NULL AND secret.path >= :first AND "
-    "secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
+    "metadata, secret_version.value IS NULL AS anon_1 FROM secret JOIN secret_version ON "
+    "secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE secret.deleted_at "
+    "IS NULL AND secret.path >= :first AND secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
 MASTER: Final = (

@@ -83,6 +83,7 @@ def _adding(table: Table, *columns: str) -> Insert:
 # Secrets and their versions.
 
 _METADATA: Final = cast(secret_version.c.metadata, LargeBinary)
+_IS_DESTROYED: Final = secret_version.c.value.is_(None)
 _SIZE: Final = func.length(secret_version.c.value)
 _STORED: Final = (
     _METADATA,
@@ -147,7 +148,7 @@ def _listing(*bounds: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     page would cost more than the one before it.
     """
     return (
-        select(cast(secret.c.path, LargeBinary), secret.c.latest, _METADATA)
+        select(cast(secret.c.path, LargeBinary), secret.c.latest, _METADATA, _IS_DESTROYED)
         .join(secret_version, _IS_LATEST)
         .where(secret.c.deleted_at.is_(None), *bounds)
         .order_by(secret.c.path)
@@ -159,7 +160,7 @@ def _listing(*bounds: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
 LISTING: Final = _listing(secret.c.path >= bindparam("first"))
 LISTING_BELOW: Final = _listing(secret.c.path >= bindparam("first"), secret.c.path < bindparam("end"))
 HISTORY: Final = (
-    select(secret_version.c.version, _METADATA, secret_version.c.value.is_(None))
+    select(secret_version.c.version, _METADATA, _IS_DESTROYED)
     .where(
         secret_version.c.secret_id == bindparam("secret_id"), secret_version.c.version < bindparam("before")
     )

@@ -178,12 +178,15 @@ async def test_listing_is_by_prefix_in_code_point_order_and_paged(store: Store) 
 
 
 async def test_a_listing_has_the_latest_version_s_metadata(store: Store) -> None:
-    """What a listing says of a secret is its latest version."""
+    """What a listing says of a secret is its latest version, and whether that one is destroyed."""
     await store.ask(PutSecret(path="a", new=version(1)))
     await store.ask(PutSecret(path="a", new=(latest := version(2))))
     assert await store.ask(ListSecrets(prefix="", after=None, limit=10)) == [
-        SecretSummary(path="a", latest=2, metadata=latest.metadata)
+        SecretSummary(path="a", latest=2, metadata=latest.metadata, destroyed=False)
     ]
+    await store.ask(DestroyVersion(path="a", version=2))
+    (destroyed,) = await store.ask(ListSecrets(prefix="", after=None, limit=10))
+    assert destroyed.destroyed
 
 
 async def test_a_history_is_paged_newest_first(store: Store) -> None:
