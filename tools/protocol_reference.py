@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protocol")]
 from keyholt_protocol import limits  # noqa: E402
 from keyholt_protocol.errors import DETAILS, ERRORS  # noqa: E402
 from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, Operation  # noqa: E402
+from keyholt_protocol.rules import RULES  # noqa: E402
 from tools.protocol_examples import EXAMPLES, annotated  # noqa: E402
 
 __all__ = ["main", "reference"]
@@ -67,6 +68,10 @@ def reference(template: str) -> str:
     values["DETAILS"] = _table(
         ("detail", "type", "what"),
         ((f"`{name}`", _type(detail.type), detail.meaning) for name, detail in DETAILS.items()),
+    )
+    values["RULES"] = _table(
+        ("what a client sends", "code", "ends the connection"),
+        ((rule.broken, f"`{rule.code.wire_name}`", "yes" if rule.ends else "no") for rule in RULES),
     )
     values["LIMITS"] = _table(
         ("limit", "value", "what"), ((f"`{name}`", str(value), text) for name, value, text in _limits())

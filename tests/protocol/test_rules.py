@@ -1,0 +1,93 @@
+"""The table of the document says what a real agent does: every row of it is provoked, and nothing beside it.
+
+The rows are read from ``docs/protocol.md``; what provokes them is in ``foreign_client.py``, which shares no
+code with the project.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.agent_process import AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLIENT = Path(__file__).with_name("foreign_client.py")
+TEXT = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
+HEAD = "| what a client sends | code | ends the connection |\n| --- | --- | --- |\n"
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[list[Any]]]]:
+    """What a real agent made of every provocation."""
+    with AgentProcess(tmp_path_factory.mktemp("rules")) as agent:
+        agent.found()
+        run = subprocess.run(
+            [sys.executable, "-I", CLIENT, agent.socket_path, "rules"],
+            check=True,
+            timeout=60,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        yield json.loads(run.stdout)
+        with agent.connect() as client:
+            assert client.status()["state"] == "unlocked"
+
+
+def faults(text: str, seen: dict[str, list[list[Any]]]) -> list[str]:
+    """Where the table of a document and what was seen of the agent are not the same."""
+    table = text.partition(HEAD)[2].partition("\n\n")[0]
+    rows = {
+        rule: (code, ends == "yes")
+        for rule, code, ends in re.findall(r"^\| (.+) \| `(\w+)` \| (yes|no) \|$", table, re.MULTILINE)
+    }
+    assert len(rows) == len(table.splitlines())
+    found = [f"never provoked: {rule}" for rule in rows.keys() - seen.keys()]
+    found += [f"no rule of the table: {rule}" for rule in seen.keys() - rows.keys()]
+    for rule in rows.keys() & seen.keys():
+        code, ends = rows[rule]
+        found += [
+            f"{rule}, the {number}. way: {way}"
+            for number, way in enumerate(seen[rule], 1)
+            if way != [0 if ends else 7, code, ends]
+        ]
+        if not seen[rule]:
+            found.append(f"no way to break: {rule}")
+    return found
+
+
+def test_table_says_what_the_agent_does(seen: dict[str, list[list[Any]]]) -> None:
+    """Each rule has its code; it ends the connection under id 0, or the request alone under its own."""
+    assert faults(TEXT, seen) == []
+
+
+ROWS = {
+    "another code": ("| H is 0 | `invalid_request` | yes |", "| H is 0 | `too_large` | yes |"),
+    "ends": ("such operation | `unsupported` | no |", "such operation | `unsupported` | yes |"),
+    "does not end": ("| H is 0 | `invalid_request` | yes |", "| H is 0 | `invalid_request` | no |"),
+    "a row less": ("| a key is not text | `invalid_request` | no |\n", ""),
+    "a row more": ("| H is 0 |", "| the moon is full | `busy` | no |\n| H is 0 |"),
+    "another limit": ("| `limit` is more than 200 |", "| `limit` is more than 100 |"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ROWS)
+def test_changed_table_is_found(seen: dict[str, list[list[Any]]], change: str) -> None:
+    """A document that says something else of one row is caught."""
+    was, now = ROWS[change]
+    assert TEXT.count(was) == 1
+    assert faults(TEXT.replace(was, now), seen)
+
+
+def test_agent_that_does_something_else_is_found(seen: dict[str, list[list[Any]]]) -> None:
+    """One way of many in which an agent is milder than it says is enough."""
+    *ways, last = seen["H is more than 8192"]
+    assert faults(TEXT, {**seen, "H is more than 8192": [*ways, [7, last[1], False]]})
