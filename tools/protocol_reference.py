@@ -133,7 +133,7 @@ def _parts(hints: Iterable[Any]) -> Iterator[type[Any]]:
 def _type(hint: Any) -> str:
     arguments = typing.get_args(hint)
     if types.NoneType in arguments:
-        return f"{_type(arguments[0])} or nil"
+        return _type(arguments[0])
     if typing.get_origin(hint) is tuple:
         return f"array of {_type(arguments[0])}"
     if typing.get_origin(hint) is Mapping:
@@ -149,7 +149,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
         return "required"
     shown = str(field.default)
-    return {"None": "nil", "True": "true", "False": "false", "": "empty"}.get(shown, f"`{shown}`")
+    return {"None": "none", "True": "true", "False": "false", "": "empty"}.get(shown, f"`{shown}`")
 
 
 def _docstring(cls: type[Any]) -> str:
