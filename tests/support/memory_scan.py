@@ -11,8 +11,8 @@ The target may be non-dumpable. Root reads it anyway; any other user only where 
 ``scannable``, whose user namespace gives the starter the right.
 
 How it looks: memory is read as words of 8 bytes, each held against all words that occur in the needles, at
-any offset of theirs. 15 bytes in a row contain a whole word of memory. So a hundred needles cost as much as
-one.
+any offset of theirs. 15 bytes in a row contain a whole word of memory; of what is found, the bytes on both
+sides are looked at. So a hundred needles cost as much as one.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def scan_contents(contents: Mapping[str, bytes], needles: Sequence[bytes]) -> Sc
     """Search the contents of registers, by name."""
     search = _Search(needles)
     for name, content in contents.items():
-        search.feed(0, content, name)
+        search.feed(0, content, name, least=WORD)
     return search.result("the registers", least=registers.LEAST)
 
 
@@ -163,7 +163,7 @@ def scan_core(path: str | os.PathLike[str], needles: Sequence[bytes]) -> Scan:
                 search, file.fileno(), _Mapping(start=segment.start, end=segment.stop, name="memory")
             )
     for name, content in core.notes:
-        search.feed(0, content, name)
+        search.feed(0, content, name, least=WORD)
     if not core.vector_notes:
         raise ScanError(f"{path} has no notes with vector registers")
     return search.result(os.fspath(path))
@@ -223,8 +223,11 @@ class _Search:
         for word, at in telling:
             self._words.setdefault(int.from_bytes(word, sys.byteorder), (needle, at))
 
-    def feed(self, address: int, data: bytes, name: str) -> None:
-        """Search what lies at ``address``, in whole words from there on."""
+    def feed(self, address: int, data: bytes, name: str, least: int = SHORTEST) -> None:
+        """Search what lies at ``address`` for ``least`` bytes in a row, in whole words from there on.
+
+        Where ``data`` begins or ends in between, fewer are enough.
+        """
         self._bytes_read += len(data)
         if data == NOTHING[: len(data)]:
             return
@@ -234,7 +237,9 @@ class _Search:
         for index, word in enumerate(words):
             if word in self._words:
                 needle, at = self._words[word]
-                self._found[needle][address + index * WORD - at] = name
+                start = index * WORD - at
+                if _in_common(data, start, needle, at) >= least:
+                    self._found[needle][address + start] = name
 
     def refused(self, name: str) -> None:
         """A mapping could not be read, in whole or in part."""
@@ -257,6 +262,19 @@ class _Search:
             bytes_read=self._bytes_read,
             unreadable=self._unreadable,
         )
+
+
+def _in_common(data: bytes, start: int, needle: bytes, at: int) -> int:
+    """How many bytes in a row ``data`` shares with a needle that would begin at ``start``, around the word at
+    the needle's offset ``at``; as many as are ever asked for, where it ends before that is known.
+    """
+    first, last = at, at + WORD
+    while first > 0 and start + first > 0 and data[start + first - 1] == needle[first - 1]:
+        first -= 1
+    while last < len(needle) and start + last < len(data) and data[start + last] == needle[last]:
+        last += 1
+    cut_off = (start + first == 0 and first > 0) or (start + last == len(data) and last < len(needle))
+    return SHORTEST if cut_off else last - first
 
 
 def _mappings(pid: int) -> Iterator[_Mapping]:

@@ -62,8 +62,9 @@ _EXIT: Final = 5 | 6 << 8
 _WAIT_ALL: Final = 0x40000000
 """__WALL: threads are waited for like children (wait(2))."""
 
-_WAITING: Final = {"0", "202", "232"}
-"""read, futex and epoll_wait, by their numbers."""
+_FOR_INPUT: Final = {"0", "232"}
+_FOR_A_THREAD: Final = {"202"}
+"""read and epoll_wait, and futex, by their numbers. In a futex a thread waits for the interpreter, too."""
 
 _STACK_POINTER: Final = 19
 """Its place in ``struct user_regs_struct`` (sys/user.h)."""
@@ -148,9 +149,10 @@ def read_vector(tid: int) -> bytes:
     return _read(tid, _VECTOR)
 
 
-def wait_blocked(tid: int) -> None:
-    """Wait until a thread waits: for input, for events, or for another thread."""
-    poll(lambda: Path(f"/proc/{tid}/syscall").read_text(encoding="ascii").split()[0] in _WAITING)
+def wait_blocked(tid: int, *, for_thread: bool = False) -> None:
+    """Wait until a thread waits for input or events, or for another thread."""
+    calls = _FOR_A_THREAD if for_thread else _FOR_INPUT
+    poll(lambda: Path(f"/proc/{tid}/syscall").read_text(encoding="ascii").split()[0] in calls)
 
 
 def fill(tid: int, pattern: bytes, count: int) -> set[int]:

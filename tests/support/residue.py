@@ -19,13 +19,13 @@ REACH: Final = residue.DEPTH - 8 * 1024
 (``tests/system/test_residue.py``). What is cleared beyond is for what differs between builds of Python."""
 
 
-def plant(pid: int, tid: int, pattern: bytes, path: CodePath) -> set[int]:
+def plant(pid: int, tid: int, pattern: bytes, path: CodePath, spared: int = 0) -> set[int]:
     """Fill the vector registers of a thread, and all dead stack that operations reach, with 16 bytes over and
-    over; gives the numbers of the registers.
+    over, the first bytes spared; gives the numbers of the registers.
     """
     with registers.stopped(tid):
         filled = registers.fill(tid, pattern, path.touches)
-        plant_below(pid, registers.stack_pointer(tid), pattern, REACH)
+        plant_below(pid, registers.stack_pointer(tid) - spared, pattern, REACH - spared)
     return filled
 
 

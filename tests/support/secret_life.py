@@ -40,6 +40,8 @@ class SecretLife:
 
     Attributes:
         marker: the path of one of the values; no secret, and so what a search has to find.
+        values: what there is from the beginning, by path.
+        long: what comes with use, a mebibyte that repeats one of these.
     """
 
     agent: AgentProcess
@@ -48,6 +50,7 @@ class SecretLife:
     wrong: bytes = field(default_factory=text)
     marker: str = field(default_factory=lambda: f"marker/{os.urandom(16).hex()}")
     values: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    long: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     def __post_init__(self) -> None:
         self.values = {
@@ -59,7 +62,7 @@ class SecretLife:
 
     @property
     def given(self) -> dict[str, bytes]:
-        """What came over the wire as a secret. A longer value repeats one of these."""
+        """What came over the wire as a secret."""
         return {
             **self.values, "passphrase": self.passphrase, "second passphrase": self.second,
             "wrong passphrase": self.wrong,
@@ -68,7 +71,7 @@ class SecretLife:
     def keys(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """The keys of the store as it is now, and the traces of them."""
         passphrases = {"passphrase": self.passphrase, "two": self.second}
-        return keys_of(self.agent.state, passphrases, self.values)
+        return keys_of(self.agent.state, passphrases, {**self.values, **self.long})
 
     def begin(self) -> None:
         """Create the store, and lay one value of each length down in it."""
@@ -125,10 +128,10 @@ class SecretLife:
             else:
                 ids = [client.request("secret.get", {"path": path}) for _ in range(PIPELINED)]
                 assert all(client.reply_to(one).expect().payload == value for one in ids)
-        long = self.values["kilo"] * MEBIBYTE
+        self.long = {"long": self.values["kilo"] * MEBIBYTE}
         for number in range(3):
-            clients[number].put("long", long)
-            assert clients[-1].get("long") == long
+            clients[number].put("long", self.long["long"])
+            assert clients[-1].get("long") == self.long["long"]
 
     def _misuse(self, client: WireClient) -> None:
         value = self.values[self.marker]

@@ -13,6 +13,9 @@ from tests.support.memory_scan import scan_process, scan_registers, scannable
 from tests.support.residue import REACH, Careless, plant, plant_below
 from tests.support.secret_life import SecretLife
 
+TASKS: Final = 1024
+"""Bytes below the stack pointer of a loop that waits where the frames of tasks are: what they do is below."""
+
 BELOW: Final = 32 * 1024
 """Bytes further down that are watched."""
 
@@ -23,7 +26,7 @@ def left_after_a_turn(agent: AgentProcess) -> tuple[int, int]:
     with agent.connect() as client:
         client.status()
         registers.wait_blocked(agent.pid)
-        plant(agent.pid, agent.pid, pattern, CODE_PATHS[0])
+        plant(agent.pid, agent.pid, pattern, CODE_PATHS[0], spared=TASKS)
         client.status()
         registers.wait_blocked(agent.pid)
         return scan_registers(agent.pid, [pattern]).total, scan_process(agent.pid, [pattern]).total

@@ -71,6 +71,8 @@ def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> Non
     life.fetch()
     check_memory(life, everything, held=IN_ARENA)
     life.use(SOME)
+    keys, traces = life.keys()
+    everything = {**keys, **traces}
     check_memory(life, everything, held=IN_ARENA)
     life.lock()
     check_memory(life, everything, held=set())

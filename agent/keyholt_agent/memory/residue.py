@@ -21,6 +21,8 @@ each of the code paths that OpenSSL and the C library choose by the processor; t
 from __future__ import annotations
 
 import ctypes
+import logging
+import signal
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -41,6 +43,8 @@ array of msgpack's decoder; a test looks how far they reach."""
 
 MOST_SKIPPED: Final = 64
 """Turns of a loop that has no time to wait, of which only the last is followed by clearing."""
+
+_log: Final = logging.getLogger("keyholt.memory")
 
 _seal: Final = AESGCM(bytes(32)).encrypt
 _NONCE: Final = bytes(12)
@@ -88,7 +92,8 @@ def clear_residue() -> None:
 class ResidueClearing(trio.abc.Instrument):
     """Has trio's loop clear what the tasks left, each time before it waits.
 
-    The loop calls it from above the frames of every task, so what is dead by then lies below it.
+    The loop calls it from above the frames of every task, so what is dead by then lies below it. An agent
+    that cannot clear stops: trio itself would only log the failure, and call this no more.
     """
 
     def __init__(self) -> None:
@@ -99,8 +104,11 @@ class ResidueClearing(trio.abc.Instrument):
             self._skipped = 0
             try:
                 clear_residue()
-            except MemoryError:  # trio would drop an instrument that raises; the next turn tries again
+            except MemoryError:  # the next turn tries again, whether it waits or not
                 self._skipped = MOST_SKIPPED
+            except Exception:
+                _log.critical("what operations leave behind cannot be cleared; stopping", exc_info=True)
+                signal.raise_signal(signal.SIGTERM)
         else:
             self._skipped += 1
 

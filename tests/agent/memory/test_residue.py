@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import trio
+import trio.testing
 
+from keyholt_agent.memory import residue
 from tests.support import registers
 from tests.support.code_paths import CODE_PATHS, CodePath
 from tests.support.memory_scan import scan_process, scan_registers, scannable
@@ -99,7 +104,7 @@ def test_nothing_planted_is_left(path: CodePath) -> None:
         worker = one.thread
         one.go_on()
         one.step("thread done")
-        registers.wait_blocked(worker)
+        registers.wait_blocked(worker, for_thread=True)
         assert one.left_in_registers(worker) == set()
         assert one.left_in_memory() == 0
         for planted, waiting in (("task", "loop waits"), ("busy task", "loop was busy")):
@@ -126,7 +131,7 @@ def test_without_clearing_it_is_left() -> None:
         worker = one.thread
         one.go_on()
         one.step("thread done")
-        registers.wait_blocked(worker)
+        registers.wait_blocked(worker, for_thread=True)
         assert one.left_in_registers(worker)
         assert one.left_in_memory() > 1000
         for planted, waiting in (("task", "loop waits"), ("busy task", "loop was busy")):
@@ -137,3 +142,63 @@ def test_without_clearing_it_is_left() -> None:
             one.step(waiting)
             assert one.left_in_registers()
             assert one.left_in_memory() > 1000
+
+
+async def test_thread_gives_what_its_function_does() -> None:
+    """What it returns, or what it raises."""
+    assert await residue.run_in_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await residue.run_in_thread(divmod, 7, 0)
+
+
+async def test_thread_is_waited_for_by_who_is_cancelled() -> None:
+    """The buffers that its function works with are the caller's, not to be given back before its end."""
+    begun, may_end = Event(), Event()
+    ended: list[bool] = []
+
+    def work() -> None:
+        begun.set()
+        ended.append(may_end.wait(60))
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(residue.run_in_thread, work)
+            while not begun.is_set():
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+            may_end.set()
+    assert ended == [True]
+
+
+def test_lack_of_memory_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio drops an instrument that raises. This one does not, and clears in the next turn, busy or not."""
+    outcomes: list[BaseException | None] = [MemoryError(), None]
+
+    def clear() -> None:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(residue, "clear_residue", clear)
+    clearing = residue.ResidueClearing()
+    clearing.before_io_wait(1.0)
+    clearing.before_io_wait(0.0)
+    assert outcomes == []
+    clearing.before_io_wait(0.0)
+
+
+def test_agent_that_cannot_clear_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other failure ends the agent, as SIGTERM would."""
+
+    def clear() -> None:
+        raise ValueError
+
+    monkeypatch.setattr(residue, "clear_residue", clear)
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    try:
+        residue.ResidueClearing().before_io_wait(1.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [signal.SIGTERM]
