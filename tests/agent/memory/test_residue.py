@@ -144,6 +144,22 @@ def test_without_clearing_it_is_left() -> None:
             assert one.left_in_memory() > 1000
 
 
+def test_no_thread_is_started_another_way() -> None:
+    """But for the store's, which is started before any key is in memory."""
+    package = Path(residue.__file__).parents[1]
+    ways = (
+        "to_thread.run_sync(", "start_thread_soon(", "start_new_thread(", "threading.Thread(",
+        "import Thread", "Executor(",
+    )  # fmt: skip
+    found = {
+        (str(path.relative_to(package)), way)
+        for path in package.rglob("*.py")
+        for way in ways
+        if way in path.read_text(encoding="utf-8")
+    }
+    assert found == {("memory/residue.py", "start_thread_soon("), ("store/thread.py", "threading.Thread(")}
+
+
 async def test_thread_gives_what_its_function_does() -> None:
     """What it returns, or what it raises."""
     assert await residue.run_in_thread(divmod, 7, 2) == (3, 1)
