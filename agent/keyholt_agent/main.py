@@ -43,6 +43,7 @@ from keyholt_agent.transport.unix.listener import (
     inherited_listeners,
     resolve_group,
 )
+from keyholt_agent.vault.secret_cache import SecretCache
 from keyholt_protocol.errors import StoreUnavailableError
 from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from keyholt_protocol.operations import OPERATIONS
@@ -85,11 +86,15 @@ async def _serve(settings: Settings) -> None:
         # Before the sockets are there: whoever sees one may tell the agent to end, and that must not kill it.
         signals = stack.enter_context(trio.open_signal_receiver(*_endings()))
         arena = stack.enter_context(closing(Arena.open(settings.memory)))
-        store = await stack.enter_async_context(
-            open_store(store_path.parent, cache_bytes=settings.store.cache)
-        )
+        cache = SecretCache(settings.store.cache)
+        store = await stack.enter_async_context(open_store(store_path.parent, cache))
         services = Services(
-            settings=settings, arena=arena, store=store, store_path=store_path, connections=quotas
+            settings=settings,
+            arena=arena,
+            cache=cache,
+            store=store,
+            store_path=store_path,
+            connections=quotas,
         )
         stack.callback(services.vault.lock)
         buffer = stack.enter_context(arena.allocate(RECEIVE_BUFFER))

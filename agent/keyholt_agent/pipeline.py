@@ -43,6 +43,7 @@ from keyholt_protocol.errors import (
     UnsupportedError,
 )
 from keyholt_protocol.operations import Needs, Operation
+from keyholt_protocol.usual import PackedResult
 
 __all__ = [
     "AnyBinding",
@@ -107,9 +108,13 @@ class Call(Generic[Request]):
 
 @dataclass(slots=True, kw_only=True)
 class Reply(Generic[Result]):
-    """A handler's answer. Whoever sends it owns the payload and releases it once it is sent."""
+    """A handler's answer. Whoever sends it owns the payload and releases it once it is sent.
 
-    result: Result
+    Attributes:
+        result: packed already, where the same one is sent again and again.
+    """
+
+    result: Result | PackedResult
     payload: LockedBuffer | None = None
 
 

@@ -12,7 +12,6 @@ from keyholt_agent.clocks import boot_time, wall_time
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.vault.autolock import AutoLock
 from keyholt_agent.vault.keyslots import Keyslots
-from keyholt_agent.vault.metadata import forget_results
 from keyholt_agent.vault.passphrases import Passphrases
 from keyholt_agent.vault.permits import Permits
 from keyholt_agent.vault.secrets import Secrets
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from keyholt_agent.memory import Arena
     from keyholt_agent.quotas import ConnectionQuotas
     from keyholt_agent.store import Store
+    from keyholt_agent.vault.secret_cache import SecretCache
 
 __all__ = ["Services"]
 
@@ -36,6 +36,7 @@ class Services:
     Attributes:
         settings: the configuration.
         arena: locked memory.
+        cache: the secrets that were used last; the store tells it what changes.
         store: the store, which may not have been created yet.
         store_path: for messages.
         connections: how many there are, and of whom.
@@ -54,21 +55,21 @@ class Services:
         *,
         settings: Settings,
         arena: Arena,
+        cache: SecretCache,
         store: Store,
         store_path: Path,
         connections: ConnectionQuotas,
     ) -> None:
         self.settings: Final = settings
         self.arena: Final = arena
+        self.cache: Final = cache
         self.store: Final = store
         self.store_path: Final = store_path
         self.connections: Final = connections
         self.started: Final = boot_time()
         unlock = settings.unlock
         self.autolock: Final = AutoLock(unlock.idle_timeout, unlock.max_lifetime, boot_time)
-        self.vault: Final = Vault(
-            initialised=store.initialised, autolock=self.autolock, on_lock=self._forget_what_was_read
-        )
+        self.vault: Final = Vault(initialised=store.initialised, autolock=self.autolock, serve=cache.serve)
         self.passphrases: Final = Passphrases(
             arena,
             target=unlock.kdf_target,
@@ -82,11 +83,7 @@ class Services:
         )
         self.keyslots: Final = Keyslots(self.vault, store, self.passphrases, now=wall_time, randomness=KERNEL)
         self.permits: Final = Permits(self.vault, store, now=wall_time)
-        self.secrets: Final = Secrets(self.vault, store, self.permits)
-
-    def _forget_what_was_read(self) -> None:
-        self.store.drop_cache()
-        forget_results()
+        self.secrets: Final = Secrets(self.vault, store, cache, self.permits)
 
 
 def _free_memory() -> int:

@@ -13,6 +13,7 @@ from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
+from keyholt_agent.vault.secret_cache import SecretCache
 from tests.support.agent_process import PASSPHRASE
 from tests.support.derivations import Remembered
 from tests.support.inside import Inside, create_store, serving
@@ -45,10 +46,12 @@ def settings() -> Settings:
 @pytest.fixture
 async def services(arena: Arena, settings: Settings, tmp_path: Path) -> AsyncIterator[Services]:
     """The parts of an agent without a store yet."""
-    async with open_store(tmp_path) as store:
+    cache = SecretCache(settings.store.cache)
+    async with open_store(tmp_path, cache) as store:
         services = Services(
             settings=settings,
             arena=arena,
+            cache=cache,
             store=store,
             store_path=tmp_path / "store.db",
             connections=ConnectionQuotas(100, frozenset()),

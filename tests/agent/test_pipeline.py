@@ -77,14 +77,16 @@ async def test_handlers_are_the_registry(services: Services) -> None:
     with pytest.raises(AssertionError, match=r"not the same set: secret\.get"):
         build(OPERATIONS, missing)
     with pytest.raises(AssertionError, match=r"not the same set: secret\.steal"):
-        build(OPERATIONS, [*whole, bind(replace(SECRET_GET, name="secret.steal"), secret.get, services)])
+        build(
+            OPERATIONS, [*whole, bind(replace(SECRET_GET, name="secret.steal"), secret.get, services.secrets)]
+        )
 
 
 async def test_another_registry_is_served_alike(services: Services) -> None:
     """What there is to ask is an argument: an operation outside of it is unknown."""
     pipeline = Pipeline(
         {SECRET_GET.name: SECRET_GET},
-        [bind(SECRET_GET, secret.get, services)],
+        [bind(SECRET_GET, secret.get, services.secrets)],
         gate=services.vault.require,
         arena=services.arena,
     )
@@ -94,9 +96,9 @@ async def test_another_registry_is_served_alike(services: Services) -> None:
 
 async def test_handler_is_of_its_operation(services: Services) -> None:
     """Another operation's handler is an error of types; were it none, the exemptions would be unused."""
-    bind(SECRET_GET, secret.put, services)  # type: ignore[arg-type]  # another request and another result
+    bind(SECRET_GET, secret.put, services.secrets)  # type: ignore[arg-type]  # another request and another result
     bind(SECRET_GET, secret.get, None)  # type: ignore[misc]  # not the part that it works with
-    assert bind(SECRET_GET, secret.get, services).operation is SECRET_GET
+    assert bind(SECRET_GET, secret.get, services.secrets).operation is SECRET_GET
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

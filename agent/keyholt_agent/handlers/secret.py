@@ -1,6 +1,6 @@
 """``secret``: reading and writing secrets.
 
-- A fetch of a cached record is answered at once: it is decrypted into locked memory and nothing waits.
+- A fetch of a cached secret is answered at once: it is decrypted into locked memory and nothing waits.
 - A write that comes too late for its version is sealed anew for the next one, or refused if the caller named
   the version it builds on.
 """
@@ -23,7 +23,7 @@ from keyholt_agent.store import (
     UndeleteSecret,
     VersionSummary,
 )
-from keyholt_agent.vault.metadata import Metadata, get_result
+from keyholt_agent.vault.metadata import Metadata
 from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import (
     ConflictError,
@@ -56,7 +56,9 @@ from keyholt_protocol.names import check_path
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
-    from keyholt_agent.store import Head, SecretVersion, Store
+    from keyholt_agent.store import Head, Store
+    from keyholt_agent.vault.secret_cache import FetchableSecret
+    from keyholt_agent.vault.secrets import Secrets
 
 __all__ = ["bindings", "delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
 
@@ -76,8 +78,8 @@ Summary = TypeVar("Summary", SecretSummary, VersionSummary)
 def bindings(services: Services) -> tuple[AnyBinding, ...]:
     """The handlers of this domain's operations, each with the part of the agent that it works with."""
     return (
-        bind(ops.SECRET_PUT, put, services),
-        bind(ops.SECRET_GET, get, services),
+        bind(ops.SECRET_PUT, put, services.secrets),
+        bind(ops.SECRET_GET, get, services.secrets),
         bind(ops.SECRET_LIST, list_secrets, services.store),
         bind(ops.SECRET_HISTORY, history, services.store),
         bind(ops.SECRET_DELETE, delete, services.store),
@@ -87,55 +89,51 @@ def bindings(services: Services) -> tuple[AnyBinding, ...]:
 
 
 def get(
-    services: Services, call: Call[SecretGetRequest]
+    secrets: Secrets, call: Call[SecretGetRequest]
 ) -> Reply[SecretGetResult] | Awaitable[Reply[SecretGetResult]]:
     """Decrypt one version of a secret."""
     request = call.request
-    record = services.store.cached_secret(request.path, request.version)
-    if record is None:
-        return _get_from_store(services, request)
-    value = services.secrets.open(request.path, record)
+    secret = secrets.cached(request.path, request.version)
+    if secret is None:
+        return _get_from_store(secrets, request)
+    value = secrets.open(request.path, secret)
     if isinstance(value, LockedBuffer):
-        return _reply(request, record, value)
-    return _get_later(request, record, value)
+        return _reply(request, secret, value)
+    return _get_later(request, secret, value)
 
 
-async def _get_from_store(services: Services, request: SecretGetRequest) -> Reply[SecretGetResult]:
-    record = await services.store.read_secret(request.path, request.version)
-    value = services.secrets.open(request.path, record)
-    return _reply(request, record, value if isinstance(value, LockedBuffer) else await value)
+async def _get_from_store(secrets: Secrets, request: SecretGetRequest) -> Reply[SecretGetResult]:
+    secret = await secrets.read(request.path, request.version)
+    value = secrets.open(request.path, secret)
+    return _reply(request, secret, value if isinstance(value, LockedBuffer) else await value)
 
 
 async def _get_later(
-    request: SecretGetRequest, record: SecretVersion, opening: Awaitable[LockedBuffer]
+    request: SecretGetRequest, secret: FetchableSecret, opening: Awaitable[LockedBuffer]
 ) -> Reply[SecretGetResult]:
-    return _reply(request, record, await opening)
+    return _reply(request, secret, await opening)
 
 
-def _reply(request: SecretGetRequest, record: SecretVersion, value: LockedBuffer) -> Reply[SecretGetResult]:
+def _reply(request: SecretGetRequest, secret: FetchableSecret, value: LockedBuffer) -> Reply[SecretGetResult]:
     """The answer with a value, unless it has expired; owns the value."""
-    try:
-        result = get_result(record.version, record.metadata)  # authentic: the value has opened with it
-        if request.version is None and _has_expired(result, wall_time()):
-            raise NotFoundError(
-                f"version {record.version} of {request.path!r} has expired; put a new one, or ask for it by "
-                "number"
-            )
-    except BaseException:
+    if secret.expires is not None and request.version is None and secret.expires <= wall_time():
         value.release()
-        raise
-    return Reply(result=result, payload=value)
+        raise NotFoundError(
+            f"version {secret.version} of {request.path!r} has expired; put a new one, or ask for it by "
+            "number"
+        )
+    return Reply(result=secret.result, payload=value)
 
 
-def _has_expired(described: SecretGetResult | Metadata, now: int) -> bool:
+def _has_expired(described: Metadata, now: int) -> bool:
     return described.expires is not None and described.expires <= now
 
 
-async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
+async def put(secrets: Secrets, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
     """Seal and write the next version of a secret."""
     request = call.request
     metadata = Metadata(created=wall_time(), expires=request.expires, labels=request.labels)
-    latest = _assumed_latest(services.store, request)
+    latest = _assumed_latest(secrets, request)
     for _ in range(MAX_RETRIES):
         if latest >= MAX_VERSION:
             raise TooLargeError(
@@ -143,7 +141,7 @@ async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretP
                 details={"field": "path", "limit": MAX_VERSION},
             )
         try:
-            await services.secrets.write(
+            await secrets.write(
                 request.path, latest + 1, metadata, call.body, deleted=_has_to_be_deleted(request)
             )
         except HeadMovedError as error:
@@ -153,11 +151,11 @@ async def put(services: Services, call: Call[SecretPutRequest]) -> Reply[SecretP
     raise ContentionError(f"too many others write {request.path!r} just now; try again")
 
 
-def _assumed_latest(store: Store, request: SecretPutRequest) -> int:
+def _assumed_latest(secrets: Secrets, request: SecretPutRequest) -> int:
     """The version that the write builds on, as far as can be told without waiting; the store knows better."""
     if request.if_version is not None:
         return request.if_version
-    cached = store.cached_secret(request.path, None)
+    cached = secrets.cached(request.path, None)
     return cached.version if cached else 0
 
 

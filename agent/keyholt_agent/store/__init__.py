@@ -43,10 +43,9 @@ from keyholt_agent.store.rows import (
     StoreStatistics,
     VersionSummary,
 )
-from keyholt_agent.store.store import DEFAULT_CACHE_BYTES, Store, open_store
+from keyholt_agent.store.store import Store, open_store
 
 __all__ = [
-    "DEFAULT_CACHE_BYTES",
     "AddMasterVersion",
     "CountWraps",
     "CreateStore",

@@ -67,7 +67,7 @@ class Kind(Enum):
 
 
 class Effect(Enum):
-    """What a command that succeeded means for the cache: its answer is the latest version, or was."""
+    """What a command that succeeded means for who keeps latest versions: its answer is one, or was."""
 
     NONE = auto()
     KEEP = auto()
@@ -105,7 +105,7 @@ AnyCommand = Command[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretCommand(Command[T_co]):
-    """A command on one secret, whose latest version the cache may hold."""
+    """A command on one secret, whose latest version may be kept in memory."""
 
     path: str
 

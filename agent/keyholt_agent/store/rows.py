@@ -155,13 +155,9 @@ class StoreStatistics:
         secrets: live paths.
         versions: of live and deleted paths, destroyed ones too.
         bytes: of the store file, once its log is brought in.
-        cache_bytes: in use, of at most ``cache_limit``.
     """
 
     secrets: int
     deleted: int
     versions: int
     bytes: int
-    cache_entries: int
-    cache_bytes: int
-    cache_limit: int

@@ -1,9 +1,9 @@
-"""The store as the agent's tasks see it: commands to ask it, and the cache that spares most of them.
+"""The store as the agent's tasks see it: commands to ask it.
 
 - What changes something is answered only after the change is durable.
 - A caller that is cancelled stops waiting; a write is run all the same, whole or not at all.
-- The cache is changed only where answers are delivered, in the store's order: trio wakes tasks in an
-  order of its own, so a task that filled the cache itself could put an old version over a newer one.
+- Who keeps latest versions in memory is told where answers are delivered, in the store's order: trio wakes
+  tasks in an order of its own, so a task that filled a cache could put an old version over a newer one.
 - It knows no key and no plaintext, and decides nothing about who may do what.
 """
 
@@ -17,18 +17,15 @@ from typing import Any, Final, TypeVar
 import trio
 from outcome import Outcome, Value
 
-from keyholt_agent.store.cache import SecretCache, settle
 from keyholt_agent.store.commands import AnyCommand, Command, CountSecrets, Kind, ReadSecret
+from keyholt_agent.store.latest import NOBODY, LatestVersions, settle
 from keyholt_agent.store.rows import SecretVersion, StoreStatistics
 from keyholt_agent.store.sqlite import SqliteBackend
 from keyholt_agent.store.thread import Backend, StoreThread, Waiter
 from keyholt_protocol.errors import BusyError, IntegrityError, StoreUnavailableError
 from keyholt_protocol.limits import MAX_VALUE
 
-__all__ = ["DEFAULT_CACHE_BYTES", "Store", "open_store"]
-
-DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of ciphertext cache: about 90,000 small secrets."""
+__all__ = ["Store", "open_store"]
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of writes that wait for the store's thread; a caller that left does not take its own back."""
@@ -46,19 +43,20 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_store(
-    directory: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES
-) -> AsyncGenerator[Store, None]:
+async def open_store(directory: Path, latest: LatestVersions = NOBODY) -> AsyncGenerator[Store, None]:
     """Claim ``directory`` and open its store; both are given up when the block ends, after what is queued.
 
     Without a store in it, commands raise ``UninitialisedError`` until ``CreateStore``.
+
+    Args:
+        latest: is told of the latest versions of secrets, as they are read and written.
 
     Raises:
         StoreBusyError: another agent has the directory.
         StoreNewerError, StoreForeignError, StoreDamagedError: the store is refused; the message says why.
         StoreUnavailableError: the directory or the file cannot be used.
     """
-    store = Store(SqliteBackend(directory), cache_bytes)
+    store = Store(SqliteBackend(directory), latest)
     async with store.running():
         yield store
 
@@ -66,9 +64,9 @@ async def open_store(
 class Store:
     """An open store; made by ``open_store``."""
 
-    def __init__(self, backend: Backend, cache_bytes: int) -> None:
+    def __init__(self, backend: Backend, latest: LatestVersions) -> None:
         self._backend = backend
-        self._cache = SecretCache(cache_bytes)
+        self._latest = latest
         self._thread = StoreThread(backend, self._answered)
         self._closed = False
         self._waiting_bytes = 0
@@ -104,17 +102,13 @@ class Store:
                 raise BusyError("too much waits to be written just now; try again in a moment")
             # Counted until it is answered, whether or not its caller still waits.
             self._waiting_bytes += weight
-        waiter = Waiter(command, self._cache.epoch)
+        waiter = Waiter(command, self._latest.epoch)
         self._thread.submit(waiter)
         answer: T = await trio.lowlevel.wait_task_rescheduled(waiter.abandon)
         return answer
 
-    def cached_secret(self, path: str, version: int | None) -> SecretVersion | None:
-        """The latest version, if it is cached and is the one asked for; None says nothing: then read."""
-        return self._cache.get(path, version)
-
     async def read_secret(self, path: str, version: int | None) -> SecretVersion:
-        """One version of a live secret, None for the latest, which is then cached.
+        """One version of a live secret, None for the latest, which ``latest`` is then told of.
 
         Raises:
             NotFoundError: never written, deleted, or no such version; the message says which.
@@ -137,25 +131,18 @@ class Store:
             deleted=counts.deleted,
             versions=counts.versions,
             bytes=counts.size,
-            cache_entries=len(self._cache),
-            cache_bytes=self._cache.size,
-            cache_limit=self._cache.limit,
         )
 
-    def drop_cache(self) -> None:
-        """Forget every cached version, those still on their way from the store's thread included."""
-        self._cache.drop()
-
     def _answered(self, waiters: Sequence[Waiter], outcomes: Sequence[Outcome[Any]], faulty: bool) -> None:
-        """Take what the store's thread delivers: first the effects on the cache, then the waiting tasks."""
+        """Take what the store's thread delivers: who keeps latest versions is told, then the tasks are."""
         if faulty:
             # What failed may be written or not, and recovery will tell: until then nothing is known.
-            self._cache.drop()
+            self._latest.drop()
         for waiter, outcome in zip(waiters, outcomes, strict=True):
             self._waiting_bytes -= _waiting_bytes(waiter.command)
             if isinstance(outcome, Value):
-                recent = waiter.epoch == self._cache.epoch
-                settle(self._cache, waiter.command, outcome.value, recent=recent)
+                recent = waiter.epoch == self._latest.epoch
+                settle(self._latest, waiter.command, outcome.value, recent=recent)
             if waiter.task is not None:
                 trio.lowlevel.reschedule(waiter.task, outcome)
                 waiter.task = None

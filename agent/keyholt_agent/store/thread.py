@@ -75,7 +75,7 @@ class Waiter:
     """A command on its way and the task that waits for its answer; None once it has stopped waiting.
 
     Attributes:
-        epoch: of the cache, when the command was asked for.
+        epoch: of who keeps latest versions, when the command was asked for.
     """
 
     __slots__ = ("command", "epoch", "task")

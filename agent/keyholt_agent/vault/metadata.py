@@ -15,8 +15,9 @@ from keyholt_protocol.errors import IntegrityError, InvalidRequestError, TooLarg
 from keyholt_protocol.limits import MAX_TIME
 from keyholt_protocol.messages import SecretGetResult
 from keyholt_protocol.names import check_labels
+from keyholt_protocol.usual import PackedResult, pack_result
 
-__all__ = ["Metadata", "forget_results", "get_result"]
+__all__ = ["Metadata", "fetch_result", "forget_results"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +56,22 @@ def _check_time(seconds: int) -> None:
 
 
 @functools.lru_cache(maxsize=512)
-def get_result(version: int, encoded: bytes) -> SecretGetResult:
-    """What a fetch of a version says beside the value.
+def fetch_result(version: int, encoded: bytes) -> tuple[PackedResult, int | None]:
+    """What a fetch of a version says beside the value, as it goes on the wire, and when the version expires.
 
-    Remembered, for decoding costs as much as decrypting, and secrets written together share it. It is not
+    Remembered, for decoding costs more than decrypting, and secrets written together share it. It is not
     secret, and at most 3 MB, were every one of them full of labels.
 
     Raises:
         IntegrityError: the bytes are no metadata.
     """
     metadata = Metadata.decode(encoded)
-    return SecretGetResult(
+    result = SecretGetResult(
         version=version, created=metadata.created, expires=metadata.expires, labels=metadata.labels
     )
+    return pack_result(result), metadata.expires
 
 
 def forget_results() -> None:
-    """Drop what ``get_result`` remembers; locking does."""
-    get_result.cache_clear()
+    """Drop what ``fetch_result`` remembers; locking does."""
+    fetch_result.cache_clear()

@@ -1,6 +1,6 @@
 """Secrets: reading and writing them with the keys of the vault.
 
-- A cached record is opened at once: it is decrypted into locked memory and nothing waits.
+- What is cached is opened at once: it is decrypted into locked memory and nothing waits.
 - A write is sealed for the version that it will have. The store takes it only if that is still the next one.
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from keyholt_agent.keys.envelope import bind
-from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret
+from keyholt_agent.keys.secrets import SealedSecret
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.store import NewVersion, PutSecret
 from keyholt_agent.vault.permits import SECRETS_MASTER
-from keyholt_protocol.errors import IntegrityError, NotFoundError
+from keyholt_agent.vault.secret_cache import FetchableSecret
+from keyholt_protocol.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from keyholt_agent.store import SecretVersion, Store
+    from keyholt_agent.store import Store
     from keyholt_agent.vault.metadata import Metadata
     from keyholt_agent.vault.permits import Permits
+    from keyholt_agent.vault.secret_cache import SecretCache
     from keyholt_agent.vault.vault import Vault
 
 __all__ = ["Secrets"]
@@ -29,28 +30,45 @@ __all__ = ["Secrets"]
 class Secrets:
     """Reads and writes the secrets of an unlocked vault."""
 
-    def __init__(self, vault: Vault, store: Store, permits: Permits) -> None:
+    def __init__(self, vault: Vault, store: Store, cache: SecretCache, permits: Permits) -> None:
         self._vault: Final = vault
         self._store: Final = store
+        self._cache: Final = cache
         self._permits: Final = permits
 
-    def open(self, path: str, record: SecretVersion) -> LockedBuffer | Awaitable[LockedBuffer]:
-        """The value of a version, the caller's to release; what is stored beside it is authentic then.
+    def cached(self, path: str, version: int | None) -> FetchableSecret | None:
+        """The latest version, if it is cached and is the one asked for; None says nothing: then ``read``."""
+        return self._cache.get(path, version)
+
+    async def read(self, path: str, version: int | None) -> FetchableSecret:
+        """One version of a live secret, None for the latest, which is then cached.
 
         Raises:
-            NotFoundError: the version was destroyed.
+            NotFoundError: never written, deleted, destroyed, or no such version; the message says which.
             IntegrityError: what is stored is not what was sealed there.
         """
-        if record.wrapped_key is None or record.value is None:
-            raise NotFoundError(f"version {record.version} of {path!r} was destroyed; its value is gone")
-        keyring = self._vault.keyring
+        row = await self._store.read_secret(path, version)
+        cached = self._cache.get(path, row.version)
+        if cached is not None:
+            return cached
         try:
-            context = bind(keyring.store_id, path, record.metadata)
-            secret = OpenableSecret(context, record.version, record.wrapped_key, record.value)
-            opened = keyring.secrets.open(secret)
+            return FetchableSecret(self._vault.keyring, path, row)
         except IntegrityError:
-            raise _damaged(path, record.version) from None
-        return opened if isinstance(opened, LockedBuffer) else _opened_later(opened, path, record.version)
+            raise _damaged(path, row.version) from None
+
+    def open(self, path: str, secret: FetchableSecret) -> LockedBuffer | Awaitable[LockedBuffer]:
+        """The value of a secret, the caller's to release; what is told beside it is authentic and there then.
+
+        Raises:
+            IntegrityError: what is stored is not what was sealed there.
+        """
+        try:
+            opened = self._vault.keyring.secrets.open(secret)
+        except IntegrityError:
+            raise _damaged(path, secret.version) from None
+        if not isinstance(opened, LockedBuffer):
+            return _open_later(path, secret, opened)
+        return opened if secret.metadata is None else _describe(secret, opened)
 
     async def write(
         self, path: str, version: int, metadata: Metadata, value: memoryview, *, deleted: bool | None
@@ -79,11 +97,22 @@ class Secrets:
         await self._store.ask(PutSecret(path=path, new=new, deleted=deleted))
 
 
-async def _opened_later(opening: Awaitable[LockedBuffer], path: str, version: int) -> LockedBuffer:
+async def _open_later(path: str, secret: FetchableSecret, opening: Awaitable[LockedBuffer]) -> LockedBuffer:
     try:
-        return await opening
+        opened = await opening
     except IntegrityError:
-        raise _damaged(path, version) from None
+        raise _damaged(path, secret.version) from None
+    return _describe(secret, opened)
+
+
+def _describe(secret: FetchableSecret, opened: LockedBuffer) -> LockedBuffer:
+    """Read what is stored beside a value, which is authentic now that the value has opened with it."""
+    try:
+        secret.describe()
+    except BaseException:
+        opened.release()
+        raise
+    return opened
 
 
 def _damaged(path: str, version: int) -> IntegrityError:

@@ -30,7 +30,8 @@ class Vault(Guarded):
     Args:
         initialised: whether there is a store.
         autolock: when it locks by itself.
-        on_lock: called by ``lock`` once the keys are gone, to drop what was read with them.
+        serve: called with the keys when they are there, with None once they are gone, to drop what was read
+            with the ones before.
 
     Attributes:
         state: see ``state``.
@@ -38,11 +39,13 @@ class Vault(Guarded):
         store_id: of the store, once it is known.
     """
 
-    def __init__(self, *, initialised: bool, autolock: AutoLock, on_lock: Callable[[], None]) -> None:
+    def __init__(
+        self, *, initialised: bool, autolock: AutoLock, serve: Callable[[Keyring | None], None]
+    ) -> None:
         self.locks = 0
         self.store_id: bytes | None = None
         self._autolock: Final = autolock
-        self._on_lock: Final = on_lock
+        self._serve: Final = serve
         self._keyring: Keyring | None = None
         self._enter(VaultState.LOCKED if initialised else VaultState.UNINITIALISED)
 
@@ -96,8 +99,7 @@ class Vault(Guarded):
         except BaseException:
             keyring.release()
             raise
-        self._drop_keys()
-        self._keyring = keyring
+        self._change_keys(keyring)
         self.store_id = keyring.store_id
         self._autolock.start()
         self._enter(following)
@@ -106,8 +108,7 @@ class Vault(Guarded):
         """Zero every key and drop what was read with them; again is harmless."""
         following = after(self.state, VaultEvent.LOCK)
         self.locks += 1
-        self._drop_keys()
-        self._on_lock()
+        self._change_keys(None)
         self._autolock.stop()
         self._enter(following)
 
@@ -122,7 +123,8 @@ class Vault(Guarded):
         self.state = state
         self._refusals = refusals(state)
 
-    def _drop_keys(self) -> None:
-        keyring, self._keyring = self._keyring, None
-        if keyring is not None:
-            keyring.release()
+    def _change_keys(self, keyring: Keyring | None) -> None:
+        before, self._keyring = self._keyring, keyring
+        if before is not None:
+            before.release()
+        self._serve(keyring)

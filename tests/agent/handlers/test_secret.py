@@ -33,7 +33,7 @@ async def test_put_only_where_nothing_is(inside: Inside, *, cached: bool) -> Non
     client = await inside.connect()
     assert (await client.call("secret.put", b"one", path="a", if_version=0)).expect().result["version"] == 1
     if not cached:
-        inside.services.store.drop_cache()
+        inside.services.cache.drop()
     assert (await client.call("secret.put", b"two", path="a", if_version=0)).code == "conflict"
     assert (await client.call("secret.get", path="a")).payload == b"one"
     (await client.call("secret.delete", path="a")).expect()
@@ -64,7 +64,7 @@ async def test_put_on_a_head_that_moved(inside: Inside, *, cold: bool) -> None:
     async def write(number: int) -> None:
         for turn in range(10):
             if cold:
-                inside.services.store.drop_cache()
+                inside.services.cache.drop()
             value = f"{number}/{turn}".encode()
             reply = (await clients[number].call("secret.put", value, path="contended")).expect()
             versions.append(reply.result["version"])

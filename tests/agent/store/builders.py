@@ -26,10 +26,32 @@ from keyholt_protocol.errors import NotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyholt_agent.store import Store
+    from keyholt_agent.store import SecretVersion, Store
 
 MASTER: Final = b"master key id 16"
 CREATED: Final = 1_700_000_000
+
+
+class Latest:
+    """Keeps the latest versions that a store tells of, of so many paths at most."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.epoch = 0
+        self.rows: dict[str, SecretVersion] = {}
+        self._most = most
+
+    def keep(self, path: str, row: SecretVersion) -> None:
+        self.rows.pop(path, None)
+        self.rows[path] = row
+        if len(self.rows) > self._most:
+            del self.rows[next(iter(self.rows))]
+
+    def evict(self, path: str) -> None:
+        self.rows.pop(path, None)
+
+    def drop(self) -> None:
+        self.rows.clear()
+        self.epoch += 1
 
 
 def master(version: int = 1, **changes: object) -> MasterKeyRow:

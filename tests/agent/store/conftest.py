@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keyholt_agent.store import Store, open_store
-from tests.agent.store.builders import make_store
+from tests.agent.store.builders import Latest, make_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,7 +31,13 @@ def state(pristine: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(state: Path) -> AsyncGenerator[Store, None]:
+def latest() -> Latest:
+    """What ``store`` tells of latest versions."""
+    return Latest()
+
+
+@pytest.fixture
+async def store(state: Path, latest: Latest) -> AsyncGenerator[Store, None]:
     """The store in ``state``, open."""
-    async with open_store(state) as opened:
+    async with open_store(state, latest) as opened:
         yield opened

@@ -15,7 +15,7 @@ from keyholt_agent.store.commands import SMALL_VALUE, ReadSecret
 from keyholt_agent.store.sqlite.backend import ANSWERS, SqliteBackend
 from keyholt_agent.store.thread import Waiter
 from keyholt_protocol.errors import BusyError
-from tests.agent.store.builders import head, started, version
+from tests.agent.store.builders import Latest, head, started, version
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -110,13 +110,15 @@ async def test_reads_that_nobody_waits_for_are_not_run(
     assert sorted(read) == ["after", "gate", "wanted"]
 
 
-async def test_large_values_are_read_one_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_values_are_read_one_at_a_time(
+    store: Store, latest: Latest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only small ones share a batch; each reader of a large one gets its own, named or latest."""
     sizes = range(SMALL_VALUE - 4, SMALL_VALUE + 6)
     news = {f"{size}": version(1, value=bytes([size % 251]) * size) for size in sizes}
     for path, new in news.items():
         await store.ask(PutSecret(path=path, new=new))
-    store.drop_cache()
+    latest.drop()
     waiting, most = 0, [0]
     submit = store._thread.submit
 
@@ -138,7 +140,7 @@ async def test_large_values_are_read_one_at_a_time(store: Store, monkeypatch: py
             nursery.start_soon(read, path, None)
             nursery.start_soon(read, path, 1)
     assert max(most) == 1
-    assert all(store.cached_secret(path, None) for path in news)
+    assert latest.rows.keys() == news.keys()
 
 
 async def test_listing_reads_no_more_than_a_page_holds(store: Store) -> None:

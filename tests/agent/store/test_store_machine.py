@@ -31,7 +31,7 @@ from keyholt_agent.store import (
 )
 from keyholt_agent.store.commands import AnyCommand, ReadSecret
 from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, NotFoundError
-from tests.agent.store.builders import CREATED, head, version
+from tests.agent.store.builders import CREATED, Latest, head, version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,14 +72,14 @@ class Agent:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.latest = Latest(most=3)  # so few that versions are pushed out all the time
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,))
         self._thread.start()
         self._ready.wait()
 
     async def _main(self) -> None:
-        # So small a cache that records are evicted all the time.
-        async with open_store(self._directory, cache_bytes=8_000) as self.store:
+        async with open_store(self._directory, self.latest) as self.store:
             self._token = trio.lowlevel.current_trio_token()
             self._end = trio.Event()
             self._ready.set()
@@ -201,12 +201,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def drop_cache(self) -> None:
-        trio.from_thread.run_sync(self.store.drop_cache, trio_token=self.agent._token)
+        trio.from_thread.run_sync(self.agent.latest.drop, trio_token=self.agent._token)
 
     @invariant()
     def the_cache_tells_the_truth(self) -> None:
         for path, model in self.paths.items():
-            cached = self.store.cached_secret(path, None)
+            cached = self.agent.latest.rows.get(path)
             assert cached is None or cached == model.read(None)
 
     @invariant()
@@ -230,10 +230,10 @@ class ForgetfulMachine(StoreMachine):
 
     @rule(path=PATHS)
     def delete(self, path: str) -> None:
-        cached = self.store.cached_secret(path, None)
+        cached = self.agent.latest.rows.get(path)
         super().delete(path)
         if cached is not None:
-            self.store._cache.keep(path, cached)
+            self.agent.latest.keep(path, cached)
 
 
 def test_the_machine_finds_a_planted_bug(pristine: Path) -> None:

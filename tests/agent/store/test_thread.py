@@ -187,7 +187,6 @@ async def test_reads_and_writes_of_a_batch_are_all_answered(store: Store) -> Non
     """Commands of every sort at once: each caller gets its own answer."""
     for index in range(10):
         await store.ask(PutSecret(path=f"old/{index}", new=version(1)))
-    store.drop_cache()
     answers: list[object] = []
 
     async def ask(call: object, *args: object) -> None:

@@ -31,13 +31,14 @@ class Machine:
     def __init__(self, arena: Arena, *, initialised: bool) -> None:
         self.arena = arena
         self.now = 0.0
-        self.dropped = 0
+        self.served: list[Keyring | None] = []
         autolock = AutoLock(60.0, 3600.0, lambda: self.now)
-        self.vault = Vault(initialised=initialised, autolock=autolock, on_lock=self.drop)
+        self.vault = Vault(initialised=initialised, autolock=autolock, serve=self.serve)
 
-    def drop(self) -> None:
-        self.dropped += 1
-        assert self.arena.usage.used == 0  # the keys are gone before what was read with them
+    def serve(self, keyring: Keyring | None) -> None:
+        if keyring is None:
+            assert self.arena.usage.used == 0  # the keys are gone before what was read with them
+        self.served.append(keyring)
 
     def keyring(self) -> Keyring:
         with SoftwareKey(self.arena.allocate(32), SLOT.reference, KERNEL) as key:
@@ -69,7 +70,7 @@ def test_locked_vault_has_no_keys(machine: Machine) -> None:
     vault.require(Needs.NOTHING)
     vault.lock()
     vault.lock()
-    assert (vault.locks, machine.dropped, vault.locks_at, vault.store_id) == (2, 2, None, None)
+    assert (vault.locks, machine.served, vault.locks_at, vault.store_id) == (2, [None, None], None, None)
     assert repr(vault) == "<Vault locked>"
 
 
@@ -82,6 +83,7 @@ def test_keys_from_unlock_to_lock(machine: Machine) -> None:
     vault.require(Needs.UNLOCKED)
     vault.lock()
     assert vault.state.value == "locked"
+    assert machine.served == [keyring, None]
     assert machine.arena.usage.used == 0
     assert vault.store_id == keyring.store_id
 

@@ -15,7 +15,7 @@ import trio
 from keyholt_agent.store import CreateStore, PutSecret, StoreBusyError, open_store
 from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_protocol.errors import StoreUnavailableError
-from tests.agent.store.builders import head, make_store, seed, version
+from tests.agent.store.builders import Latest, head, make_store, seed, version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,13 +129,14 @@ def test_a_read_only_directory_is_refused_with_the_remedy(tmp_path: Path, what: 
 
 async def test_a_store_removed_under_the_agent(state: Path) -> None:
     """Writes and reads are refused with the remedy, nothing is acknowledged, and putting it back heals."""
-    async with open_store(state) as store:
+    latest = Latest()
+    async with open_store(state, latest) as store:
         await store.ask(PutSecret(path="a", new=(first := version(1))))
         (state / "store.db").rename(state / "aside")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match="removed or replaced under the running agent"):
                 await store.ask(PutSecret(path="a", new=version(2)))
-        assert store.cached_secret("a", None) is None
+        assert not latest.rows
         with pytest.raises(StoreUnavailableError, match="removed or replaced"):
             await store.read_secret("a", None)
         (state / "aside").rename(state / "store.db")

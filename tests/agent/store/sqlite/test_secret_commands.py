@@ -20,31 +20,29 @@ from keyholt_agent.store import (
     UndeleteSecret,
 )
 from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
-from tests.agent.store.builders import CREATED, head, version
+from tests.agent.store.builders import CREATED, Latest, head, version
 
 
-async def test_a_secret_put_is_read_back_byte_for_byte(store: Store) -> None:
-    """What was put comes back, from the cache and from the file."""
+async def test_a_secret_put_is_read_back_byte_for_byte(store: Store, latest: Latest) -> None:
+    """What was put comes back from the file, and is told as the latest version both times."""
     new = version(1)
     await store.ask(PutSecret(path="app/password", new=new))
     expected = SecretVersion(version=1, metadata=new.metadata, wrapped_key=new.wrapped_key, value=new.value)
-    assert store.cached_secret("app/password", None) == expected
-    store.drop_cache()
-    assert store.cached_secret("app/password", None) is None
+    assert latest.rows == {"app/password": expected}
+    latest.drop()
     assert await store.read_secret("app/password", None) == expected
-    assert store.cached_secret("app/password", 1) == expected
+    assert latest.rows == {"app/password": expected}
 
 
-async def test_every_version_is_kept(store: Store) -> None:
-    """An older version is read by its number; the cache holds the latest alone."""
+async def test_every_version_is_kept(store: Store, latest: Latest) -> None:
+    """An older version is read by its number, and is never told to be the latest."""
     versions = [version(number) for number in (1, 2, 3)]
     for new in versions:
         await store.ask(PutSecret(path="a", new=new))
     for new in versions:
         assert (await store.read_secret("a", new.version)).value == new.value
     assert (await store.read_secret("a", None)).version == 3
-    assert store.cached_secret("a", 2) is None
-    assert store.cached_secret("a", 3) is not None
+    assert latest.rows["a"].version == 3
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 7])
@@ -80,18 +78,18 @@ async def test_not_found_says_which_kind(store: Store) -> None:
             await store.read_secret("a", number)
 
 
-async def test_deletion_is_a_tombstone_that_can_be_taken_away(store: Store) -> None:
+async def test_deletion_is_a_tombstone_that_can_be_taken_away(store: Store, latest: Latest) -> None:
     """Deleting hides every version and keeps them all."""
     await store.ask(PutSecret(path="a", new=version(1)))
-    await store.ask(PutSecret(path="a", new=(latest := version(2))))
+    await store.ask(PutSecret(path="a", new=(newest := version(2))))
     assert await store.ask(DeleteSecret(path="a", deleted_at=CREATED + 5)) == 2
-    assert store.cached_secret("a", None) is None
+    assert not latest.rows
     assert await store.ask(ListSecrets(prefix="", after=None, limit=10)) == []
     found, versions = await store.ask(ReadHistory(path="a", before=None, limit=10))
     assert found == Head(latest=2, deleted_at=CREATED + 5)
     assert [entry.version for entry in versions] == [2, 1]
     assert await store.ask(UndeleteSecret(path="a")) == 2
-    assert (await store.read_secret("a", None)).value == latest.value
+    assert (await store.read_secret("a", None)).value == newest.value
 
 
 async def test_a_put_after_a_deletion_goes_on_counting(store: Store) -> None:
@@ -134,13 +132,13 @@ async def test_a_destroyed_version_keeps_its_place_and_metadata(store: Store) ->
     assert [(entry.version, entry.destroyed) for entry in versions] == [(2, True), (1, True)]
 
 
-async def test_the_latest_version_destroyed_is_not_cached(store: Store) -> None:
-    """Neither the old record nor the empty one stays in the cache."""
+async def test_the_latest_version_destroyed_is_not_kept(store: Store, latest: Latest) -> None:
+    """Neither the old row nor the empty one is told to be the latest."""
     await store.ask(PutSecret(path="a", new=version(1)))
     await store.ask(DestroyVersion(path="a", version=1))
-    assert store.cached_secret("a", None) is None
+    assert not latest.rows
     assert (await store.read_secret("a", None)).destroyed
-    assert store.cached_secret("a", None) is None
+    assert not latest.rows
 
 
 @pytest.mark.parametrize("path, number", [("a", 2), ("b", 1)])
@@ -203,15 +201,13 @@ async def test_a_history_is_paged_newest_first(store: Store) -> None:
 
 
 async def test_statistics_count_what_there_is(store: Store) -> None:
-    """Live and deleted paths, versions, and the cache."""
+    """Live and deleted paths, and versions."""
     for path in ("a", "b", "c"):
         await store.ask(PutSecret(path=path, new=version(1)))
     await store.ask(PutSecret(path="c", new=version(2)))
     await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     statistics = await store.statistics()
     assert (statistics.secrets, statistics.deleted, statistics.versions) == (2, 1, 4)
-    assert statistics.cache_entries == 2
-    assert 0 < statistics.cache_bytes < statistics.cache_limit
     assert statistics.bytes % 4096 == 0
 
 
@@ -225,9 +221,6 @@ async def test_an_unknown_master_key_is_refused_and_nothing_is_written(store: St
 
 
 async def test_a_value_of_16_mib_comes_back(store: Store) -> None:
-    """The largest payload of the protocol fits, and is too large for the cache to keep all else out."""
-    await store.ask(PutSecret(path="small", new=version(1)))
+    """The largest payload of the protocol fits."""
     await store.ask(PutSecret(path="large", new=(large := version(1, value=b"\xa5" * (16 * 1024 * 1024)))))
-    assert store.cached_secret("large", None) is None
-    assert store.cached_secret("small", None) is not None
     assert (await store.read_secret("large", None)).value == large.value
