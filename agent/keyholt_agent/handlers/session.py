@@ -9,13 +9,14 @@ from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
 from keyholt_protocol import operations as ops
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_VALUE, PROTOCOL_VERSION
 from keyholt_protocol.messages import SessionHelloRequest, SessionHelloResult
+from keyholt_protocol.usual import PackedResult, pack_result
 
 __all__ = ["bindings", "greeting", "hello"]
 
 
 def bindings(features: Sequence[str]) -> tuple[AnyBinding, ...]:
     """The handlers of this domain's operations, each with what it works with."""
-    return (bind(ops.SESSION_HELLO, hello, greeting(features)),)
+    return (bind(ops.SESSION_HELLO, hello, pack_result(greeting(features))),)
 
 
 def greeting(features: Sequence[str]) -> SessionHelloResult:
@@ -29,6 +30,6 @@ def greeting(features: Sequence[str]) -> SessionHelloResult:
     )
 
 
-def hello(answer: SessionHelloResult, _: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
+def hello(answer: PackedResult, _: Call[SessionHelloRequest]) -> Reply[SessionHelloResult]:
     """Say what there is; that the client speaks the agent's version, its connection has seen to."""
     return Reply(result=answer)
