@@ -48,3 +48,23 @@ def test_a_stale_name_is_found() -> None:
         "identity.py",
         "agent/pipeline.py",
     }
+
+
+def numbered_wrongly(decisions: dict[str, str]) -> set[str]:
+    """The decisions whose number is another's, too, or is not the one in their heading."""
+    numbers = [name[:4] for name in decisions]
+    return {
+        name
+        for name, text in decisions.items()
+        if numbers.count(name[:4]) > 1 or not text.startswith(f"# {int(name[:4])}. ")
+    }
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    """A reference by a number leads to one page; two of a number, or another in the heading, are found."""
+    folder = ROOT / "docs/adr"
+    decisions = {path.name: path.read_text("utf-8") for path in folder.glob("[0-9]*.md")}
+    assert len(decisions) > 15
+    assert numbered_wrongly(decisions) == set()
+    assert numbered_wrongly({"0001-a.md": "# 1. A", "0001-b.md": "# 1. B"}) == {"0001-a.md", "0001-b.md"}
+    assert numbered_wrongly({"0001-a.md": "# 2. A"}) == {"0001-a.md"}
