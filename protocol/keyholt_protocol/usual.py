@@ -108,6 +108,8 @@ def read_usual_fetch(data: bytes) -> tuple[int, SecretGetRequest] | None:
         if data[at] == _TEXT_255:
             at += 1
             size = data[at]
+        elif size > _LONGEST_SHORT:
+            return None
         path = data[at + 1 :]
         return (request_id, SecretGetRequest(path=path.decode())) if len(path) == size else None
     except (LookupError, UnicodeDecodeError, KeyholtError):

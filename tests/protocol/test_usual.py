@@ -90,6 +90,16 @@ def test_whatever_is_read_the_codec_reads_alike(
     assert found is None or found == decoded(changed)
 
 
+@pytest.mark.parametrize("first", range(256))
+def test_no_other_format_is_taken_for_text(first: int) -> None:
+    """Whatever byte stands where a text begins, with as many bytes behind it as it could be taken to mean."""
+    before = usual(1, "")[:-1]
+    for size in (0, 1, (first - 0xA0) & 0xFF, first):
+        data = before + bytes((first,)) + b"a" * size
+        found = read_usual_fetch(data)
+        assert found is None or found == decoded(data), (first, size)
+
+
 @pytest.mark.parametrize("size", range(len(usual(70_000, "prod/db/password"))))
 def test_cut_short_anywhere(size: int) -> None:
     """What ends too early is no usual fetch, and nothing beyond its end is looked at."""

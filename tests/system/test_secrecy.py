@@ -76,7 +76,7 @@ def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> Non
     life.use(SOME)
     keys, traces = life.keys()
     everything = {**keys, **traces}
-    check_memory(life, everything, held=IN_ARENA | {FETCHED + path for path in life.values})
+    check_memory(life, everything, held=IN_ARENA | {FETCHED + path for path in life.values | life.long})
     life.lock()
     check_memory(life, everything, held=set())
     check_core(life, everything)

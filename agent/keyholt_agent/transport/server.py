@@ -92,8 +92,14 @@ class Server:
         return partial(self._resume, door)
 
     async def _resume(self, door: _Door) -> None:
-        await trio.sleep(ACCEPT_PAUSE)
-        self._wait.watch(door.endpoint.fileno(), READABLE, door)
+        while True:
+            await trio.sleep(ACCEPT_PAUSE)
+            try:
+                self._wait.watch(door.endpoint.fileno(), READABLE, door)
+            except OSError as error:  # the kernel is short of something still
+                _log.warning("cannot accept connections yet: %s", error.strerror)
+            else:
+                return
 
     def _left(self, visit: Visit) -> None:
         self._visits.discard(visit)

@@ -45,10 +45,7 @@ __all__ = ["Awaits", "Session"]
 
 SHARE: Final = 1024
 """Bytes of frames that a connection may begin in one turn: about sixteen fetches. The rest of the last of
-them is read in the same turn, if it is there."""
-
-REST: Final = 2
-"""Further receipts in one turn, for the rest of a frame: its header, and what is there of its payload."""
+them is read in the same turn, as far as it is there: of a header, and then of a payload."""
 
 
 class Awaits(Enum):
@@ -99,7 +96,7 @@ class Session:
         self.unstarted: Final[list[tuple[Call[Any], Awaitable[Reply[Any]]]]] = []
         self._pipeline = pipeline
         self._buffer = buffer.view
-        self._places = (buffer.view[:SHARE], *[buffer.view] * REST)
+        self._places = (buffer.view[:SHARE], buffer.view, None)
         self._connection = ServerConnection()
         self._outbox = Outbox(stream)
         self._incoming: Call[Any] | None = None  # its payload is on its way
@@ -180,10 +177,7 @@ class Session:
 
     def close(self) -> None:
         """Give back all memory and close the stream; calls under way are the server's to cancel."""
-        self._ending = True
-        if self._incoming is not None:
-            self._incoming.release()
-            self._incoming = None
+        self._stop_reading()
         self._in_turn.clear()
         self._outbox.release()
         self.stream.close()
@@ -195,10 +189,14 @@ class Session:
         connection = self._connection
         for place in self._places:
             room = connection.payload_room() if self._mid_frame else None
-            size = self.stream.receive_nowait(place if room is None else room)
+            target = place if room is None else room
+            if target is None:
+                return  # no payload is on its way, and of frames it had its share
+            size = self.stream.receive_nowait(target)
             if not size:
-                self._ending = size == 0  # else there is nothing just now
-                return
+                if size == 0:
+                    self._stop_reading()
+                return  # else there is nothing just now
             if room is None:
                 self._act_on(self._buffer[:size])
             else:
@@ -297,8 +295,15 @@ class Session:
 
     def _end(self, error: KeyholtError) -> None:
         """Read nothing more, and say why; what was asked before is still answered."""
-        self._ending = True
+        self._stop_reading()
         self._outbox.send(self._connection.send_error(0, error))
+
+    def _stop_reading(self) -> None:
+        """Read nothing more: what has not come whole never will, and its memory is given back."""
+        self._ending = True
+        if self._incoming is not None:
+            self._incoming.release()
+            self._incoming = None
 
 
 _TOO_SLOW: Final = f"a greeting, and each frame, must be whole within {FRAME_DEADLINE} seconds; connect again"

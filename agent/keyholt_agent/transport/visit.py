@@ -6,6 +6,7 @@ It contains whatever the session raises: that ends the visit, and nothing else.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -23,6 +24,9 @@ __all__ = ["Job", "Visit"]
 
 Job = Callable[[], Awaitable[None]]
 """What the server is to start as a task."""
+
+Unstarted = tuple[Call[Any], Awaitable[Reply[Any]]]
+"""A call that has to be waited for, and what to wait for."""
 
 _EVENTS: Final = {Awaits.BYTES: READABLE, Awaits.ROOM: WRITABLE, Awaits.NOTHING: 0, Awaits.OVER: 0}
 
@@ -79,7 +83,8 @@ class Visit:
 
     def serve(self) -> Sequence[Job]:
         """Its stream is ready: go on, and give the calls that have to wait."""
-        return self._carry_on(self._serve_ready)
+        unstarted = self._carry_on(self._serve_ready)
+        return [partial(self._wait_for, one) for one in unstarted] if unstarted else ()
 
     def overdue(self) -> None:
         """A debt of its peer has fallen due."""
@@ -100,25 +105,23 @@ class Visit:
         self._session.close()
         self._left(self)
 
-    def _carry_on(self, act: Callable[[], None]) -> Sequence[Job]:
+    def _carry_on(self, act: Callable[[], None]) -> Sequence[Unstarted]:
         """Have the session act, and do what follows of it; gives the calls that have to be waited for."""
         session = self._session
         try:
             act()
+            if self._rests and session.at_rest:
+                return ()
+            if self._open:
+                self._settle()
         except PeerGoneError:
             self.close()
         except Exception as error:  # a defect; the peer's connection ends, and nobody else's
             log_defect(error)
             self.close()
-        if self._rests and session.at_rest:
-            return ()
-        if self._open:
-            self._settle()
-        if not session.unstarted:
-            return ()
-        jobs: list[Job] = [partial(self._wait_for, call, reply) for call, reply in session.unstarted]
+        unstarted = tuple(session.unstarted)
         session.unstarted.clear()
-        return jobs
+        return unstarted
 
     def _settle(self) -> None:
         """Watch the stream for what the session awaits, and take down what its peer owes."""
@@ -149,19 +152,22 @@ class Visit:
             self._wait.leave(fd)
         self._events = events
 
-    async def _wait_for(self, call: Call[Any], reply: Awaitable[Reply[Any]]) -> None:
-        """Wait for a call and answer it, and for the call, if there is one, whose turn comes with that."""
-        outcome: Outcome | None = None
-        with trio.CancelScope() as scope:
-            self._scopes.add(scope)
-            if not self._open:
-                scope.cancel()  # its peer left in the moment of asking
-            outcome = await self._pipeline.wait_for(call, reply)
-        self._scopes.discard(scope)
-        if outcome is None:
-            return  # cancelled
-        if self._open:
-            for job in self._carry_on(partial(self._session.answer, call, outcome)):
-                await job()
-        elif isinstance(outcome, Reply) and outcome.payload is not None:
-            outcome.payload.release()
+    async def _wait_for(self, first: Unstarted) -> None:
+        """Wait for a call and answer it, then for the call whose turn comes with that, until there is none.
+
+        A peer can see to it that there always is one: hence a loop, and not one call within another.
+        """
+        calls = deque([first])
+        while calls:
+            call, reply = calls.popleft()
+            outcome: Outcome | None = None
+            with trio.CancelScope() as scope:
+                self._scopes.add(scope)
+                if not self._open:
+                    scope.cancel()  # its peer left in the moment of asking
+                outcome = await self._pipeline.wait_for(call, reply)
+            self._scopes.discard(scope)
+            if outcome is not None and self._open:
+                calls += self._carry_on(partial(self._session.answer, call, outcome))
+            elif isinstance(outcome, Reply) and outcome.payload is not None:
+                outcome.payload.release()

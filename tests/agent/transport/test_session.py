@@ -5,7 +5,9 @@ Sessions are driven two-ended, and again with every byte on its own.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +16,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from keyholt_agent.pipeline import Reply
+from keyholt_agent.transport.visit import Visit
 from keyholt_protocol.limits import FRAME_DEADLINE
 from tests.support.inside import with_handler
 from tests.support.wire import HELLO_ARGS, frame, request_frame
@@ -269,3 +272,46 @@ async def test_reply_that_does_not_fit(inside: Inside) -> None:
     assert (await peer.call("secret.get", path="a")).code == "internal"
     (await peer.call("agent.status")).expect()
     assert inside.held == 0
+
+
+async def test_calls_without_end_are_waited_for_one_after_the_other(inside: Inside) -> None:
+    """A peer that always has a further fetch in its queue is served on and on, and so are the others."""
+    peer, other = await inside.connect(), await inside.connect()
+    for _ in range(40):
+        await peer.request("secret.get", path="none")
+    for _ in range(2 * sys.getrecursionlimit()):
+        assert (await peer.receive()).code == "not_found"
+        await peer.request("secret.get", path="none")
+    (await other.call("agent.status")).expect()
+    await peer.stream.aclose()
+
+
+async def test_payload_that_never_comes_whole_is_given_back(inside: Inside, mock_clock: MockClock) -> None:
+    """Its memory is back when nothing more is read of its peer, though an answer is still to be taken."""
+    peer, other = await inside.connect(), await inside.connect()
+    (await other.call("secret.put", os.urandom(1024 * 1024), path="big")).expect()
+    await peer.send(request_frame(5, "secret.get", {"path": "big"}))
+    await wait_all_tasks_blocked()
+    await peer.send(request_frame(6, "secret.put", {"path": "half"}, b"v" * 10, announced=1024 * 1024))
+    await peer.stream.send_eof()
+    assert (await peer.receive()).expect().payload
+    await wait_all_tasks_blocked()
+    assert inside.held == 0
+
+
+async def test_defect_after_an_answer_ends_one_connection(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is watched, and for what, is worked out within the same guard as the rest."""
+    peer, other = await inside.connect(), await inside.connect()
+
+    def out_of_memory(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(Visit, "_watch", out_of_memory)
+    third = await inside.connect(greet=False)
+    monkeypatch.undo()
+    assert await third.farewell() == []  # it is closed
+    (await peer.call("agent.status")).expect()
+    (await other.call("agent.status")).expect()
+    assert "defect" in caplog.text

@@ -17,8 +17,8 @@ __all__ = ["Credentials", "peer_credentials", "peer_groups", "uid_quota"]
 
 _UCRED: Final = struct.Struct("3i")
 _SO_PEERGROUPS: Final = 59
-_MAX_GROUPS_SIZE: Final = 65536 * 4
-"""Bytes: the kernel allows a process 65,536 supplementary groups (NGROUPS_MAX)."""
+_GROUPS_SIZE: Final = 1024
+"""Bytes, the most that Python's getsockopt takes: 256 groups. Who has more is not known by any of them."""
 
 
 class Credentials(NamedTuple):
@@ -48,11 +48,12 @@ def peer_credentials(sock: socket.socket) -> Credentials:
 
 
 def peer_groups(sock: socket.socket) -> frozenset[int]:
-    """The supplementary groups of the process that connected; empty before Linux 4.13, which cannot tell."""
-    for size in (1024, _MAX_GROUPS_SIZE):
-        try:
-            groups = array.array("I", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size))
-        except OSError:
-            continue
-        return frozenset(groups)
-    return frozenset()
+    """The supplementary groups of the process that connected.
+
+    Empty before Linux 4.13, which cannot tell, and where they are more than 256: such a peer is served by its
+    uid or its first group only.
+    """
+    try:
+        return frozenset(array.array("I", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)))
+    except OSError:
+        return frozenset()

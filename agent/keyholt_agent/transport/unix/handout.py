@@ -7,12 +7,14 @@ shared so: greetings and frames of its holders would be mixed.
 
 - Whoever holds the descriptor is the principal that connected it: the kernel vouches for that one alone.
 - A message whose answer does not fit the socket's buffer is answered by closing the descriptor: its holders
-  ask for connections and do not take them.
+  ask for connections and do not take them. So is a message of no bytes, which cannot be told from the end.
+- Where the kernel is short of something it is not the holders' fault: the message stays until it is not.
 """
 
 from __future__ import annotations
 
 import array
+import errno
 import select
 import socket
 from typing import Final
@@ -28,6 +30,9 @@ __all__ = ["HandOutEndpoint"]
 
 _ANSWER: Final = b"\0"
 """What goes with a descriptor: a message needs a byte, and nothing reads it."""
+
+_SHORTAGES: Final = frozenset({errno.ETOOMANYREFS, errno.ENOMEM, errno.ENOBUFS})
+"""Of the kernel: descriptors under way between all processes of the agent's user (unix(7)), and memory."""
 
 
 class HandOutEndpoint:
@@ -88,21 +93,30 @@ class HandOutEndpoint:
             sock.close()
             return
         sock.setblocking(False)
+        try:
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+        except OSError:
+            self._quotas.give_back(principal.quota)
+            sock.close()
+            raise
         self._shared[sock.fileno()] = sock, principal
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _hand_out(self, fd: int) -> tuple[ByteStream, Principal] | None:
         """Answer one message with a connection; the agent's end of it."""
         sock, principal = self._shared[fd]
-        ours, theirs = socket.socketpair()  # first: a message that was taken is answered
+        ours, theirs = socket.socketpair()
         with theirs:
             try:
-                if sock.recv(1):
+                if sock.recv(1, socket.MSG_PEEK):  # it is taken when it is answered
                     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
                     sock.sendmsg([_ANSWER], rights, socket.MSG_NOSIGNAL)
+                    sock.recv(1)
                     return SocketByteStream(ours), principal
-            except OSError:
-                pass  # whoever holds it has gone, or takes no answers
+            except OSError as error:
+                if error.errno in _SHORTAGES:
+                    ours.close()
+                    raise
+                # Else whoever holds it has gone, or takes no answers.
         ours.close()
         self._drop(fd)  # as when all that held it have closed it
         return None
