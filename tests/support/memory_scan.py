@@ -265,16 +265,23 @@ class _Search:
 
 
 def _in_common(data: bytes, start: int, needle: bytes, at: int) -> int:
-    """How many bytes in a row ``data`` shares with a needle that would begin at ``start``, around the word at
-    the needle's offset ``at``; as many as are ever asked for, where it ends before that is known.
+    """How many bytes in a row, as far as it matters, ``data`` shares with a needle that would begin at
+    ``start``, around the word at the needle's offset ``at``.
     """
     first, last = at, at + WORD
-    while first > 0 and start + first > 0 and data[start + first - 1] == needle[first - 1]:
+    while last - first < SHORTEST and first > 0:
+        if start + first == 0:
+            return SHORTEST  # the rest would be in what is not at hand
+        if data[start + first - 1] != needle[first - 1]:
+            break
         first -= 1
-    while last < len(needle) and start + last < len(data) and data[start + last] == needle[last]:
+    while last - first < SHORTEST and last < len(needle):
+        if start + last == len(data):
+            return SHORTEST
+        if data[start + last] != needle[last]:
+            break
         last += 1
-    cut_off = (start + first == 0 and first > 0) or (start + last == len(data) and last < len(needle))
-    return SHORTEST if cut_off else last - first
+    return last - first
 
 
 def _mappings(pid: int) -> Iterator[_Mapping]:
