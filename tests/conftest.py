@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("trio"):
             item.add_marker(pytest.mark.trio(run=run_without_leftover_tasks), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what is loaded by now out of every garbage collection to come.
+
+    It stays to the end, and looking through it again and again took a sixth of the tests' time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ import pytest
 
 from keyholt_agent.config import Settings, UnlockSettings
 from keyholt_agent.keys import kdf
+from keyholt_agent.keys.randomness import KernelRandomness
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.quotas import ConnectionQuotas
@@ -15,7 +16,7 @@ from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
 from keyholt_agent.vault.secret_cache import SecretCache
 from tests.support.agent_process import PASSPHRASE
-from tests.support.derivations import Remembered
+from tests.support.derivations import Remembered, RepeatedDraws
 from tests.support.inside import Inside, create_store, serving
 
 if TYPE_CHECKING:
@@ -68,11 +69,18 @@ async def inside(services: Services, nursery: trio.Nursery) -> AsyncIterator[Ins
         yield one
 
 
+@pytest.fixture(scope="session")
+def argon2id() -> Remembered:
+    """Argon2, asked once for each passphrase, salt and cost; see ``tests.support.derivations``."""
+    return Remembered(kdf._argon2id)
+
+
 @pytest.fixture
-def remembered_derivations() -> Iterator[None]:
-    """Argon2 is asked once for each passphrase and salt; see ``tests.support.derivations``."""
+def remembered_derivations(argon2id: Remembered) -> Iterator[None]:
+    """Derivations that another test has made are not made again, and all tests have the same salts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kdf, "_argon2id", Remembered(kdf._argon2id))
+        patch.setattr(kdf, "_argon2id", argon2id)
+        patch.setattr(KernelRandomness, "draw", RepeatedDraws())
         yield
 
 

@@ -8,6 +8,7 @@ by ``tests/agent/keys/test_kdf.py``, and an agent that is a process of its own d
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,10 +16,24 @@ if TYPE_CHECKING:
 
     Argon2id = Callable[[memoryview, bytes, "Costs", memoryview], int]
 
-__all__ = ["Costs", "Remembered"]
+__all__ = ["Costs", "Remembered", "RepeatedDraws"]
 
 Costs = tuple[int, int, int]
 """Passes, KiB, lanes."""
+
+
+class RepeatedDraws:
+    """Stands in for ``KernelRandomness.draw``: ids and salts, no two alike, the same ones for each test.
+
+    So two tests that do the same have the same derivations.
+    """
+
+    def __init__(self) -> None:
+        self._drawn = 0
+
+    def __call__(self, size: int) -> bytes:
+        self._drawn += 1
+        return hashlib.blake2b(self._drawn.to_bytes(8, "big"), digest_size=size).digest()
 
 
 class Remembered:

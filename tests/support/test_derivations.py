@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from tests.support.derivations import Costs, Remembered
+from tests.support.derivations import Costs, Remembered, RepeatedDraws
 
 FLOOR: Costs = (3, 64 * 1024, 4)
 
@@ -52,3 +52,11 @@ def test_failure_is_not_remembered() -> None:
     function.result = 0
     assert derive(remembered, b"a", bytes(16), FLOOR) != bytes(32)
     assert function.asked == 2
+
+
+def test_draws_are_repeated_from_the_beginning() -> None:
+    """No two of a sequence are alike, and another sequence is the same."""
+    draws, again = RepeatedDraws(), RepeatedDraws()
+    drawn = [draws(16) for _ in range(100)]
+    assert len(set(drawn)) == 100
+    assert [again(16) for _ in range(100)] == drawn
