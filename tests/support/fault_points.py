@@ -57,8 +57,6 @@ def error_points(agent: AgentProcess, call: str, error: str, step: int = 1) -> i
     agent.unlocked()
     with agent.connect() as client:
         for count in itertools.count(1, step):
-            client.call("agent.lock").expect()
-            client.call("agent.unlock", PASSPHRASE).expect()
             fault = Fault(call, count, f"error={error}")
             with injected(agent.pid, fault, agent.home / "trace"):
                 _exercise(client, ledger, count)
@@ -68,6 +66,8 @@ def error_points(agent: AgentProcess, call: str, error: str, step: int = 1) -> i
             if not fault.injected:
                 break
             failures += 1
+            client.call("agent.lock").expect()
+            client.call("agent.unlock", PASSPHRASE).expect()
     assert ledger.destroyed
     if error == "EIO":  # a full disk needs no reopening; after any other failure nothing less is safe
         assert agent.log.count("was reopened and is whole") >= failures
