@@ -21,9 +21,9 @@ setup-%:
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || ! unshare --user --map-root-user true 2>/dev/null || \
 	echo unshare --user --map-root-user --)
 
-# A worker that has done its share takes over from the others. What failed last time comes first, and the slowest tests
-# are shown in the end.
-PYTEST := -n 2 --dist worksteal -W error --failed-first --durations=15 --durations-min=1
+# Three workers for two cores, as a test often waits: for a process, for the disk, for a deadline. One that has done its
+# share takes over from the others. What failed last time comes first, and the slowest tests are shown in the end.
+PYTEST := -n 3 --dist worksteal -W error --failed-first --durations=15 --durations-min=1
 
 # The suite starts Python some hundred times: it is not to compile the same files anew each time.
 unexport PYTHONDONTWRITEBYTECODE
