@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,25 +18,36 @@ from keyholt_protocol.errors import BusyError
 from tests.agent.store.builders import Latest, head, started, version
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncGenerator
     from sqlite3 import Connection
 
 LARGE = 100_000
+PATIENCE = 20.0
+"""Seconds for a thread that has to come."""
 
 
-@contextmanager
-def held(store: Store, monkeypatch: pytest.MonkeyPatch) -> Generator[list[str], None, None]:
-    """The store's thread held in a read of ``gate``, and the paths whose heads it has read."""
-    opened, read = threading.Event(), []
+@asynccontextmanager
+async def held(
+    store: Store, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> AsyncGenerator[list[str], None]:
+    """The store's thread held in a read of ``gate``, and the paths whose heads it has read.
+
+    Only once it stands there is what follows not taken into the same batch.
+    """
+    standing, opened = threading.Event(), threading.Event()
+    read: list[str] = []
     read_history = ANSWERS[ReadHistory]
 
     def gated(connection: Connection, asked: ReadHistory) -> object:
         if asked.path == "gate":
-            assert opened.wait(20)
+            standing.set()
+            assert opened.wait(PATIENCE)
         read.append(asked.path)
         return read_history(connection, asked)
 
     monkeypatch.setitem(ANSWERS, ReadHistory, gated)
+    nursery.start_soon(head, store, "gate")
+    assert await trio.to_thread.run_sync(standing.wait, PATIENCE)
     try:
         yield read
     finally:
@@ -60,9 +71,7 @@ async def test_writes_that_nobody_waits_for_are_counted(
     given back once it is written.
     """
     monkeypatch.setattr(store_module, "MAX_WAITING_BYTES", 4 * LARGE)
-    with held(store, monkeypatch):
-        nursery.start_soon(head, store, "gate")
-        await started()
+    async with held(store, monkeypatch, nursery):
         for path in ("one", "two"):
             await abandon(store, path, LARGE)
         with pytest.raises(BusyError):
@@ -81,9 +90,7 @@ async def test_empty_writes_are_counted_too(
 ) -> None:
     """Each costs memory, however little is written."""
     monkeypatch.setattr(store_module, "MAX_WAITING_BYTES", 20_000)
-    with held(store, monkeypatch):
-        nursery.start_soon(head, store, "gate")
-        await started()
+    async with held(store, monkeypatch, nursery):
         for _ in range(9):
             nursery.start_soon(store.ask, PutSecret(path="a", new=version(1, value=b"")))
             await started()
@@ -96,9 +103,7 @@ async def test_reads_that_nobody_waits_for_are_not_run(
     store: Store, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
     """Asking and leaving makes no work; a read that is waited for (the control) is run."""
-    with held(store, monkeypatch) as read:
-        nursery.start_soon(head, store, "gate")
-        await started()
+    async with held(store, monkeypatch, nursery) as read:
         nursery.start_soon(head, store, "wanted")
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as leaving:
