@@ -17,6 +17,7 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SOCK_SEQPACKET, SOCK_STREAM, SocketKind
@@ -86,7 +87,8 @@ class UnixListener:
 
     def close(self) -> None:
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # where it is out of reach, the next start replaces it
+                self.path.unlink()
         self.socket.close()
         if self.lock_fd is not None:
             os.close(self.lock_fd)
