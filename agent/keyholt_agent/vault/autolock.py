@@ -74,7 +74,7 @@ class AutoLock:
     async def run(self, lock: Callable[[], object]) -> None:
         """Call ``lock`` whenever the deadline has passed, for ever."""
         while True:
-            if self._stopped:
+            if math.isinf(self.deadline):  # nothing comes by itself: whoever never locks wakes for nobody
                 self._armed = trio.Event()
                 await self._armed.wait()
             elif self.expired():

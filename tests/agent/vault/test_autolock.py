@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from keyholt_agent.vault.autolock import STRETCH, AutoLock
 
@@ -98,4 +99,18 @@ async def test_agent_that_was_locked_by_hand_is_left_alone(autojump_clock: MockC
         await trio.sleep(100)
         assert locks == []
         assert not auto.expired()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("limit, wakes", [(0.0, math.inf), (3600.0, STRETCH)])
+async def test_agent_that_never_locks_itself_wakes_for_nobody(
+    limit: float, wakes: float, mock_clock: MockClock
+) -> None:
+    """Without a limit nothing is waited for; with one, the control, the clock is looked at anew."""
+    auto = AutoLock(limit, 0.0, clock=trio.current_time)
+    auto.start()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(auto.run, list)
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == wakes
         nursery.cancel_scope.cancel()
