@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from keyholt_protocol.codec import from_map, pack_header, to_map, unpack_header
 from keyholt_protocol.errors import IntegrityError, InvalidRequestError, TooLargeError
@@ -17,7 +18,11 @@ from keyholt_protocol.messages import SecretGetResult
 from keyholt_protocol.names import check_labels
 from keyholt_protocol.usual import PackedResult, pack_result
 
-__all__ = ["Metadata", "fetch_result", "forget_results"]
+__all__ = ["Metadata", "fetch_result", "forget_metadata"]
+
+REMEMBERED: Final = 512
+"""Metadata that is remembered decoded, and as many results of fetches: secrets written together share it,
+and decoding costs more than decrypting. It is no secret, and 6 MB were every one of them full of labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +43,19 @@ class Metadata:
         Raises:
             IntegrityError: the bytes are no metadata.
         """
-        try:
-            metadata = from_map(Metadata, unpack_header(encoded))
-            check_labels(metadata.labels)
-            _check_time(metadata.created)
-            _check_time(metadata.expires or 0)
-        except (InvalidRequestError, TooLargeError):
-            raise IntegrityError(
-                "the metadata of a secret is damaged; restore a backup of the store"
-            ) from None
-        return metadata
+        return _decode(encoded)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _decode(encoded: bytes) -> Metadata:
+    try:
+        metadata = from_map(Metadata, unpack_header(encoded))
+        check_labels(metadata.labels)
+        _check_time(metadata.created)
+        _check_time(metadata.expires or 0)
+    except (InvalidRequestError, TooLargeError):
+        raise IntegrityError("the metadata of a secret is damaged; restore a backup of the store") from None
+    return metadata
 
 
 def _check_time(seconds: int) -> None:
@@ -55,12 +63,9 @@ def _check_time(seconds: int) -> None:
         raise InvalidRequestError("no calendar has this time")
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=REMEMBERED)
 def fetch_result(version: int, encoded: bytes) -> tuple[PackedResult, int | None]:
     """What a fetch of a version says beside the value, as it goes on the wire, and when the version expires.
-
-    Remembered, for decoding costs more than decrypting, and secrets written together share it. It is not
-    secret, and at most 3 MB, were every one of them full of labels.
 
     Raises:
         IntegrityError: the bytes are no metadata.
@@ -72,6 +77,7 @@ def fetch_result(version: int, encoded: bytes) -> tuple[PackedResult, int | None
     return pack_result(result), metadata.expires
 
 
-def forget_results() -> None:
-    """Drop what ``fetch_result`` remembers; locking does."""
+def forget_metadata() -> None:
+    """Drop all that is remembered; locking does."""
+    _decode.cache_clear()
     fetch_result.cache_clear()

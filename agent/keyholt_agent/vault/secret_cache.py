@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from keyholt_agent.keys.data_keys import NOT_KEPT, UNSEATED
 from keyholt_agent.keys.envelope import bind
 from keyholt_agent.keys.secrets import OpenableSecret
-from keyholt_agent.vault.metadata import fetch_result, forget_results
+from keyholt_agent.vault.metadata import fetch_result, forget_metadata
 from keyholt_protocol.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class SecretCache:
         self._secrets.clear()
         self.size = 0
         self.epoch += 1
-        forget_results()
+        forget_metadata()
 
     def _leave(self, secret: FetchableSecret) -> None:
         self.size -= secret.cost

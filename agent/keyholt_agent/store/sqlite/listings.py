@@ -75,7 +75,9 @@ def _some(rows: Cursor) -> Iterator[tuple[Any, ...]]:
     with closing(rows):
         for count, row in enumerate(rows):
             yield row
-            room -= sum(len(part) for part in row if isinstance(part, bytes))
+            for part in row:
+                if type(part) is bytes:
+                    room -= len(part)
             if room < 0 and count:
                 return
 
