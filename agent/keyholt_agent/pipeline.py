@@ -34,7 +34,6 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.principal import Principal
 from keyholt_protocol.codec import from_map
-from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     InternalError,
     InvalidRequestError,
@@ -42,6 +41,7 @@ from keyholt_protocol.errors import (
     TooLargeError,
     UnsupportedError,
 )
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.operations import Needs, Operation
 from keyholt_protocol.usual import PackedResult
 

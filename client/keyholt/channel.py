@@ -24,8 +24,8 @@ from typing import Any, Final
 from keyholt.address import Address
 from keyholt.exchange import Exchange, Stage
 from keyholt.stream import Ready, Stream
+from keyholt_protocol.client_connection import ClientConnection
 from keyholt_protocol.codec import to_map
-from keyholt_protocol.connection import ClientConnection, ResponseReceived
 from keyholt_protocol.errors import (
     AgentUnreachableError,
     InvalidRequestError,
@@ -33,6 +33,7 @@ from keyholt_protocol.errors import (
     RemoteProtocolError,
     ResourceExhaustedError,
 )
+from keyholt_protocol.events import ResponseReceived
 from keyholt_protocol.limits import MAX_IN_FLIGHT
 from keyholt_protocol.messages import SecretGetRequest
 

@@ -9,7 +9,6 @@ import pytest
 
 from keyholt_agent.handlers import bindings, secret
 from keyholt_agent.pipeline import Pipeline, Reply, allow_all, bind, record_nothing
-from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     DeniedError,
     InvalidRequestError,
@@ -20,6 +19,7 @@ from keyholt_protocol.errors import (
     UninitialisedError,
     UnsupportedError,
 )
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, SECRET_GET, Needs, Operation
 from tests.support.inside import PEER, create_store
 

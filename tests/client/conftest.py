@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import keyholt
+from tests.client.libraries import Asyncio, Library, Trio
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSPHRASE = b"correct horse \xc3\xa9"
@@ -146,3 +147,10 @@ def own_agent(tmp_path: Path) -> Iterator[RunningAgent]:
         yield agent
     finally:
         agent.stop()
+
+
+@pytest.fixture(params=[Trio, Asyncio], ids=["trio", "asyncio"])
+def library(request: pytest.FixtureRequest) -> Library:
+    """Either library of tasks."""
+    made: Library = request.param()
+    return made

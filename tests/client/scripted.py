@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keyholt_protocol.codec import to_map
-from keyholt_protocol.connection import RequestReceived, ServerConnection
 from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.messages import SessionHelloResult
+from keyholt_protocol.server_connection import ServerConnection
 
 __all__ = ["GREETING", "Peer", "Script", "ScriptedAgent"]
 

@@ -17,13 +17,13 @@ from keyholt import invocations
 from keyholt.exchange import Exchange
 from keyholt.invocations import Invocation
 from keyholt.polling import Poller
-from keyholt_protocol.connection import RequestReceived
 from keyholt_protocol.errors import (
     AgentUnreachableError,
     LockedError,
     ResourceExhaustedError,
     UnsupportedError,
 )
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.messages import SecretGetResult, SecretPutResult
 from tests.client.conftest import PASSPHRASE, RunningAgent
 from tests.client.scripted import PATIENCE, Peer, ScriptedAgent

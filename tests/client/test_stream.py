@@ -14,7 +14,7 @@ import trio
 import keyholt
 from keyholt import connecting, invocations
 from keyholt.stream import MAX_PARTS, Ready, SocketStream, Stream
-from keyholt_protocol.connection import RequestReceived
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.messages import SecretPutResult
 from tests.client.conftest import RunningAgent
 from tests.client.scripted import Peer, ScriptedAgent

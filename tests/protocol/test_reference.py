@@ -19,7 +19,6 @@ import pytest
 from keyholt_protocol import limits
 from keyholt_protocol import messages as m
 from keyholt_protocol.codec import from_map, to_map
-from keyholt_protocol.connection import ServerConnection
 from keyholt_protocol.errors import (
     ERRORS,
     InvalidRequestError,
@@ -30,6 +29,7 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_VALUE
 from keyholt_protocol.operations import OPERATIONS, Operation
+from keyholt_protocol.server_connection import ServerConnection
 from tests.protocol.wire import decode_frames, decode_model
 from tools import protocol_examples, protocol_reference
 from tools.protocol_reference import main, reference

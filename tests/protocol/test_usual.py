@@ -7,17 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyholt_protocol.client_connection import ClientConnection
 from keyholt_protocol.codec import as_integer, from_map, pack_header, to_map, unpack_header
-from keyholt_protocol.connection import (
-    ClientConnection,
-    PayloadReceived,
-    RequestReceived,
-    ResponseReceived,
-    ServerConnection,
-)
 from keyholt_protocol.errors import KeyholtError, LocalProtocolError, RemoteProtocolError
+from keyholt_protocol.events import PayloadReceived, RequestReceived, ResponseReceived
 from keyholt_protocol.limits import MAX_REQUEST_ID
 from keyholt_protocol.messages import SecretGetRequest, SecretGetResult
+from keyholt_protocol.server_connection import ServerConnection
 from keyholt_protocol.usual import (
     USUAL_FETCH,
     fetch_header,

@@ -15,10 +15,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from keyholt_protocol.connection import PayloadReceived, RequestReceived, ResponseReceived, ServerConnection
 from keyholt_protocol.errors import RemoteProtocolError
+from keyholt_protocol.events import PayloadReceived, RequestReceived, ResponseReceived
 from keyholt_protocol.framing import FrameDecoder
 from keyholt_protocol.limits import MAX_ENTRIES, MAX_PAGE, MAX_PAYLOAD, MAX_REQUEST_HEADER
+from keyholt_protocol.server_connection import ServerConnection
 
 __all__ = [
     "RefusedError",

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError
-from keyholt_protocol.connection import ServerConnection
 from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.server_connection import ServerConnection
 
 __all__ = ["Endpoint", "refuse"]
 

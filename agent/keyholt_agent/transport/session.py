@@ -29,7 +29,6 @@ from keyholt_agent.principal import Principal
 from keyholt_agent.transport.outbox import Outbox
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError
 from keyholt_protocol.codec import to_map
-from keyholt_protocol.connection import RequestReceived, ServerConnection
 from keyholt_protocol.errors import (
     BusyError,
     DeadlineExceededError,
@@ -38,7 +37,9 @@ from keyholt_protocol.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
+from keyholt_protocol.server_connection import ServerConnection
 from keyholt_protocol.usual import PackedResult
 
 __all__ = ["Awaits", "Session"]

@@ -14,10 +14,12 @@ from keyholt.address import Address
 from keyholt.cli import fast
 from keyholt.cli.fast import UnusualError, fetch, pack_get, read_head
 from keyholt_protocol import limits
+from keyholt_protocol.client_connection import ClientConnection
 from keyholt_protocol.codec import pack_header, to_map, unpack_header
-from keyholt_protocol.connection import ClientConnection, RequestReceived, ServerConnection
 from keyholt_protocol.errors import InvalidRequestError, NotFoundError, TooLargeError
+from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.messages import SecretGetRequest, SecretGetResult
+from keyholt_protocol.server_connection import ServerConnection
 from tests.client.scripted import Peer, ScriptedAgent
 
 GOT = SecretGetResult(version=2, created=5, expires=7, labels={"a": "b"})
