@@ -2,7 +2,7 @@
 
 Usage: ``foreign_client.py SOCKET [rules]``. It greets, writes, reads, pipelines, provokes errors, and prints
 what it saw as one JSON object. It is the proof that the document is enough. With ``rules`` it breaks every
-rule of the document's table in the ways of ``provocations``, each on a connection of its own.
+rule of the document's table in the ways of ``PROVOCATIONS``, each on a connection of its own.
 """
 
 from __future__ import annotations
@@ -149,128 +149,150 @@ def main(path: str) -> dict[str, Any]:
     return seen
 
 
-def provocations() -> dict[str, list[bytes]]:
-    """By the words of the rule, all the ways in which it is broken here; each is sent after a greeting."""
-    get, put = "secret.get", "secret.put"
-    five = struct.pack(">I", 5)  # the length of a passphrase
-    others: list[Any] = [True, "1", 1.5, None, [], {}]
-    twice = b"\x82" + (encode("path") + encode("a")) * 2
-    return {
-        "H is 0": [struct.pack(">II", 0, 0)],
-        "H is more than 8192": [struct.pack(">II", 8193, 0), struct.pack(">II", 2**32 - 1, 0)],
-        "P is more than 16842752": [struct.pack(">II", 1, 16842753), struct.pack(">II", 1, 2**32 - 1)],
-        "the header is no map": [frame(encode([7])), frame(encode(7)), frame(b"\xc1")],
-        "no `id` can be read": [
-            frame(encode({"op": get, "args": {}})),
-            frame(b"\x82" + encode("op") + b"\xc1" + encode("id") + encode(7)),
-            frame(encode({"x": [0] * 256, "id": 7, "op": get, "args": b"\xc1"})),
-        ],
-        "`id` is no integer from 1 to 9007199254740991": [
-            request(get, {"path": "a"}, number=number) for number in (0, -1, 2**53, 7.5, True, "7", None)
-        ],
-        "`id` is that of a request in flight": [
-            request(put, {"path": "rules/a"}) + request(get, {"path": "a"})
-        ],
-        "`session.hello` comes again after one that was accepted": [request("session.hello", {"version": 1})],
-        "the header is cut short, or bytes follow its map": [
-            frame(encode({"id": 7, "op": get, "args": {}})[:-1]),
-            frame(encode({"id": 7, "op": get, "args": {"path": "a"}}) + b"\xc0"),
-        ],
-        "a map, at any depth, has a key twice": [
-            frame(b"\x83" + encode("id") + encode(7) + (encode("op") + encode(get)) * 2),
-            request(get, twice),
-            request(put, {"path": "a", "labels": twice}),
-        ],
-        "a key is not text": [request(get, b"\x81\x01\x01"), request(get, b"\x81\xc4\x00\x01")],
-        "a text is not valid UTF-8": [
-            request(get, {"path": text}) for text in (b"\xa1\xff", b"\xa2\xc0\x80", b"\xa3\xed\xa0\x80")
-        ],
-        "there is a byte string or an extension type": [
-            request(get, {"path": "a", "version": value})
-            for value in (b"\xc4\x00", b"\xc4\x01\x01", b"\xd4\x05\x00", b"\xd6\xff" + bytes(4))
-        ],
-        "a map or an array has more than 256 entries": [
-            request(get, {"path": "a", "version": [0] * 257}),
-            request(get, {f"{number}": 0 for number in range(257)}),
-        ],
-        "the header has other keys than `id`, `op` and `args`": [
-            request(get, {"path": "a"}, more=1),
-            frame(encode({"id": 7, "op": get})),
-            frame(encode({"id": 7, "args": {}})),
-        ],
-        "`op` is not text, or `args` is no map": [request(5, {}), request(get, []), request(get, None)],
-        "there is no such operation": [request("secret.frobnicate", {}), request("", {}, b"payload")],
-        "a field is unknown, but in a greeting": [request(get, {"path": "a", "verzion": 1})],
-        "a field without a default is missing": [request(get, {}), request("secret.destroy", {"path": "a"})],
-        "a value has another type than its field; nil has that of none": [
-            *(request(get, {"path": "a", "version": value}) for value in others),
-            request(get, {"path": 1}),
-            request("slot.add", {"name": "n", "replace": 1}, five + b"first" + b"second"),
-            request(put, {"path": "a", "labels": {"k": 1}}),
-        ],
-        "a number is outside its range": [
-            request(get, {"path": "a", "version": 0}),
-            request(get, {"path": "a", "version": 2**31}),
-            request(put, {"path": "a", "if_version": -1}),
-            request(put, {"path": "a", "expires": 0}),
-            request(put, {"path": "a", "expires": 253402300800}),
-            request("secret.list", {"limit": 0}),
-        ],
-        "`limit` is more than 200": [
-            request("secret.list", {"limit": 201}), request("secret.history", {"path": "a", "limit": 201}),
-        ],
-        "a name, a path, a prefix or a text is not of its form": [
-            *(request(get, {"path": path}) for path in ("", "/a", "a//b", "a/..", "a\n", "a ", "a?b")),
-            request(get, {"path": "\ufb01"}),
-            request("secret.list", {"prefix": "/a"}),
-            request("slot.remove", {"name": "A"}, b"x"),
-            request(put, {"path": "a", "labels": {"": "v"}}),
-            request(put, {"path": "a", "labels": {"k": "\x1b"}}),
-        ],
-        "a name, a path, a prefix or a text is too long": [
-            request(get, {"path": "x" * 513}),
-            request("secret.list", {"prefix": "x" * 513}),
-            request("slot.remove", {"name": "x" * 65}, b"x"),
-            request(put, {"path": "a", "labels": {"k" * 65: "v"}}),
-            request(put, {"path": "a", "labels": {"k": "v" * 257}}),
-        ],
-        "a path has too many segments, or a secret too many labels": [
-            request(get, {"path": "/".join("a" * 33)}),
-            request(put, {"path": "a", "labels": {f"{number}": "" for number in range(17)}}),
-        ],
-        "there is a payload, and the operation takes none": [request(get, {"path": "a"}, b"x")],
-        "the payload is over the operation's limit": [
-            request("agent.unlock", {}, bytes(4097)), request(put, {"path": "a"}, bytes(2**24 + 1)),
-        ],
-        "a passphrase is empty, or the second one missing": [
-            request("agent.unlock", {}),
-            request("slot.add", {"name": "n"}, bytes(4) + b"second"),
-            request("slot.add", {"name": "n"}, five + b"first"),
-            request("slot.add", {"name": "n"}, b"passphrase and passphrase"),
-        ],
-        "a passphrase is too long": [
-            request("agent.unlock", {}, bytes(4097)),
-            request("slot.add", {"name": "n"}, five + b"first" + bytes(4097)),
-        ],
-        "more than 64 requests are in flight": [
-            b"".join(request(put, {"path": "rules/b"}, number=number) for number in (*range(8, 72), 7))
-        ],
-    }  # fmt: skip
+GET, PUT = "secret.get", "secret.put"
+FIVE = struct.pack(">I", 5)
+"""The length of a passphrase, before the first of two."""
+OTHERS: list[Any] = [True, "1", 1.5, None, [], {}]
+"""Values that are no integer."""
+TWICE = b"\x82" + (encode("path") + encode("a")) * 2
+"""A map with one key twice."""
 
+# By the words of a rule of the document, all the ways in which it is broken here.
 
-def first_provocations() -> dict[str, list[bytes]]:
-    """Likewise, for a connection that has not greeted."""
-    return {
-        "no `session.hello` was accepted, and it is another request": [
-            request("agent.status", {}),
-            request("session.hello", {"version": 2}, number=6) + request("agent.status", {}),
-        ],
-        "`session.hello` has a version that the agent does not speak": [
-            request("session.hello", {"version": 2}),
-            request("session.hello", {"version": 0, "client": 5, "rooms": [None]}),
-            request("session.hello", {"version": 2}, era=2),
-        ],
-    }
+FRAMES = {
+    "H is 0": [struct.pack(">II", 0, 0)],
+    "H is more than 8192": [struct.pack(">II", 8193, 0), struct.pack(">II", 2**32 - 1, 0)],
+    "P is more than 16842752": [struct.pack(">II", 1, 16842753), struct.pack(">II", 1, 2**32 - 1)],
+    "the header is no map": [frame(encode([7])), frame(encode(7)), frame(b"\xc1")],
+    "no `id` can be read": [
+        frame(encode({"op": GET, "args": {}})),
+        frame(b"\x82" + encode("op") + b"\xc1" + encode("id") + encode(7)),
+        frame(encode({"x": [0] * 256, "id": 7, "op": GET, "args": b"\xc1"})),
+    ],
+    "`id` is no integer from 1 to 9007199254740991": [
+        request(GET, {"path": "a"}, number=number) for number in (0, -1, 2**53, 7.5, True, "7", None)
+    ],
+    "`id` is that of a request in flight": [request(PUT, {"path": "rules/a"}) + request(GET, {"path": "a"})],
+    "`session.hello` comes again after one that was accepted": [request("session.hello", {"version": 1})],
+}
+"""Ways to break the rules of frames and ids."""
+
+HEADERS = {
+    "the header is cut short, or bytes follow its map": [
+        frame(encode({"id": 7, "op": GET, "args": {}})[:-1]),
+        frame(encode({"id": 7, "op": GET, "args": {"path": "a"}}) + b"\xc0"),
+    ],
+    "a map, at any depth, has a key twice": [
+        frame(b"\x83" + encode("id") + encode(7) + (encode("op") + encode(GET)) * 2),
+        request(GET, TWICE),
+        request(PUT, {"path": "a", "labels": TWICE}),
+    ],
+    "a key is not text": [request(GET, b"\x81\x01\x01"), request(GET, b"\x81\xc4\x00\x01")],
+    "a text is not valid UTF-8": [
+        request(GET, {"path": text}) for text in (b"\xa1\xff", b"\xa2\xc0\x80", b"\xa3\xed\xa0\x80")
+    ],
+    "there is a byte string or an extension type": [
+        request(GET, {"path": "a", "version": value})
+        for value in (b"\xc4\x00", b"\xc4\x01\x01", b"\xd4\x05\x00", b"\xd6\xff" + bytes(4))
+    ],
+    "a map or an array has more than 256 entries": [
+        request(GET, {"path": "a", "version": [0] * 257}),
+        request(GET, {f"{number}": 0 for number in range(257)}),
+    ],
+    "the header has other keys than `id`, `op` and `args`": [
+        request(GET, {"path": "a"}, more=1),
+        frame(encode({"id": 7, "op": GET})),
+        frame(encode({"id": 7, "args": {}})),
+    ],
+    "`op` is not text, or `args` is no map": [request(5, {}), request(GET, []), request(GET, None)],
+}
+"""Ways to break the rules of a header's encoding and keys."""
+
+FIELDS = {
+    "there is no such operation": [request("secret.frobnicate", {}), request("", {}, b"payload")],
+    "a field is unknown, but in a greeting": [request(GET, {"path": "a", "verzion": 1})],
+    "a field without a default is missing": [request(GET, {}), request("secret.destroy", {"path": "a"})],
+    "a value has another type than its field; nil has that of none": [
+        *(request(GET, {"path": "a", "version": value}) for value in OTHERS),
+        request(GET, {"path": 1}),
+        request("slot.add", {"name": "n", "replace": 1}, FIVE + b"first" + b"second"),
+        request(PUT, {"path": "a", "labels": {"k": 1}}),
+    ],
+    "a number is outside its range": [
+        request(GET, {"path": "a", "version": 0}),
+        request(GET, {"path": "a", "version": 2**31}),
+        request(PUT, {"path": "a", "if_version": -1}),
+        request(PUT, {"path": "a", "expires": 0}),
+        request(PUT, {"path": "a", "expires": 253402300800}),
+        request("secret.list", {"limit": 0}),
+    ],
+    "`limit` is more than 200": [
+        request("secret.list", {"limit": 201}),
+        request("secret.history", {"path": "a", "limit": 201}),
+    ],
+}
+"""Ways to break the rules of operations and their fields."""
+
+NAMES = {
+    "a name, a path, a prefix or a text is not of its form": [
+        *(request(GET, {"path": path}) for path in ("", "/a", "a//b", "a/..", "a\n", "a ", "a?b")),
+        request(GET, {"path": "\ufb01"}),
+        request("secret.list", {"prefix": "/a"}),
+        request("slot.remove", {"name": "A"}, b"x"),
+        request(PUT, {"path": "a", "labels": {"": "v"}}),
+        request(PUT, {"path": "a", "labels": {"k": "\x1b"}}),
+    ],
+    "a name, a path, a prefix or a text is too long": [
+        request(GET, {"path": "x" * 513}),
+        request("secret.list", {"prefix": "x" * 513}),
+        request("slot.remove", {"name": "x" * 65}, b"x"),
+        request(PUT, {"path": "a", "labels": {"k" * 65: "v"}}),
+        request(PUT, {"path": "a", "labels": {"k": "v" * 257}}),
+    ],
+    "a path has too many segments, or a secret too many labels": [
+        request(GET, {"path": "/".join("a" * 33)}),
+        request(PUT, {"path": "a", "labels": {f"{number}": "" for number in range(17)}}),
+    ],
+}
+"""Ways to break the rules of names, and of how long and how many they are."""
+
+PAYLOADS = {
+    "there is a payload, and the operation takes none": [request(GET, {"path": "a"}, b"x")],
+    "the payload is over the operation's limit": [
+        request("agent.unlock", {}, bytes(4097)),
+        request(PUT, {"path": "a"}, bytes(2**24 + 1)),
+    ],
+    "a passphrase is empty, or the second one missing": [
+        request("agent.unlock", {}),
+        request("slot.add", {"name": "n"}, bytes(4) + b"second"),
+        request("slot.add", {"name": "n"}, FIVE + b"first"),
+        request("slot.add", {"name": "n"}, b"passphrase and passphrase"),
+    ],
+    "a passphrase is too long": [
+        request("agent.unlock", {}, bytes(4097)),
+        request("slot.add", {"name": "n"}, FIVE + b"first" + bytes(4097)),
+    ],
+    "more than 64 requests are in flight": [
+        b"".join(request(PUT, {"path": "rules/b"}, number=number) for number in (*range(8, 72), 7))
+    ],
+}
+"""Ways to break the rules of payloads, and of how many requests are in flight."""
+
+PROVOCATIONS = {**FRAMES, **HEADERS, **FIELDS, **NAMES, **PAYLOADS}
+"""Each is sent after a greeting."""
+
+FIRST_PROVOCATIONS = {
+    "no `session.hello` was accepted, and it is another request": [
+        request("agent.status", {}),
+        request("session.hello", {"version": 2}, number=6) + request("agent.status", {}),
+    ],
+    "`session.hello` has a version that the agent does not speak": [
+        request("session.hello", {"version": 2}),
+        request("session.hello", {"version": 0, "client": 5, "rooms": [None]}),
+        request("session.hello", {"version": 2}, era=2),
+    ],
+}
+"""Each is sent on a connection that has not greeted."""
 
 
 def broken(path: str, data: bytes, *, greeted: bool) -> list[Any]:
@@ -302,7 +324,7 @@ def broken(path: str, data: bytes, *, greeted: bool) -> list[Any]:
 def break_rules(path: str) -> dict[str, list[list[Any]]]:
     """By the words of the rule, what came of each way of breaking it."""
     seen = dict[str, list[list[Any]]]()
-    for greeted, ways in ((True, provocations()), (False, first_provocations())):
+    for greeted, ways in ((True, PROVOCATIONS), (False, FIRST_PROVOCATIONS)):
         for rule, frames in ways.items():
             seen[rule] = [broken(path, data, greeted=greeted) for data in frames]
     return seen
