@@ -31,8 +31,9 @@ from keyholt_protocol.limits import MAX_IN_FLIGHT, MAX_VALUE
 from keyholt_protocol.operations import OPERATIONS, Operation
 from keyholt_protocol.server_connection import ServerConnection
 from tests.protocol.wire import decode_frames, decode_model
+from tests.support.generated_page import check_current, check_drift_is_told
 from tools import protocol_examples, protocol_reference
-from tools.protocol_reference import main, reference
+from tools.protocol_reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,25 +46,21 @@ TEXT = (ROOT / "docs/protocol.md").read_text("utf-8")
 def test_reference_is_what_the_code_says() -> None:
     """The document in the tree is the one that would be written now; the tool, run alone, says so too."""
     assert reference(protocol_reference.TEMPLATE.read_text("utf-8")) == TEXT
-    subprocess.run([sys.executable, ROOT / "tools/protocol_reference.py", "--check"], check=True, timeout=60)
+    check_current(protocol_reference)
 
 
 def test_drift_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A document that differs, or is missing, is told in a sentence; writing it settles the matter."""
-    target = tmp_path / "protocol.md"
-    monkeypatch.setattr(protocol_reference, "TARGET", target)
-    for text in (None, TEXT.replace("secret.get", "secret.fetch", 1)):
-        if text is not None:
-            target.write_text(text, "utf-8")
-        assert main(["--check"]) == 1
-        assert "run `make generate`" in capsys.readouterr().err
-    assert main([]) == 0
-    assert main(["--check"]) == 0
-    assert target.read_text("utf-8") == TEXT
-    assert main(["--chekc"]) == 2
-    assert "usage" in capsys.readouterr().err
+    check_drift_is_told(
+        protocol_reference,
+        TEXT,
+        TEXT.replace("secret.get", "secret.fetch", 1),
+        into=tmp_path,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
 
 
 def test_change_of_the_registry_is_drift(monkeypatch: pytest.MonkeyPatch) -> None:

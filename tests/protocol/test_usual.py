@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -36,6 +38,25 @@ PATHS = st.one_of(
 )
 
 
+Change = Callable[[bytes], bytes]
+
+
+def changing(at: int, byte: int, cut: int, more: bytes) -> Change:
+    """What puts another byte into a header, cuts some off, and adds others."""
+
+    def change(header: bytes) -> bytes:
+        data = bytearray(header)
+        data[at % len(data)] = byte
+        return bytes(data[: len(data) - cut]) + more
+
+    return change
+
+
+CHANGES = st.builds(
+    changing, st.integers(0, 200), st.integers(0, 255), st.integers(0, 3), st.binary(max_size=2)
+)
+
+
 def usual(request_id: int, path: str) -> bytes:
     """A fetch as clients usually write it."""
     return bytes(msgpack.packb({"id": request_id, "op": "secret.get", "args": {"path": path}}))
@@ -66,22 +87,12 @@ def test_usual_fetch_is_read_as_the_codec_does(request_id: int, path: str) -> No
         assert found is None
 
 
-@given(
-    request_id=IDS,
-    at=st.integers(0, 200),
-    byte=st.integers(0, 255),
-    cut=st.integers(0, 3),
-    more=st.binary(max_size=2),
-)
-def test_whatever_is_read_the_codec_reads_alike(
-    request_id: int, at: int, byte: int, cut: int, more: bytes
-) -> None:
+@given(request_id=IDS, change=CHANGES)
+def test_whatever_is_read_the_codec_reads_alike(request_id: int, change: Change) -> None:
     """With a byte changed, cut off or added anywhere, nothing is read that would be refused or mean
     another.
     """
-    data = bytearray(usual(request_id, "prod/db/password"))
-    data[at % len(data)] = byte
-    changed = bytes(data[: len(data) - cut]) + more
+    changed = change(usual(request_id, "prod/db/password"))
     found = read_usual_fetch(changed)
     assert found is None or found == decoded(changed)
 
@@ -190,21 +201,11 @@ def test_usual_answer_is_read_as_the_codec_does(request_id: int, version: int, c
     assert read_usual_answer(data) == answered(data) == (request_id, result)
 
 
-@given(
-    request_id=IDS,
-    at=st.integers(0, 200),
-    byte=st.integers(0, 255),
-    cut=st.integers(0, 3),
-    more=st.binary(max_size=2),
-)
-def test_whatever_answer_is_read_the_codec_reads_alike(
-    request_id: int, at: int, byte: int, cut: int, more: bytes
-) -> None:
+@given(request_id=IDS, change=CHANGES)
+def test_whatever_answer_is_read_the_codec_reads_alike(request_id: int, change: Change) -> None:
     """With a byte changed, cut off or added anywhere, nothing is read that would mean another."""
     result = {"version": 3, "created": 1_760_000_000}
-    data = bytearray(pack_header({"id": request_id, "ok": True, "result": result}))
-    data[at % len(data)] = byte
-    changed = bytes(data[: len(data) - cut]) + more
+    changed = change(pack_header({"id": request_id, "ok": True, "result": result}))
     found = read_usual_answer(changed)
     assert found is None or found == answered(changed)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from keyholt.cli.table import COMMANDS, GLOBAL
+from tests.support.generated_page import check_current, check_drift_is_told
 from tools import command_reference
-from tools.command_reference import main, reference
+from tools.command_reference import reference
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/commands.md").read_text("utf-8")
@@ -20,25 +19,21 @@ TEXT = (ROOT / "docs/commands.md").read_text("utf-8")
 def test_reference_is_what_the_code_says() -> None:
     """The page in the tree is the one that would be written now; the tool, run alone, says so too."""
     assert reference() == TEXT
-    subprocess.run([sys.executable, ROOT / "tools/command_reference.py", "--check"], check=True, timeout=60)
+    check_current(command_reference)
 
 
 def test_drift_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A page that differs, or is missing, is told in a sentence; writing it settles the matter."""
-    target = tmp_path / "commands.md"
-    monkeypatch.setattr(command_reference, "TARGET", target)
-    for text in (None, TEXT.replace("undelete", "restore", 1)):
-        if text is not None:
-            target.write_text(text, "utf-8")
-        assert main(["--check"]) == 1
-        assert "run `make generate`" in capsys.readouterr().err
-    assert main([]) == 0
-    assert main(["--check"]) == 0
-    assert target.read_text("utf-8") == TEXT
-    assert main(["--chekc"]) == 2
-    assert "usage" in capsys.readouterr().err
+    check_drift_is_told(
+        command_reference,
+        TEXT,
+        TEXT.replace("undelete", "restore", 1),
+        into=tmp_path,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
 
 
 def test_a_change_of_a_command_is_drift(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +11,9 @@ import pytest
 
 from keyholt_agent import config
 from keyholt_agent.config import Settings, UnlockSettings, load_settings
+from tests.support.generated_page import check_current, check_drift_is_told
 from tools import configuration_reference
-from tools.configuration_reference import main, reference, sections
+from tools.configuration_reference import reference, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,26 +26,21 @@ FILE = TEXT.split("```toml\n")[1].split("```")[0]
 def test_reference_is_what_the_code_says() -> None:
     """The page in the tree is the one that would be written now; the tool, run alone, says so too."""
     assert reference(configuration_reference.TEMPLATE.read_text("utf-8")) == TEXT
-    tool = ROOT / "tools/configuration_reference.py"
-    subprocess.run([sys.executable, tool, "--check"], check=True, timeout=60)
+    check_current(configuration_reference)
 
 
 def test_drift_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A page that differs, or is missing, is told in a sentence; writing it settles the matter."""
-    target = tmp_path / "configuration.md"
-    monkeypatch.setattr(configuration_reference, "TARGET", target)
-    for text in (None, TEXT.replace("idle_timeout", "idle_time", 1)):
-        if text is not None:
-            target.write_text(text, "utf-8")
-        assert main(["--check"]) == 1
-        assert "run `make generate`" in capsys.readouterr().err
-    assert main([]) == 0
-    assert main(["--check"]) == 0
-    assert target.read_text("utf-8") == TEXT
-    assert main(["--chekc"]) == 2
-    assert "usage" in capsys.readouterr().err
+    check_drift_is_told(
+        configuration_reference,
+        TEXT,
+        TEXT.replace("idle_timeout", "idle_time", 1),
+        into=tmp_path,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
 
 
 def test_change_of_the_code_is_drift(monkeypatch: pytest.MonkeyPatch) -> None:
