@@ -47,7 +47,7 @@ CALL_TIMEOUT: Final = 60.0
 it, and little enough for somebody to be still looking when it is over."""
 
 WINDOW: Final = MAX_IN_FLIGHT
-"""Requests in flight in ``perform_all``: as many as the agent admits. When half of them are answered, as many
+"""Requests in flight in ``perform_all``: as many as the agent takes. When half of them are answered, as many
 follow in one go, so that the agent has the other half to work on meanwhile."""
 
 

@@ -1,4 +1,4 @@
-"""One connection to the agent, shared by many exchanges, without ever waiting: the core of every client.
+"""One connection to the agent, shared by many exchanges, without ever waiting: what every client has inside.
 
 A ``Channel`` joins a stream to the sans-I/O connection of the protocol. A client submits an ``Exchange`` and
 then turns ``pump`` until that has ended, waiting in its own way (``poll``, trio, asyncio) for what
@@ -50,7 +50,7 @@ class Channel:
 
     Attributes:
         failed: whether it has ended; it stays so.
-        max_in_flight: requests that the agent admits at once; the others wait here.
+        max_in_flight: requests that the agent takes at once; the others wait here.
         leading: set by a client while one of its tasks turns the pump; the stream is not closed meanwhile.
         interrupt: set by that task while it waits; makes it look again at ``waits_for`` and ``failed``.
     """
@@ -71,7 +71,7 @@ class Channel:
 
     @property
     def wants_write(self) -> bool:
-        """Whether something is waiting to be sent that the agent would admit now."""
+        """Whether something is waiting to be sent that the agent would take now."""
         return bool(self._queue) and self._admits(self._queue[0])
 
     def waits_for(self) -> Ready | None:

@@ -51,7 +51,7 @@ def test_everything_against_a_real_agent(library: Library, agent: RunningAgent) 
 
 
 def test_many_tasks_share_a_connection(library: Library, agent: RunningAgent) -> None:
-    """A hundred tasks, more than the agent admits at once, with small and large values, get their own
+    """A hundred tasks, more than the agent takes at once, with small and large values, get their own
     each.
     """
     prefix = f"many/{type(library).__name__}/"

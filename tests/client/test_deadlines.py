@@ -162,7 +162,7 @@ def test_a_write_that_is_overdue_may_have_happened(perform: Client, tmp_path: Pa
 
 
 def test_a_write_that_was_not_sent_has_not_happened(perform: Client, tmp_path: Path) -> None:
-    """While the agent admits no more, a request waits; overdue, it was not carried out and is not sent."""
+    """While the agent takes no more, a request waits; overdue, it was not carried out and is not sent."""
     seen: list[str] = []
 
     def script(peer: Peer) -> None:

@@ -84,7 +84,7 @@ def open_backing(choice: BackendChoice, size: int) -> Backing:
 
 def _open(backend: Backend, lock: Callable[[int, int], None], length: int) -> Backing:
     # The mapping belongs to an object of the interpreter, which unmaps it when nothing refers to it any more.
-    # A finalizer of our own could run too early: in a cycle, before the __del__ of a slot that zeroes it.
+    # A finalizer of our own could run too early: in a cycle, before the __del__ of a buffer that zeroes it.
     pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     address = ctypes.addressof(ctypes.c_ubyte.from_buffer(pages))
     lock(address, length)

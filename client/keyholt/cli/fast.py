@@ -38,7 +38,7 @@ LEFT_BEHIND: Final = 1.0
 much less."""
 
 BATCH: Final = 60
-"""Requests in flight at once: with the greeting below what an agent admits, and ids below 128, one byte
+"""Requests in flight at once: with the greeting below what an agent takes, and ids below 128, one byte
 each."""
 
 HELLO: Final = b"\x83\xa2id\x01\xa2op\xadsession.hello\xa4args\x82\xa7version\x01\xa6client\xaekeyholt-python"

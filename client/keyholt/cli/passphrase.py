@@ -2,7 +2,7 @@
 
 - A passphrase is one ``bytearray`` from the moment it is read, and the caller wipes it (``wiped``).
 - One newline at the end is not part of it. Nothing else is changed, no encoding is assumed.
-- Empty and too long ones are refused by the library (``keyholt.calls``), as for any program.
+- Empty and too long ones are refused by the library (``keyholt.invocations``), as for any program.
 - The terminal is ``/dev/tty``, so that standard input stays free for a value.
 """
 

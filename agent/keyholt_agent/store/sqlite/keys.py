@@ -1,4 +1,4 @@
-"""Answers to commands on what unlocks the store: its identity, the keyslots, the master keys.
+"""Answers to commands on what unlocks the store: its id, the keyslots, the master keys.
 
 What each answers and refuses stands with its command.
 

@@ -4,7 +4,7 @@ A running agent loads the compiled texts alone. Loading SQLAlchemy would cost it
 MB, and using it half of the processor time of a write.
 
 - One statement a public name; what it is given stands in it as ``bindparam``.
-- Nothing here reads or writes by anything but an index: ``tests/agent/store/sqlite/test_plans.py``.
+- Nothing here reads or writes by anything but an index: ``tests/agent/store/sqlite/test_statements.py``.
 - What is to be bytes is read as bytes, whatever the file says that it is: a damaged row hinders no other.
 """
 
