@@ -10,10 +10,10 @@
                6 take memory for the payload
     carry_out  7 call the handler           once the payload is whole
     wait_for     and wait for it, if it has to
-    conclude   8 translate what it met      results and refusals alike, from whichever stage
-               9 record
+    _conclude  8 translate what it met      results and refusals alike, from whichever stage
+               9 audit
 
-- Nothing goes around ``begin`` on the way in, nor around ``conclude`` on the way out: a policy and an audit
+- Nothing goes around ``begin`` on the way in, nor around ``_conclude`` on the way out: a policy and an audit
   log are stages of them.
 - A request that cannot be served never takes memory for its payload.
 - A handler that needs to wait gives an awaitable; one that does not, and that is every cached fetch, answers
@@ -47,6 +47,7 @@ from keyholt_protocol.usual import PackedResult
 
 __all__ = [
     "AnyBinding",
+    "Audit",
     "Authorise",
     "Binding",
     "Call",
@@ -54,12 +55,11 @@ __all__ = [
     "Handler",
     "Outcome",
     "Pipeline",
-    "Record",
     "Reply",
     "allow_all",
+    "audit_nothing",
     "bind",
     "log_defect",
-    "record_nothing",
 ]
 
 Request = TypeVar("Request")
@@ -153,7 +153,7 @@ Gate: TypeAlias = Callable[[Needs], None]
 Authorise: TypeAlias = Callable[[Call[Any], Operation[Any, Any]], None]
 """Raises ``DeniedError`` if the call's principal may not have this request of the operation."""
 
-Record: TypeAlias = Callable[[Call[Any], Outcome], None]
+Audit: TypeAlias = Callable[[Call[Any], Outcome], None]
 """Is told what each request came to, before its answer leaves."""
 
 
@@ -161,7 +161,7 @@ def allow_all(call: Call[Any], operation: Operation[Any, Any]) -> None:
     """Whoever may connect may do everything: the listener admits only uids that are allowed to."""
 
 
-def record_nothing(call: Call[Any], outcome: Outcome) -> None:
+def audit_nothing(call: Call[Any], outcome: Outcome) -> None:
     """Nothing is kept of requests so far."""
 
 
@@ -174,7 +174,7 @@ class Pipeline:
         gate: decides whether the agent is in the state that an operation needs.
         arena: where payloads are held.
         authorise: decides whether a principal may use an operation.
-        record: is told of every outcome.
+        audit: is told of every outcome.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Pipeline:
         gate: Gate,
         arena: Arena,
         authorise: Authorise = allow_all,
-        record: Record = record_nothing,
+        audit: Audit = audit_nothing,
     ) -> None:
         self._registry: Final = registry
         self._handlers: Final = {binding.operation.name: binding.handler for binding in bindings}
@@ -193,7 +193,7 @@ class Pipeline:
         self._gate: Final = gate
         self._arena: Final = arena
         self._authorise: Final = authorise
-        self._record: Final = record
+        self._audit: Final = audit
         if self._handlers.keys() != registry.keys():
             odd = ", ".join(sorted(self._handlers.keys() ^ registry.keys()))
             raise AssertionError(f"handlers and registry are not the same set: {odd}")
@@ -254,7 +254,7 @@ class Pipeline:
         """The one way out."""
         if call.payload is not None:
             call.release()
-        self._record(call, outcome)
+        self._audit(call, outcome)
         return outcome
 
 

@@ -43,8 +43,8 @@ class Services:
         autolock: when the vault locks by itself.
         vault: what is open.
         passphrases: turns them into keys.
-        unlocking: makes and unseals the store.
-        keyslots: who may unseal it.
+        unlocking: makes the store, and unlocks it.
+        keyslots: who may unlock it.
         permits: to wrap under master keys.
         secrets: reads and writes secrets.
         started: when the agent started, in seconds since boot.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from keyholt_agent.handlers import bindings, secret
-from keyholt_agent.pipeline import Pipeline, Reply, allow_all, bind, record_nothing
+from keyholt_agent.pipeline import Pipeline, Reply, allow_all, audit_nothing, bind
 from keyholt_protocol.errors import (
     DeniedError,
     InvalidRequestError,
@@ -26,7 +26,7 @@ from tests.support.inside import PEER, create_store
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from keyholt_agent.pipeline import AnyBinding, Authorise, Call, Outcome, Record
+    from keyholt_agent.pipeline import AnyBinding, Audit, Authorise, Call, Outcome
     from keyholt_agent.principal import Principal
     from keyholt_agent.services import Services
 
@@ -45,7 +45,7 @@ def event(op: str, payload_size: int = 0, **more: object) -> RequestReceived:
 
 
 def pipeline_of(
-    services: Services, *, authorise: Authorise = allow_all, record: Record = record_nothing
+    services: Services, *, authorise: Authorise = allow_all, audit: Audit = audit_nothing
 ) -> Pipeline:
     """The agent's own, with other stages."""
     return Pipeline(
@@ -54,7 +54,7 @@ def pipeline_of(
         gate=services.vault.require,
         arena=services.arena,
         authorise=authorise,
-        record=record,
+        audit=audit,
     )
 
 
@@ -174,15 +174,15 @@ async def test_authorisation_sees_the_typed_request(services: Services) -> None:
 
 
 async def test_every_outcome_passes_the_way_out(services: Services) -> None:
-    """Results, and refusals of whichever stage, are recorded once each before they can be sent."""
+    """Results, and refusals of whichever stage, are told to the audit once each before they can be sent."""
     await create_store(services)
     told: list[tuple[str, str]] = []
 
-    def record(call: Call[Any], outcome: Outcome) -> None:
+    def audit(call: Call[Any], outcome: Outcome) -> None:
         assert call.payload is None  # it has been given back
         told.append((call.op, "result" if isinstance(outcome, Reply) else outcome.code.wire_name))
 
-    pipeline = pipeline_of(services, record=record)
+    pipeline = pipeline_of(services, audit=audit)
 
     async def whole(request: RequestReceived) -> None:
         call = pipeline.begin(request, PEER)

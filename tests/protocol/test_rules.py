@@ -29,7 +29,7 @@ HEAD = "| what a client sends | code | ends the connection |\n| --- | --- | --- 
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[list[Any]]]]:
     """What a real agent made of every provocation."""
     with AgentProcess(tmp_path_factory.mktemp("rules")) as agent:
-        agent.found()
+        agent.start_new()
         run = subprocess.run(
             [sys.executable, "-I", CLIENT, agent.socket_path, "rules"],
             check=True,

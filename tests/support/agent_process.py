@@ -159,14 +159,14 @@ class AgentProcess:
             raise StartError(process.returncode, self.log[before:])
         return self
 
-    def found(self) -> Self:
+    def start_new(self) -> Self:
         """Start it for the first time, and create the store."""
         self.start()
         with self.connect() as client:
             client.call("store.init", PASSPHRASE).expect()
         return self
 
-    def unlocked(self) -> Self:
+    def start_unlocked(self) -> Self:
         """Start it again, and unlock."""
         self.start()
         with self.connect() as client:

@@ -22,7 +22,7 @@ def kill_rounds(agent: AgentProcess, rounds: int, seed: int) -> Ledger:
     chance = random.Random(seed)
     ledger = Ledger()
     for number in range(rounds):
-        agent.unlocked()
+        agent.start_unlocked()
         with agent.connect() as client:
             ledger.check(client)
         writers = Writers(agent, ledger, WRITERS, seed * 1000 + number)
@@ -34,7 +34,7 @@ def kill_rounds(agent: AgentProcess, rounds: int, seed: int) -> Ledger:
         finally:
             agent.kill()
             writers.join()
-    agent.unlocked()
+    agent.start_unlocked()
     with agent.connect() as client:
         ledger.check(client, newest=len(ledger.acknowledged))
     return ledger

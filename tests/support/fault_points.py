@@ -32,7 +32,7 @@ def crash_points(agent: AgentProcess, call: str, step: int = 1) -> int:
     ledger = Ledger()
     with hurried(agent):
         for count in itertools.count(1, step):
-            agent.unlocked()
+            agent.start_unlocked()
             fault = Fault(call, count, "signal=KILL")
             with agent.connect() as client:
                 ledger.check(client)
@@ -54,7 +54,7 @@ def error_points(agent: AgentProcess, call: str, error: str, step: int = 1) -> i
     agent.wrapper = traceable()
     ledger = Ledger()
     failures = 0
-    agent.unlocked()
+    agent.start_unlocked()
     with agent.connect() as client:
         for count in itertools.count(1, step):
             fault = Fault(call, count, f"error={error}")
@@ -72,7 +72,7 @@ def error_points(agent: AgentProcess, call: str, error: str, step: int = 1) -> i
     if error == "EIO":  # a full disk needs no reopening; after any other failure nothing less is safe
         assert agent.log.count("was reopened and is whole") >= failures
     agent.stop()
-    agent.unlocked()
+    agent.start_unlocked()
     with agent.connect() as client:
         ledger.check(client)
         ledger.check_destroyed(client)

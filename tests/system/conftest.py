@@ -26,25 +26,25 @@ def agent(tmp_path: Path) -> Iterator[AgentProcess]:
 
 
 @pytest.fixture(scope="session")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def new_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state directory that an agent has left: a store with one secret. To be copied, never to be used."""
-    with AgentProcess(tmp_path_factory.mktemp("founded")) as agent:
-        agent.found()
+    with AgentProcess(tmp_path_factory.mktemp("new_state")) as agent:
+        agent.start_new()
         keep_one(agent)
     return agent.state
 
 
 @pytest.fixture
-def stopped(agent: AgentProcess, founded: Path) -> AgentProcess:
+def stopped(agent: AgentProcess, new_state: Path) -> AgentProcess:
     """An agent with a store that holds one secret; it is not running, and was stopped as told."""
-    shutil.copytree(founded, agent.state)
+    shutil.copytree(new_state, agent.state)
     return agent
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, founded: Path) -> Iterator[AgentProcess]:
+def shared(tmp_path_factory: pytest.TempPathFactory, new_state: Path) -> Iterator[AgentProcess]:
     """One unlocked agent with one secret. What a test does to it leaves it ``unharmed``, or adds secrets."""
     agent = AgentProcess(tmp_path_factory.mktemp("shared"))
-    shutil.copytree(founded, agent.state)
+    shutil.copytree(new_state, agent.state)
     with agent:
-        yield agent.unlocked()
+        yield agent.start_unlocked()

@@ -109,7 +109,7 @@ def test_thousand_connections(shared: AgentProcess) -> None:
 def test_connections_beyond_the_limit(stopped: AgentProcess) -> None:
     """One more than allowed is refused by name; once one has closed, the next is served."""
     stopped.config += "[listen.unix]\nmax_connections = 8\n"
-    stopped.unlocked()
+    stopped.start_unlocked()
     with unharmed(stopped):
         poll(lambda: check_serves(stopped)["connections"] == 1)
         with ExitStack() as stack:
@@ -126,7 +126,7 @@ def test_connections_beyond_the_limit(stopped: AgentProcess) -> None:
 def test_descriptors_that_run_out(stopped: AgentProcess) -> None:
     """A low limit on open files bounds the connections below it: the store's descriptors are never taken."""
     stopped.wrapper = ("prlimit", "--nofile=90", "--")
-    stopped.unlocked()
+    stopped.start_unlocked()
     with unharmed(stopped, same_files=False), ExitStack() as stack:
         clients = [stack.enter_context(stopped.connect(greet=False)) for _ in range(60)]
         assert clients[0].call("session.hello", version=1).code == ""
@@ -181,7 +181,7 @@ def open_up(home: Path) -> None:
 def test_other_uid_is_denied(stopped: AgentProcess) -> None:
     """Even where the socket lets everybody connect, only the own uid and root are served."""
     stopped.config += '[listen.unix]\nmode = "0666"\n'
-    stopped.unlocked()
+    stopped.start_unlocked()
     open_up(stopped.home / "run")
     with unharmed(stopped):
         answer = as_stranger(stopped)
@@ -207,7 +207,7 @@ def test_own_uid_and_root_are_served(agent: AgentProcess) -> None:
         folder.mkdir(exist_ok=True)
         os.chown(folder, NOBODY, NOBODY)
     agent.wrapper = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    agent.found()
+    agent.start_new()
     assert b"max_in_flight" in as_stranger(agent)
     assert pwd.getpwuid(agent.store.stat().st_uid).pw_uid == NOBODY
 

@@ -20,7 +20,7 @@ from keyholt_agent.keys.keyslots import (
     PassphraseSource,
     derive_slot_key,
     passphrase_slot,
-    seal_slot,
+    wrap_root,
 )
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.memory import Arena
@@ -77,7 +77,7 @@ def look(agent: AgentProcess, query: str) -> list[tuple[Any, ...]]:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state directory of an agent with two secrets of one size, and one that nobody touches."""
     with AgentProcess(tmp_path_factory.mktemp("template")) as agent:
-        agent.found()
+        agent.start_new()
         keep_one(agent)
         with agent.connect() as client:
             client.put(VICTIM, SECRET, labels={"owner": "me"})
@@ -112,7 +112,7 @@ def test_every_byte_of_a_record(stored: AgentProcess) -> None:
         damaged[offset] ^= 1 << offset % 8
         changes.append((UPDATES[column], (bytes(damaged), row)))
     edit(stored, *changes)
-    stored.unlocked()
+    stored.start_unlocked()
     with stored.connect() as client:
         for _, (path, *_) in zip(places, rows, strict=False):
             assert client.call("secret.get", path=path).code == "integrity", path
@@ -125,7 +125,7 @@ def test_every_byte_of_a_record(stored: AgentProcess) -> None:
 def test_every_field_of_a_row(stored: AgentProcess) -> None:
     """Path, latest, version, tombstone, parts left out or emptied: changed, they give no wrong value."""
     edit(stored, *((statement.format(number), ()) for number, statement in enumerate(CHANGES)))
-    stored.unlocked()
+    stored.start_unlocked()
     with stored.connect() as client:
         assert client.call("secret.get", path="byte/0").code == "not_found"
         assert client.call("secret.get", path="byte/x").code == "integrity"
@@ -154,7 +154,7 @@ def test_two_records_swapped(stored: AgentProcess) -> None:
         ),
         *(("UPDATE data_key SET wrapped_key = ? WHERE id = ?", c) for c in ((two_key, one), (one_key, two))),
     )
-    stored.unlocked()
+    stored.start_unlocked()
     with stored.connect() as client:
         assert client.call("secret.get", path=VICTIM).code == "integrity"
         assert client.call("secret.get", path="other").code == "integrity"
@@ -163,7 +163,7 @@ def test_two_records_swapped(stored: AgentProcess) -> None:
 
 def test_old_version_in_the_place_of_the_new(stored: AgentProcess) -> None:
     """A version's record put in the place of another version of the same path opens not."""
-    stored.unlocked()
+    stored.start_unlocked()
     with stored.connect() as client:
         client.put(VICTIM, b"the new value!")
     stored.stop()
@@ -174,7 +174,7 @@ def test_old_version_in_the_place_of_the_new(stored: AgentProcess) -> None:
         ("UPDATE secret_version SET version = 1 WHERE secret_id = ? AND version = 2", (secret_id,)),
         ("UPDATE secret_version SET version = 2 WHERE secret_id = ? AND version = 99", (secret_id,)),
     )
-    stored.unlocked()
+    stored.start_unlocked()
     with stored.connect() as client:
         for version in (1, 2):
             assert client.call("secret.get", path=VICTIM, version=version).code == "integrity"
@@ -229,10 +229,10 @@ def _foreign_slot(stored: AgentProcess) -> tuple[str, tuple[Any, ...]]:
         closing(Arena(open_backing("auto", 4096))) as arena,
         derive_slot_key(arena, slot, source, KERNEL) as key,
     ):
-        sealed = seal_slot(slot, key, root, store_id)
+        wrapped = wrap_root(slot, key, root, store_id)
     columns = "position, name, kind, created, header, wrapped_root"
     statement = f"INSERT INTO keyslot ({columns}) VALUES (9, 'backup', 'passphrase', 1, ?, ?)"
-    return statement, (sealed.header, sealed.wrapped_root)
+    return statement, (wrapped.header, wrapped.wrapped_root)
 
 
 def test_foreign_slot_opens_nothing(stored: AgentProcess) -> None:
@@ -266,7 +266,7 @@ def test_master_key_damaged(stored: AgentProcess) -> None:
 @pytest.mark.parametrize("how", ["deleted", "replaced", "directory"])
 def test_store_deleted_under_the_running_agent(stored: AgentProcess, how: str) -> None:
     """Nothing is acknowledged that would be gone; what is cached may still be read, and status says why."""
-    stored.unlocked()
+    stored.start_unlocked()
     with stored.connect() as client:
         assert client.get(VICTIM) == SECRET
         if how == "directory":
@@ -290,7 +290,7 @@ def test_store_deleted_under_the_running_agent(stored: AgentProcess, how: str) -
         (stored.home / "moved").rename(stored.state)
     stored.kill()
     if how == "directory":
-        stored.unlocked()
+        stored.start_unlocked()
         assert check_serves(stored)["state"] == "unlocked"
         with stored.connect() as client:
             assert client.get(KEPT_PATH) == KEPT

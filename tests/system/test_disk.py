@@ -45,7 +45,7 @@ def test_full_disk(agent: AgentProcess) -> None:
         ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     )
     agent.wrapper = [*unshare, "--", "sh", "-c", SMALL_DISK, str(agent.state)]
-    agent.found()
+    agent.start_new()
     ledger = Ledger()
     with agent.connect() as client:
         assert "no room to write" in fill(client, ledger)
@@ -66,7 +66,7 @@ def test_full_disk(agent: AgentProcess) -> None:
 def test_limit_on_file_size(agent: AgentProcess) -> None:
     """At a limit on the size of files no signal ends the agent, writes fail by name, and nothing is lost."""
     agent.wrapper = ["prlimit", f"--fsize={600 * KIBIBYTE}", "--"]
-    agent.found()
+    agent.start_new()
     ledger = Ledger()
     with agent.connect() as client:
         assert "store_unavailable" in fill(client, ledger)
@@ -75,7 +75,7 @@ def test_limit_on_file_size(agent: AgentProcess) -> None:
     assert len(ledger.acknowledged) > 20
     agent.stop()
     agent.wrapper = []
-    agent.unlocked()
+    agent.start_unlocked()
     with agent.connect() as client:
         ledger.check(client, newest=len(ledger.acknowledged))
         ledger.put(client, "after", b"room again")
@@ -128,7 +128,7 @@ def test_creation_that_is_killed(agent: AgentProcess, call: str, count: int) -> 
 
 def test_directory_that_turns_read_only(agent: AgentProcess) -> None:
     """The files that are open go on being written; what cannot be done is refused by name."""
-    agent.found()
+    agent.start_new()
     with agent.connect() as client:
         client.put("a", b"v")
         agent.state.chmod(stat.S_IRUSR | stat.S_IXUSR)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_idle_agent_locks_itself(stopped: AgentProcess) -> None:
     """At the time that is configured, without a request; being asked for its state does not count as use."""
     stopped.config += "idle_timeout = 1\n"
-    stopped.unlocked()
+    stopped.start_unlocked()
     with stopped.connect() as client:
 
         def locked() -> bool:
@@ -39,7 +39,7 @@ def test_idle_agent_locks_itself(stopped: AgentProcess) -> None:
 
 def test_restart_finds_it_locked(agent: AgentProcess) -> None:
     """Keys live in memory only: after a restart the passphrase is needed, and then everything is there."""
-    agent.found()
+    agent.start_new()
     with agent.connect() as client:
         client.put("a", b"v", labels={"k": "v"})
     agent.stop()

@@ -160,7 +160,7 @@ def test_no_socket_at_the_path_is_kept(agent: AgentProcess, kind: str) -> None:
 def test_socket_and_its_directory_are_guarded(agent: AgentProcess) -> None:
     """Both are the owner's alone, whatever the umask was."""
     agent.wrapper = ("sh", "-c", 'umask 000; exec "$@"', "sh")
-    agent.found()
+    agent.start_new()
     assert stat.S_IMODE(agent.socket_path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(agent.socket_path.stat().st_mode) == 0o600
     for file in (agent.state, *agent.state.iterdir()):

@@ -20,6 +20,6 @@ def test_hundred_kills(tmp_path: Path, seed: int) -> None:
     """0 acknowledged writes lost, 0 unreadable, in each of five stores."""
     agent = AgentProcess(tmp_path)
     with hurried(agent):
-        agent.found()
+        agent.start_new()
         agent.stop()
         assert len(kill_rounds(agent, 100, seed).acknowledged) > 1000

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torture
 def agent(tmp_path: Path) -> Iterator[AgentProcess]:
     """An agent whose store was made, not running."""
     with AgentProcess(tmp_path) as agent:
-        agent.found()
+        agent.start_new()
         agent.stop()
         yield agent
 

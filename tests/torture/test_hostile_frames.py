@@ -20,7 +20,7 @@ pytestmark = pytest.mark.torture
 def test_hundred_thousand_frames(tmp_path: Path, seed: int) -> None:
     """The agent serves before, between and after; its memory stays within a bound, nothing is held."""
     with AgentProcess(tmp_path) as agent:
-        agent.found()
+        agent.start_new()
         keep_one(agent)
         attack(agent, 5_000, seed + 1000)
         with unharmed(agent, growth=ARENA, same_files=False):

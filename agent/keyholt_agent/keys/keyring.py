@@ -19,10 +19,10 @@ from keyholt_agent.keys.custody import SealedMasterKey, SoftwareCustody
 from keyholt_agent.keys.envelope import ID_SIZE
 from keyholt_agent.keys.keyslots import (
     Keyslot,
-    SealedKeyslot,
-    seal_slot,
+    StoredKeyslot,
     table_mac,
     verify_table,
+    wrap_root,
 )
 from keyholt_agent.keys.master_keys import MasterKeys
 from keyholt_agent.keys.root import RootKeys, create_root
@@ -45,7 +45,7 @@ class NewStore:
     """What a new store starts with, to be committed."""
 
     store_id: bytes
-    slot: SealedKeyslot
+    slot: StoredKeyslot
     table_mac: bytes
     master: SealedMasterKey
 
@@ -87,14 +87,14 @@ class Keyring(Guarded):
         store_id = randomness.draw(ID_SIZE)
         root = RootKeys.derive_from(arena, create_root(arena, randomness), randomness)
         try:
-            sealed = seal_slot(slot, slot_key, root.root, store_id)
-            mac = table_mac(root.slot_mac, store_id, [sealed])
+            stored = wrap_root(slot, slot_key, root.root, store_id)
+            mac = table_mac(root.slot_mac, store_id, [stored])
             custodian = SoftwareCustody(arena, root.wrapping, store_id, randomness)
             first = custodian.create(master, randomness.draw(ID_SIZE), version=1)
         except BaseException:
             root.release()
             raise
-        new = NewStore(store_id=store_id, slot=sealed, table_mac=mac, master=first)
+        new = NewStore(store_id=store_id, slot=stored, table_mac=mac, master=first)
         return cls(arena, store_id, root, [first], randomness), new
 
     @classmethod
@@ -104,7 +104,7 @@ class Keyring(Guarded):
         root: LockedBuffer,
         *,
         store_id: bytes,
-        slots: Sequence[SealedKeyslot],
+        slots: Sequence[StoredKeyslot],
         table_mac: bytes,
         master_keys: Iterable[StoredMasterKey],
         randomness: Randomness,
@@ -128,15 +128,15 @@ class Keyring(Guarded):
         self.masters.release()
         self._root.release()
 
-    def seal_slot(self, slot: Keyslot, slot_key: SoftwareKey) -> SealedKeyslot:
+    def wrap_root(self, slot: Keyslot, slot_key: SoftwareKey) -> StoredKeyslot:
         """Wrap the root key for one more keyslot."""
-        return seal_slot(slot, slot_key, self._root.root, self.store_id)
+        return wrap_root(slot, slot_key, self._root.root, self.store_id)
 
-    def table_mac(self, slots: Sequence[SealedKeyslot]) -> bytes:
+    def table_mac(self, slots: Sequence[StoredKeyslot]) -> bytes:
         """The MAC of the slot table as it shall be, to be committed together with it."""
         return table_mac(self._root.slot_mac, self.store_id, slots)
 
-    def verify_table(self, slots: Sequence[SealedKeyslot], mac: bytes) -> None:
+    def verify_table(self, slots: Sequence[StoredKeyslot], mac: bytes) -> None:
         """Check a slot table that was read while unlocked, before any slot of it is relied on.
 
         Raises:

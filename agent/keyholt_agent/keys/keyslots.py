@@ -1,4 +1,4 @@
-"""Keyslots: the ways to unseal the root key, and the table that holds them.
+"""Keyslots: the ways to the root key, and the table that holds them.
 
 A keyslot's header, kept in clear beside the wrapped root key, integers big-endian:
 
@@ -34,7 +34,7 @@ What must hold:
 
 - One encoding a value: what ``Keyslot.decode`` accepts, ``encode`` gives back to the byte.
 - Parameters are bounded before work is done for them. They are authentic only once the slot has opened.
-- Deriving a slot's key may take seconds and runs in a worker thread; sealing and opening take
+- Deriving a slot's key may take seconds and runs in a worker thread; wrapping and unwrapping take
   microseconds and run where the root key is owned.
 - A caller learns only that a slot did not open (``UnlockFailedError``), or that the store is damaged
   (``IntegrityError``).
@@ -71,15 +71,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Keyslot",
     "PassphraseSource",
-    "SealedKeyslot",
     "SlotKeySource",
     "SlotKind",
+    "StoredKeyslot",
     "derive_slot_key",
     "open_slot",
     "passphrase_slot",
-    "seal_slot",
     "table_mac",
     "verify_table",
+    "wrap_root",
 ]
 
 _MAGIC: Final = b"KHKS"
@@ -169,7 +169,7 @@ class Keyslot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedKeyslot:
+class StoredKeyslot:
     """What the store keeps of a keyslot: its encoded ``header``, and the root key wrapped by its key."""
 
     header: bytes
@@ -244,35 +244,35 @@ def derive_slot_key(
     return SoftwareKey(key, slot.reference, randomness)
 
 
-def seal_slot(slot: Keyslot, slot_key: SoftwareKey, root: memoryview, store_id: bytes) -> SealedKeyslot:
+def wrap_root(slot: Keyslot, slot_key: SoftwareKey, root: memoryview, store_id: bytes) -> StoredKeyslot:
     """Wrap the root key under a slot's key."""
     header = slot.encode()
     wrapped = slot_key.wrap(_ROOT_VERSION, bind(store_id, slot.name, header), root)
-    return SealedKeyslot(header=header, wrapped_root=wrapped)
+    return StoredKeyslot(header=header, wrapped_root=wrapped)
 
 
-def open_slot(arena: Arena, sealed: SealedKeyslot, slot_key: SoftwareKey, store_id: bytes) -> LockedBuffer:
+def open_slot(arena: Arena, stored: StoredKeyslot, slot_key: SoftwareKey, store_id: bytes) -> LockedBuffer:
     """The root key out of a slot, the caller's to release.
 
     Raises:
         UnlockFailedError: the key does not open it; for a passphrase: it is wrong.
         IntegrityError: the stored slot is not one.
     """
-    slot = Keyslot.decode(sealed.header)
+    slot = Keyslot.decode(stored.header)
     expected = header_under(slot.reference, _ROOT_VERSION)
-    if not sealed.wrapped_root.startswith(expected) or len(sealed.wrapped_root) != _WRAPPED_SIZE:
+    if not stored.wrapped_root.startswith(expected) or len(stored.wrapped_root) != _WRAPPED_SIZE:
         raise IntegrityError("a keyslot's wrapped root key does not belong to its header")
     root = arena.allocate(KEY_SIZE)
     try:
-        context = bind(store_id, slot.name, sealed.header)
-        slot_key.unwrap(sealed.wrapped_root, _ROOT_VERSION, context, root.view)
+        context = bind(store_id, slot.name, stored.header)
+        slot_key.unwrap(stored.wrapped_root, _ROOT_VERSION, context, root.view)
     except IntegrityError:
         root.release()
         raise UnlockFailedError from None
     return root
 
 
-def table_mac(slot_mac: memoryview, store_id: bytes, slots: Iterable[SealedKeyslot]) -> bytes:
+def table_mac(slot_mac: memoryview, store_id: bytes, slots: Iterable[StoredKeyslot]) -> bytes:
     """The MAC over all keyslots of a store, 32 bytes; their order does not matter."""
     ordered = sorted((slot.header, slot.wrapped_root) for slot in slots)
     parts = [_TABLE_LABEL, store_id, _LONG.pack(len(ordered))]
@@ -283,7 +283,7 @@ def table_mac(slot_mac: memoryview, store_id: bytes, slots: Iterable[SealedKeysl
     return hmac.digest(slot_mac, b"".join(parts), "sha256")
 
 
-def verify_table(slot_mac: memoryview, store_id: bytes, slots: Iterable[SealedKeyslot], mac: bytes) -> None:
+def verify_table(slot_mac: memoryview, store_id: bytes, slots: Iterable[StoredKeyslot], mac: bytes) -> None:
     """Check the table once the root key is there.
 
     Raises:

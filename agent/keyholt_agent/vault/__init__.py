@@ -1,7 +1,7 @@
 """The vault: what is open, and what may be done in which state. The one room that knows both keys and store.
 
 - ``vault`` holds the state and the keys; ``state`` its tables.
-- ``unlocking`` makes the store and unseals it, ``keyslots`` changes who may; ``passphrases`` is how they get
+- ``unlocking`` makes the store and unlocks it, ``keyslots`` changes who may; ``passphrases`` is how they get
   at a keyslot's key, ``throttle`` and ``autolock`` say when.
 - ``secrets`` reads and writes secrets; ``permits`` keeps wraps at hand for it, ``metadata`` is what is stored
   beside a value.

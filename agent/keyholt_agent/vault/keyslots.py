@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from keyholt_agent.keys.keyslots import passphrase_slot
 from keyholt_agent.store import ReadSlotTable, ReplaceSlotTable
 from keyholt_agent.vault.passphrases import MAX_SLOTS
-from keyholt_agent.vault.stored_keys import decode_slot, sealed_slots, slot_row
+from keyholt_agent.vault.stored_keys import decode_slot, slot_row, stored_slots
 from keyholt_protocol.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -94,7 +94,7 @@ class Keyslots:
             parameters = await self._passphrases.calibrated()
             slot = passphrase_slot(name, self._now(), parameters, self._randomness)
             with await self._passphrases.derive(slot, new) as key:
-                row = slot_row(slot, self._vault.keyring.seal_slot(slot, key))
+                row = slot_row(slot, self._vault.keyring.wrap_root(slot, key))
             await self._replace(table, (*others, row))
         return slot
 
@@ -117,7 +117,7 @@ class Keyslots:
 
     async def _verified_table(self) -> SlotTable:
         table = await self._store.ask(ReadSlotTable())
-        self._vault.keyring.verify_table(sealed_slots(table.slots), table.mac)
+        self._vault.keyring.verify_table(stored_slots(table.slots), table.mac)
         for row in table.slots:
             decode_slot(row)
         return table
@@ -129,11 +129,11 @@ class Keyslots:
         table: SlotTable,
         candidates: Sequence[SlotRow],
     ) -> None:
-        _, root = await self._passphrases.unseal(principal, passphrase, table, candidates)
+        _, root = await self._passphrases.open_keyslot(principal, passphrase, table, candidates)
         root.release()  # that it opened is what counts; the keyring holds the same one
 
     async def _replace(self, before: SlotTable, rows: Sequence[SlotRow]) -> None:
-        mac = self._vault.keyring.table_mac(sealed_slots(rows))
+        mac = self._vault.keyring.table_mac(stored_slots(rows))
         await self._store.ask(ReplaceSlotTable(slots=tuple(rows), mac=mac, expected_mac=before.mac))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.keyslots import PassphraseSource, SealedKeyslot, derive_slot_key, open_slot
+from keyholt_agent.keys.keyslots import PassphraseSource, StoredKeyslot, derive_slot_key, open_slot
 from keyholt_agent.memory.residue import run_in_thread
 from keyholt_agent.vault.stored_keys import decode_slot
 from keyholt_agent.vault.throttle import UnlockThrottle
@@ -98,7 +98,7 @@ class Passphrases:
         clock: for the waits after wrong passphrases.
         stopwatch: what a derivation is measured with.
         free_memory: bytes that are free on this machine.
-        randomness: for what the keys seal.
+        randomness: for what the keys wrap.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Passphrases:
         finally:
             self._waiting[principal.quota] -= 1
 
-    async def unseal(
+    async def open_keyslot(
         self, principal: Principal, passphrase: memoryview, table: SlotTable, candidates: Iterable[SlotRow]
     ) -> tuple[str, LockedBuffer]:
         """The name of the first candidate that the passphrase opens, and the root key, the caller's to
@@ -178,5 +178,5 @@ class Passphrases:
         """The name in the slot's header, authentic now that it has opened, and the root key."""
         slot = decode_slot(row)
         with await self.derive(slot, passphrase) as key:
-            sealed = SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root)
-            return slot.name, open_slot(self._arena, sealed, key, store_id)
+            stored = StoredKeyslot(header=row.header, wrapped_root=row.wrapped_root)
+            return slot.name, open_slot(self._arena, stored, key, store_id)

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 from keyholt_agent.keys.custody import SealedMasterKey
 from keyholt_agent.keys.keyring import NewStore
-from keyholt_agent.keys.keyslots import Keyslot, SealedKeyslot
+from keyholt_agent.keys.keyslots import Keyslot, StoredKeyslot
 from keyholt_agent.store import MasterKeyRow, SlotRow, StoreSeed
 from keyholt_protocol.errors import IntegrityError
 
-__all__ = ["decode_slot", "master_key_row", "sealed_slots", "slot_row", "store_seed"]
+__all__ = ["decode_slot", "master_key_row", "slot_row", "store_seed", "stored_slots"]
 
 
 def master_key_row(master: SealedMasterKey, created: int) -> MasterKeyRow:
@@ -30,13 +30,13 @@ def master_key_row(master: SealedMasterKey, created: int) -> MasterKeyRow:
     )
 
 
-def slot_row(slot: Keyslot, sealed: SealedKeyslot) -> SlotRow:
+def slot_row(slot: Keyslot, stored: StoredKeyslot) -> SlotRow:
     """A new keyslot as the store keeps it."""
     return SlotRow(
         name=slot.name,
         kind=slot.kind.name.lower(),
-        header=sealed.header,
-        wrapped_root=sealed.wrapped_root,
+        header=stored.header,
+        wrapped_root=stored.wrapped_root,
         created=slot.created,
     )
 
@@ -67,6 +67,6 @@ def decode_slot(row: SlotRow) -> Keyslot:
     return slot
 
 
-def sealed_slots(rows: Iterable[SlotRow]) -> list[SealedKeyslot]:
+def stored_slots(rows: Iterable[SlotRow]) -> list[StoredKeyslot]:
     """Stored keyslots as the keyring takes them."""
-    return [SealedKeyslot(header=row.header, wrapped_root=row.wrapped_root) for row in rows]
+    return [StoredKeyslot(header=row.header, wrapped_root=row.wrapped_root) for row in rows]

@@ -1,4 +1,4 @@
-"""Making the store, and unsealing it: the two ways in which keys come into the vault."""
+"""Making the store, and unlocking it: the two ways in which keys come into the vault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keyholt_agent.vault.keyslots import find_slot
 from keyholt_agent.vault.passphrases import check_passphrase
 from keyholt_agent.vault.permits import SECRETS_MASTER
 from keyholt_agent.vault.state import VaultEvent
-from keyholt_agent.vault.stored_keys import sealed_slots, store_seed
+from keyholt_agent.vault.stored_keys import store_seed, stored_slots
 
 if TYPE_CHECKING:
     from keyholt_agent.clocks import WallClock
@@ -96,7 +96,7 @@ class Unlocking:
             locks = self._vault.locks
             table = await self._store.ask(ReadSlotTable())
             candidates = table.slots if slot is None else (find_slot(table, slot),)
-            name, root = await self._passphrases.unseal(principal, passphrase, table, candidates)
+            name, root = await self._passphrases.open_keyslot(principal, passphrase, table, candidates)
             try:
                 masters = await self._store.ask(ReadMasterKeys())
             except BaseException:
@@ -106,7 +106,7 @@ class Unlocking:
                 self._arena,
                 root,
                 store_id=table.store_id,
-                slots=sealed_slots(table.slots),
+                slots=stored_slots(table.slots),
                 table_mac=table.mac,
                 master_keys=masters,
                 randomness=self._randomness,

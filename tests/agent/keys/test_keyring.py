@@ -141,7 +141,7 @@ def test_new_slot_opens_the_same_root(
     sealed = seal(keyring)
     slot = passphrase_slot("second", 2, FLOOR, KERNEL)
     key = software_key(slot.reference, b"2" * 32)
-    second = keyring.seal_slot(slot, key)
+    second = keyring.wrap_root(slot, key)
     slots = [new.slot, second]
     mac = keyring.table_mac(slots)
     keyring.verify_table(slots, mac)

@@ -1,4 +1,4 @@
-"""Keyslots: sealing and opening the root key, their encodings, and the table's MAC."""
+"""Keyslots: wrapping and unwrapping the root key, their encodings, and the table's MAC."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from keyholt_agent.keys.kdf import FLOOR
 from keyholt_agent.keys.keyslots import (
     Keyslot,
     PassphraseSource,
-    SealedKeyslot,
     SlotKind,
+    StoredKeyslot,
     derive_slot_key,
     open_slot,
     passphrase_slot,
-    seal_slot,
     table_mac,
     verify_table,
+    wrap_root,
 )
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_protocol.errors import IntegrityError, UnlockFailedError
@@ -56,9 +56,9 @@ def slot_key(software_key: Callable[[KeyReference, bytes], SoftwareKey]) -> Soft
 
 
 @pytest.fixture
-def sealed(slot_key: SoftwareKey) -> SealedKeyslot:
+def stored(slot_key: SoftwareKey) -> StoredKeyslot:
     """The root key in ``SLOT``."""
-    return seal_slot(SLOT, slot_key, ROOT, STORE)
+    return wrap_root(SLOT, slot_key, ROOT, STORE)
 
 
 def test_passphrase_opens_its_slot_and_no_other_does(arena: Arena) -> None:
@@ -67,7 +67,7 @@ def test_passphrase_opens_its_slot_and_no_other_does(arena: Arena) -> None:
         KERNEL.fill(root)
         passphrase.view[:] = b"right"
         with derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view), KERNEL) as key:
-            slot = seal_slot(SLOT, key, root.view, STORE)
+            slot = wrap_root(SLOT, key, root.view, STORE)
         passphrase.view[:] = b"wrong"
         with derive_slot_key(arena, SLOT, PassphraseSource(passphrase.view), KERNEL) as key:
             with pytest.raises(UnlockFailedError) as refusal:
@@ -79,41 +79,41 @@ def test_passphrase_opens_its_slot_and_no_other_does(arena: Arena) -> None:
             assert opened.view == root.view
 
 
-def test_every_byte_counts(arena: Arena, slot_key: SoftwareKey, sealed: SealedKeyslot) -> None:
+def test_every_byte_counts(arena: Arena, slot_key: SoftwareKey, stored: StoredKeyslot) -> None:
     """A slot with any byte of header or wrapped key changed does not open."""
     for field in ("header", "wrapped_root"):
-        original: bytes = getattr(sealed, field)
+        original: bytes = getattr(stored, field)
         for offset in range(len(original)):
             damaged = bytearray(original)
             damaged[offset] ^= 0xFF
             with pytest.raises((UnlockFailedError, IntegrityError)):
-                open_slot(arena, replace(sealed, **{field: bytes(damaged)}), slot_key, STORE)
+                open_slot(arena, replace(stored, **{field: bytes(damaged)}), slot_key, STORE)
 
 
 def test_slot_of_another_store_does_not_open(
     arena: Arena,
     slot_key: SoftwareKey,
-    sealed: SealedKeyslot,
+    stored: StoredKeyslot,
     software_key: Callable[[KeyReference, bytes], SoftwareKey],
 ) -> None:
     """Nor does a slot that took another's wrapped key, though both have the same key."""
     with pytest.raises(UnlockFailedError):
-        open_slot(arena, sealed, slot_key, bytes(16))
+        open_slot(arena, stored, slot_key, bytes(16))
     second = passphrase_slot("other", 1, FLOOR, KERNEL)
-    other = seal_slot(second, software_key(second.reference, b"k" * 32), ROOT, STORE)
-    swapped = replace(sealed, wrapped_root=other.wrapped_root)
+    other = wrap_root(second, software_key(second.reference, b"k" * 32), ROOT, STORE)
+    swapped = replace(stored, wrapped_root=other.wrapped_root)
     with pytest.raises(IntegrityError, match="does not belong"):
         open_slot(arena, swapped, slot_key, STORE)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 60, 89, 91])
 def test_wrapped_key_of_a_wrong_length_is_refused(
-    arena: Arena, slot_key: SoftwareKey, sealed: SealedKeyslot, cut: int
+    arena: Arena, slot_key: SoftwareKey, stored: StoredKeyslot, cut: int
 ) -> None:
     """Cut short or lengthened: IntegrityError, before the key is used."""
-    wrapped = (sealed.wrapped_root + b"x")[:cut]
+    wrapped = (stored.wrapped_root + b"x")[:cut]
     with pytest.raises(IntegrityError):
-        open_slot(arena, replace(sealed, wrapped_root=wrapped), slot_key, STORE)
+        open_slot(arena, replace(stored, wrapped_root=wrapped), slot_key, STORE)
 
 
 def test_parameters_out_of_bounds_are_refused_before_the_derivation(arena: Arena) -> None:
@@ -164,15 +164,15 @@ def test_fields_lie_where_the_table_says() -> None:
     for first, second in ((other, b"wrapped 2"), (header, b"wrapped")):
         message += struct.pack(">I", len(first)) + first + struct.pack(">I", len(second)) + second
     table = [
-        SealedKeyslot(header=header, wrapped_root=b"wrapped"),
-        SealedKeyslot(header=other, wrapped_root=b"wrapped 2"),
+        StoredKeyslot(header=header, wrapped_root=b"wrapped"),
+        StoredKeyslot(header=other, wrapped_root=b"wrapped 2"),
     ]
     assert table_mac(MAC_KEY, STORE, table) == hmac.digest(b"m" * 32, message, "sha256")
 
 
-def test_table_mac_covers_every_slot(slot_key: SoftwareKey, sealed: SealedKeyslot) -> None:
+def test_table_mac_covers_every_slot(slot_key: SoftwareKey, stored: StoredKeyslot) -> None:
     """Order does not matter; adding, removing, changing, another store and another key do."""
-    one, two = sealed, seal_slot(passphrase_slot("two", 2, FLOOR, KERNEL), slot_key, ROOT, STORE)
+    one, two = stored, wrap_root(passphrase_slot("two", 2, FLOOR, KERNEL), slot_key, ROOT, STORE)
     mac = table_mac(MAC_KEY, STORE, [one, two])
     verify_table(MAC_KEY, STORE, [two, one], mac)
     for slots in (

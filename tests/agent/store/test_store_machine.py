@@ -67,7 +67,7 @@ class Model:
         )
 
 
-class Agent:
+class OpenedStore:
     """An open store in a trio of its own thread, so that a synchronous machine can drive it."""
 
     def __init__(self, directory: Path) -> None:
@@ -103,20 +103,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.scratch = tempfile.TemporaryDirectory()
         self.directory = Path(self.scratch.name) / "state"
         shutil.copytree(self.pristine, self.directory)
-        self.agent = Agent(self.directory)
+        self.opened = OpenedStore(self.directory)
         self.paths: dict[str, Model] = {}
 
     @property
     def store(self) -> Store:
-        return self.agent.store
+        return self.opened.store
 
     def teardown(self) -> None:
-        self.agent.close()
+        self.opened.close()
         self.scratch.cleanup()
 
     def error_of(self, command: AnyCommand) -> type[KeyholtError] | None:
         try:
-            self.agent.call(self.store.ask, command)
+            self.opened.call(self.store.ask, command)
         except KeyholtError as error:
             return type(error)
         return None
@@ -170,7 +170,7 @@ class StoreMachine(RuleBasedStateMachine):
         if expected is None:
             assert self.error_of(ReadSecret(path=path, version=number)) is NotFoundError
         else:
-            assert self.agent.call(self.store.read_secret, path, number) == expected
+            assert self.opened.call(self.store.read_secret, path, number) == expected
 
     @rule(path=PATHS)
     def history(self, path: str) -> None:
@@ -178,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
         if model is None:
             assert self.error_of(asked) is NotFoundError
             return
-        head, versions = self.agent.call(self.store.ask, asked)
+        head, versions = self.opened.call(self.store.ask, asked)
         assert head == model.head
         assert [(entry.version, entry.destroyed) for entry in versions] == [
             (number, number in model.destroyed) for number in range(len(model.versions), 0, -1)
@@ -186,7 +186,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(prefix=PREFIXES, after=st.none() | PATHS, limit=st.integers(1, 4))
     def listing(self, prefix: str, after: str | None, limit: int) -> None:
-        found = self.agent.call(self.store.ask, ListSecrets(prefix=prefix, after=after, limit=limit))
+        found = self.opened.call(self.store.ask, ListSecrets(prefix=prefix, after=after, limit=limit))
         live = [
             (path, len(model.versions), model.versions[-1].metadata)
             for path, model in sorted(self.paths.items())
@@ -196,27 +196,27 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.agent.close()
-        self.agent = Agent(self.directory)
+        self.opened.close()
+        self.opened = OpenedStore(self.directory)
 
     @rule()
     def drop_cache(self) -> None:
-        trio.from_thread.run_sync(self.agent.latest.drop, trio_token=self.agent._token)
+        trio.from_thread.run_sync(self.opened.latest.drop, trio_token=self.opened._token)
 
     @invariant()
     def the_cache_tells_the_truth(self) -> None:
         for path, model in self.paths.items():
-            cached = self.agent.latest.rows.get(path)
+            cached = self.opened.latest.rows.get(path)
             assert cached is None or cached == model.read(None)
 
     @invariant()
     def heads_and_counts_agree(self) -> None:
-        counts = self.agent.call(self.store.statistics)
+        counts = self.opened.call(self.store.statistics)
         deleted = sum(model.deleted for model in self.paths.values())
         assert (counts.secrets, counts.deleted) == (len(self.paths) - deleted, deleted)
         assert counts.versions == sum(len(model.versions) for model in self.paths.values())
         for path, model in self.paths.items():
-            assert self.agent.call(head, self.store, path) == model.head
+            assert self.opened.call(head, self.store, path) == model.head
 
 
 def test_the_store_behaves_like_dictionaries(pristine: Path) -> None:
@@ -230,10 +230,10 @@ class ForgetfulMachine(StoreMachine):
 
     @rule(path=PATHS)
     def delete(self, path: str) -> None:
-        cached = self.agent.latest.rows.get(path)
+        cached = self.opened.latest.rows.get(path)
         super().delete(path)
         if cached is not None:
-            self.agent.latest.keep(path, cached)
+            self.opened.latest.keep(path, cached)
 
 
 def test_the_machine_finds_a_planted_bug(pristine: Path) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.keyslots import PassphraseSource, derive_slot_key, passphrase_slot, seal_slot
+from keyholt_agent.keys.keyslots import PassphraseSource, derive_slot_key, passphrase_slot, wrap_root
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.store import ReadSlotTable
 from keyholt_agent.vault import keyslots
 from keyholt_agent.vault.state import VaultState
-from keyholt_agent.vault.stored_keys import sealed_slots, slot_row
+from keyholt_agent.vault.stored_keys import slot_row, stored_slots
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
 from tests.support.intercepting import intercept
@@ -124,7 +124,7 @@ def foreign_row(services: Services, store_id: bytes) -> SlotRow:
         derive_slot_key(services.arena, slot, source, KERNEL) as key,
         services.arena.allocate(32) as root,
     ):
-        return slot_row(slot, seal_slot(slot, key, root.view, store_id))
+        return slot_row(slot, wrap_root(slot, key, root.view, store_id))
 
 
 def changed_header(table: SlotTable) -> SlotTable:
@@ -156,7 +156,7 @@ async def test_table_with_a_foreign_slot(
     assert services.vault.state is VaultState.UNLOCKED  # what was in force stays so
     monkeypatch.undo()
     assert (await ask(ReadSlotTable())) == table
-    assert services.vault.keyring.table_mac(sealed_slots(table.slots)) == table.mac
+    assert services.vault.keyring.table_mac(stored_slots(table.slots)) == table.mac
 
 
 @pytest.mark.parametrize("change", [changed_header, lambda table: dataclasses.replace(table, mac=bytes(32))])
