@@ -92,6 +92,7 @@ def _imports(text: str, makers: set[str]) -> Iterator[str]:
     standard = {"abc": "ABC, abstractmethod", "typing": "TypeVar"}
     own = {"invocations": ", ".join(sorted({"Invocation", "Plan", "Value", *makers}))}
     standard |= {module: name for name, module in STANDARD.items() if re.search(rf"\b{name}\b", text)}
+    own |= {"arguments": "request_of"} if "request_of(" in text else {}
     own |= {module: name for name, module in OURS.items() if re.search(rf"\b{name}\b", text)}
     yield from (f"from {module} import {names}" for module, names in sorted(standard.items()))
     yield ""
@@ -183,8 +184,7 @@ def _render(method: Method, kind: str, await_: str, performer: str) -> str:
     ]
     lines += _docstring(method.docstring)
     if method.request:
-        made, *fields = method.request
-        lines += _broken(f"        request = {made}", fields)
+        lines += _broken("        request = request_of", method.request)
     lines += _broken(f"        {'plan' if method.plan else 'invocation'} = {method.maker}", method.arguments)
     performed = "follow(plan, timeout)" if method.plan else "perform(invocation, timeout)"
     lines.append(f"        {'return ' if method.result else ''}{await_}{performer}.{performed}")

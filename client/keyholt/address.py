@@ -75,13 +75,14 @@ class Address:
         return hash(str(self))
 
 
-def choose(given: str | None = None, environ: Mapping[str, str] = os.environ) -> Address:
+def choose(given: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Address:
     """The address that holds: the one given, the environment's, or the first default that exists.
 
     Raises:
         InvalidRequestError: what was given has none of the forms.
+        TypeError: it is neither text nor a path.
     """
-    text = given or environ.get(VARIABLE)
+    text = _text(given) or environ.get(VARIABLE)
     if text:
         return parse(text)
     runtime = environ.get("XDG_RUNTIME_DIR")
@@ -114,6 +115,19 @@ def parse(text: str) -> Address:
             f"the socket's path is longer than the {MAX_SOCKET_PATH} bytes that the kernel takes; shorten it"
         )
     return Address("unix", path=path)
+
+
+def _text(given: str | os.PathLike[str] | None) -> str:
+    """An address as text; nothing for ``None``. A ``Path`` is one, even where it looks like another form."""
+    if given is None or isinstance(given, str):
+        return given or ""
+    try:
+        path: object = os.fspath(given)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise TypeError(f"the address must be text or a path, not {type(given).__name__}")
+    return path if path.startswith("/") else f"./{path}"
 
 
 def _descriptor(number: str) -> Address:

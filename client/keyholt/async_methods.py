@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
+from keyholt.arguments import request_of
 from keyholt.invocations import (
     Invocation,
     Plan,
@@ -79,13 +80,13 @@ class AsyncMethods(ABC):
         Raises:
             AlreadyExistsError: there is a store already.
         """
-        request = m.StoreInitRequest(slot=slot)
+        request = request_of(m.StoreInitRequest, slot=slot)
         invocation = invocation_of(ops.STORE_INIT, request, passphrase)
         return await self.perform(invocation, timeout)
 
     async def status(self, *, timeout: float | None = None) -> m.AgentStatusResult:
         """Tells the agent's state and the health of its parts."""
-        request = m.AgentStatusRequest()
+        request = request_of(m.AgentStatusRequest)
         invocation = invocation_of(ops.AGENT_STATUS, request)
         return await self.perform(invocation, timeout)
 
@@ -110,13 +111,13 @@ class AsyncMethods(ABC):
             NotFoundError: there is no keyslot ``slot``.
             ContentionError: the agent was locked while it was being unlocked.
         """
-        request = m.AgentUnlockRequest(slot=slot)
+        request = request_of(m.AgentUnlockRequest, slot=slot)
         invocation = invocation_of(ops.AGENT_UNLOCK, request, passphrase)
         return await self.perform(invocation, timeout)
 
     async def lock(self, *, timeout: float | None = None) -> None:
         """Zeroes every key in memory and drops what was cached; locking a locked agent is no error."""
-        request = m.AgentLockRequest()
+        request = request_of(m.AgentLockRequest)
         invocation = invocation_of(ops.AGENT_LOCK, request)
         await self.perform(invocation, timeout)
 
@@ -189,7 +190,7 @@ class AsyncMethods(ABC):
             IntegrityError: what is stored was damaged or replaced.
             NotFoundError: there is no such secret, or it is deleted already.
         """
-        request = m.SecretDeleteRequest(path=path)
+        request = request_of(m.SecretDeleteRequest, path=path)
         invocation = invocation_of(ops.SECRET_DELETE, request)
         return await self.perform(invocation, timeout)
 
@@ -201,7 +202,7 @@ class AsyncMethods(ABC):
             NotFoundError: there never was such a secret.
             AlreadyExistsError: the secret is not deleted.
         """
-        request = m.SecretUndeleteRequest(path=path)
+        request = request_of(m.SecretUndeleteRequest, path=path)
         invocation = invocation_of(ops.SECRET_UNDELETE, request)
         return await self.perform(invocation, timeout)
 
@@ -218,7 +219,7 @@ class AsyncMethods(ABC):
             IntegrityError: what is stored was damaged or replaced.
             NotFoundError: there is no such secret or version.
         """
-        request = m.SecretDestroyRequest(path=path, version=version)
+        request = request_of(m.SecretDestroyRequest, path=path, version=version)
         invocation = invocation_of(ops.SECRET_DESTROY, request)
         return await self.perform(invocation, timeout)
 
@@ -279,7 +280,7 @@ class AsyncSlots:
             NotFoundError: there is no keyslot ``name``.
             ConflictError: it is the last keyslot, without which nobody could unlock the store again.
         """
-        request = m.SlotRemoveRequest(name=name)
+        request = request_of(m.SlotRemoveRequest, name=name)
         invocation = invocation_of(ops.SLOT_REMOVE, request, passphrase)
         return await self._client.perform(invocation, timeout)
 

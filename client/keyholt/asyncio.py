@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Awaitable, Callable
 
 from keyholt.address import choose
@@ -19,12 +20,12 @@ Client = AsyncClient
 """What ``connect`` gives, for annotations: ``async def work(agent: keyholt.asyncio.Client) -> None``."""
 
 
-def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+def connect(address: str | os.PathLike[str] | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
     """The agent, connected while ``async with`` lasts.
 
     Args:
-        address: where the agent is; without it the environment and the defaults are asked
-            (``keyholt.address``).
+        address: where the agent is, a path or another form; without it the environment and the defaults are
+            asked (``keyholt.address``).
         timeout: as of ``keyholt.connect``; ``asyncio.timeout`` around a call may end it earlier.
 
     Raises:
@@ -35,7 +36,11 @@ def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Cli
 
 
 async def get(
-    path: str, *, version: int | None = None, address: str | None = None, timeout: float = CALL_TIMEOUT
+    path: str,
+    *,
+    version: int | None = None,
+    address: str | os.PathLike[str] | None = None,
+    timeout: float = CALL_TIMEOUT,
 ) -> Secret:
     """Fetch one secret over a connection of its own."""
     async with connect(address, timeout=timeout) as client:

@@ -51,12 +51,12 @@ WINDOW: Final = MAX_IN_FLIGHT
 follow in one go, so that the agent has the other half to work on meanwhile."""
 
 
-def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+def connect(address: str | os.PathLike[str] | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
     """Connect to the agent; close it, or use it in a ``with``.
 
     Args:
-        address: where the agent is; without it the environment and the defaults are asked
-            (``keyholt.address``).
+        address: where the agent is, a path or another form; without it the environment and the defaults are
+            asked (``keyholt.address``).
         timeout: seconds that connecting (10 at most) and each call may take; ``math.inf`` for as long as the
             agent takes. Each call can be given another one.
 
@@ -68,7 +68,11 @@ def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Cli
 
 
 def get(
-    path: str, *, version: int | None = None, address: str | None = None, timeout: float = CALL_TIMEOUT
+    path: str,
+    *,
+    version: int | None = None,
+    address: str | os.PathLike[str] | None = None,
+    timeout: float = CALL_TIMEOUT,
 ) -> Secret:
     """Fetch one secret over a connection of its own; see ``Client.get``."""
     with connect(address, timeout=timeout) as client:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
+from keyholt.arguments import buffer_of, request_of
 from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
@@ -73,10 +74,11 @@ def invocation_of(
     """Of an operation whose result is its message.
 
     Raises:
+        TypeError: the operation has a payload, and this is none.
         InvalidRequestError: the payload is a passphrase and empty.
         TooLargeError: the payload is over the operation's limit.
     """
-    if payload is None:
+    if operation.payload_name is None:
         return Invocation(operation, request, _message)
     part = _part(payload, operation.payload_name, operation.max_payload)
     return Invocation(operation, request, _message, (part,))
@@ -114,8 +116,12 @@ def secret_put(
         ResourceExhaustedError: the agent has no locked memory for the value; says what to raise.
         AgentUnreachableError: the connection broke; says whether the write may have happened.
     """
-    request = m.SecretPutRequest(
-        path=path, if_version=if_version, labels=dict(labels or {}), expires=_seconds(expires)
+    request = request_of(
+        m.SecretPutRequest,
+        path=path,
+        if_version=if_version,
+        labels={} if labels is None else labels,
+        expires=_seconds(expires),
     )
     return invocation_of(ops.SECRET_PUT, request, value)
 
@@ -133,7 +139,8 @@ def secret_get(path: str, *, version: int | None = None) -> Invocation[Secret]:
             labels=result.labels,
         )
 
-    return Invocation(ops.SECRET_GET, m.SecretGetRequest(path=path, version=version), read)
+    request = request_of(m.SecretGetRequest, path=path, version=version)
+    return Invocation(ops.SECRET_GET, request, read)
 
 
 def secret_list(prefix: str = "") -> Plan[list[m.SecretInfo]]:
@@ -144,9 +151,8 @@ def secret_list(prefix: str = "") -> Plan[list[m.SecretInfo]]:
     found: list[m.SecretInfo] = []
     after: str | None = None
     while True:
-        page: m.SecretListResult = yield invocation_of(
-            ops.SECRET_LIST, m.SecretListRequest(prefix=prefix, after=after)
-        )
+        request = request_of(m.SecretListRequest, prefix=prefix, after=after)
+        page: m.SecretListResult = yield invocation_of(ops.SECRET_LIST, request)
         found += page.secrets
         if page.next is None:
             return found
@@ -158,9 +164,8 @@ def secret_history(path: str) -> Plan[m.SecretHistoryResult]:
     versions: list[m.SecretVersionInfo] = []
     before: int | None = None
     while True:
-        page: m.SecretHistoryResult = yield invocation_of(
-            ops.SECRET_HISTORY, m.SecretHistoryRequest(path=path, before=before)
-        )
+        request = request_of(m.SecretHistoryRequest, path=path, before=before)
+        page: m.SecretHistoryResult = yield invocation_of(ops.SECRET_HISTORY, request)
         versions += page.versions
         if page.next is None:
             return replace(page, versions=tuple(versions))
@@ -205,7 +210,7 @@ def slot_change(name: str, *, existing: Value, new: Value) -> Invocation[m.SlotA
 def _slot(name: str, existing: Value, new: Value, *, replace_it: bool) -> Invocation[m.SlotAddResult]:
     old, fresh = (_part(part, "passphrase", MAX_PASSPHRASE) for part in (existing, new))
     length = memoryview(len(old).to_bytes(PASSPHRASE_LENGTH, "big"))
-    request = m.SlotAddRequest(name=name, replace=replace_it)
+    request = request_of(m.SlotAddRequest, name=name, replace=replace_it)
     return Invocation(ops.SLOT_ADD, request, _message, (length, old, fresh))
 
 
@@ -213,9 +218,9 @@ def _message(result: T, _: bytearray) -> T:
     return result
 
 
-def _part(value: Value, name: str | None, limit: int) -> memoryview:
-    """The bytes of a payload, or of a part of one, without a copy; text has to be encoded into one."""
-    view = memoryview(value.encode() if isinstance(value, str) else value).cast("B")
+def _part(value: object, name: str, limit: int) -> memoryview:
+    """The bytes of a payload, or of a part of one."""
+    view = buffer_of(value, name)
     if name == "passphrase" and not view:
         raise InvalidRequestError("the passphrase is empty; choose one", details={"field": "payload"})
     if len(view) > limit:
@@ -228,6 +233,9 @@ def _part(value: Value, name: str | None, limit: int) -> memoryview:
 
 def _seconds(moment: int | datetime | None) -> int | None:
     if not isinstance(moment, datetime):
+        if moment is not None and type(moment) is not int:
+            given = type(moment).__name__
+            raise TypeError(f"expires must be whole seconds since 1970 (int) or a datetime, not {given}")
         return moment
     if moment.tzinfo is None:
         raise InvalidRequestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -19,12 +20,12 @@ Client = AsyncClient
 """What ``connect`` gives, for annotations: ``async def work(agent: keyholt.trio.Client) -> None``."""
 
 
-def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+def connect(address: str | os.PathLike[str] | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
     """The agent, connected while ``async with`` lasts.
 
     Args:
-        address: where the agent is; without it the environment and the defaults are asked
-            (``keyholt.address``).
+        address: where the agent is, a path or another form; without it the environment and the defaults are
+            asked (``keyholt.address``).
         timeout: as of ``keyholt.connect``; a cancel scope around a call may end it earlier.
 
     Raises:
@@ -35,7 +36,11 @@ def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Cli
 
 
 async def get(
-    path: str, *, version: int | None = None, address: str | None = None, timeout: float = CALL_TIMEOUT
+    path: str,
+    *,
+    version: int | None = None,
+    address: str | os.PathLike[str] | None = None,
+    timeout: float = CALL_TIMEOUT,
 ) -> Secret:
     """Fetch one secret over a connection of its own."""
     async with connect(address, timeout=timeout) as client:

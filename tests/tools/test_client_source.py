@@ -109,7 +109,7 @@ RENAME = '''
         Raises:
             AlreadyExistsError: there is one at ``new``.
         """
-        request = m.SecretRenameRequest(path=path, new=new, force=force)
+        request = request_of(m.SecretRenameRequest, path=path, new=new, force=force)
         invocation = invocation_of(ops.SECRET_RENAME, request)
         return {wait}self.perform(invocation, timeout)
 '''

@@ -1,0 +1,86 @@
+"""What callers give the library, held to its types and bounds before anything is sent.
+
+- A wrong type is a ``TypeError`` that names the argument and what it must be: not the error of whatever met
+  it first, nor the agent's of what came over the wire.
+- What has its type and is not allowed is an ``InvalidRequestError``; the messages say theirs themselves.
+- A sentence names the type of what was given and never repeats it: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+__all__ = ["buffer_of", "request_of"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WORDS: Final[dict[object, str]] = {
+    str: "text (str)",
+    int: "a whole number (int)",
+    bool: "True or False",
+    Mapping: "a mapping of text to text",
+    types.NoneType: "None",
+}
+"""What the fields of requests may be, as the sentences call it."""
+
+_KINDS: Final[dict[object, dict[str, tuple[type[Any], ...]]]] = {}
+"""The types that each field of a message may have, found out when the message is first made."""
+
+
+def request_of(message: Callable[P, T], *_: P.args, **fields: P.kwargs) -> T:
+    """A request's message from its fields. A mapping is copied: the caller's may change before it is sent.
+
+    Raises:
+        TypeError: a field is not of its type.
+        InvalidRequestError, TooLargeError: the message refuses what it is.
+    """
+    kinds = _KINDS.get(message)
+    if kinds is None:
+        kinds = _kinds_of(message)
+    values = cast("dict[str, object]", fields)
+    for name, value in values.items():
+        if type(value) not in kinds[name]:  # as hardly ever: most fetches are made by programs that are right
+            values[name] = _checked(name, value, kinds[name])
+    return cast("Callable[..., T]", message)(**values)
+
+
+def buffer_of(value: object, name: str) -> memoryview:
+    """The bytes of a value or a passphrase, without a copy; text has to be encoded into one.
+
+    Raises:
+        TypeError: it is neither text nor bytes.
+    """
+    try:
+        return memoryview(value.encode() if isinstance(value, str) else cast("bytes", value)).cast("B")
+    except TypeError:
+        given = type(value).__name__
+        raise TypeError(f"the {name} must be bytes, bytearray, memoryview or text, not {given}") from None
+
+
+def _checked(name: str, value: object, kinds: tuple[type[Any], ...]) -> object:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        words = " or ".join(_WORDS[kind] for kind in kinds)
+        raise TypeError(f"{name} must be {words}, not {type(value).__name__}")
+    if not isinstance(value, Mapping):
+        return value
+    copied = dict(cast("Mapping[object, object]", value))
+    for text in (*copied, *copied.values()):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be {_WORDS[Mapping]}; it holds {type(text).__name__}")
+    return copied
+
+
+def _kinds_of(message: object) -> dict[str, tuple[type[Any], ...]]:
+    hints = typing.get_type_hints(message)
+    kinds = _KINDS[message] = {name: _plain_kinds(hint) for name, hint in hints.items()}
+    return kinds
+
+
+def _plain_kinds(hint: object) -> tuple[type[Any], ...]:
+    if isinstance(hint, types.UnionType):
+        return tuple(kind for part in typing.get_args(hint) for kind in _plain_kinds(part))
+    return (cast("type[Any]", typing.get_origin(hint) or hint),)
