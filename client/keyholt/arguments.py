@@ -8,12 +8,15 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
-__all__ = ["buffer_of", "request_of"]
+from keyholt_protocol.errors import InvalidRequestError
+
+__all__ = ["buffer_of", "request_of", "seconds_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +62,22 @@ def buffer_of(value: object, name: str) -> memoryview:
     except TypeError:
         given = type(value).__name__
         raise TypeError(f"the {name} must be bytes, bytearray, memoryview or text, not {given}") from None
+
+
+def seconds_of(timeout: float | None) -> float:
+    """A timeout as seconds; ``None`` is for as long as it takes, which is infinite.
+
+    Raises:
+        InvalidRequestError: it is no length of time.
+        TypeError: it is no number.
+    """
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    if not timeout > 0:  # as of nan, which no clock ever passes
+        raise InvalidRequestError("a timeout must be more than 0 seconds; math.inf is as long as it takes")
+    return timeout
 
 
 def _checked(name: str, value: object, kinds: tuple[type[Any], ...]) -> object:

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, closing
 from typing import Any, Protocol, TypeVar
 
 from keyholt.address import Address
+from keyholt.arguments import seconds_of
 from keyholt.async_methods import AsyncMethods
 from keyholt.channel import Channel
 from keyholt.connecting import CONNECT_TIMEOUT, Pause, connecting, no_connection
@@ -69,11 +70,13 @@ class AsyncClient(AsyncMethods):
         greeting: what the agent said of itself; ``None`` before the connection is open.
     """
 
-    def __init__(self, address: Address, library: Callable[[], TaskLibrary], *, timeout: float) -> None:
+    def __init__(
+        self, address: Address, library: Callable[[], TaskLibrary], *, timeout: float | None
+    ) -> None:
         self.greeting: m.SessionHelloResult | None = None
         self._address = address
         self._make_library = library
-        self._timeout = timeout
+        self._timeout = seconds_of(timeout)
         self._channel: Channel | None = None
         self._closed = True
 
@@ -103,9 +106,11 @@ class AsyncClient(AsyncMethods):
 
         Raises:
             DeadlineExceededError: the time is over; says whether the request may have been carried out.
+            InvalidRequestError: there is no connection: it is not in its ``async with``.
             KeyholtError: what the agent answered, or how the connection failed.
         """
-        seconds = self._timeout if timeout is None else timeout
+        self._require_open()  # only in an ``async with`` is there a library to wait with
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
         exchange = Exchange(invocation)
 
         async def attempts() -> None:
@@ -133,11 +138,14 @@ class AsyncClient(AsyncMethods):
         channel.submit(exchange)
         await self._complete(channel, exchange)
 
-    async def _connected(self) -> Channel:
+    def _require_open(self) -> None:
         if self._closed:
             raise InvalidRequestError(
                 "this connection to the agent is not open; use it inside `async with connect()`"
             )
+
+    async def _connected(self) -> Channel:
+        self._require_open()
         if self._channel is not None and not self._channel.failed:
             return self._channel
         async with self._opening:  # of the tasks that lost a connection one opens the next

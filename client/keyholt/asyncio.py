@@ -20,7 +20,7 @@ Client = AsyncClient
 """What ``connect`` gives, for annotations: ``async def work(agent: keyholt.asyncio.Client) -> None``."""
 
 
-def connect(address: str | os.PathLike[str] | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+def connect(address: str | os.PathLike[str] | None = None, *, timeout: float | None = CALL_TIMEOUT) -> Client:
     """The agent, connected while ``async with`` lasts.
 
     Args:
@@ -30,7 +30,7 @@ def connect(address: str | os.PathLike[str] | None = None, *, timeout: float = C
 
     Raises:
         AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
-        InvalidRequestError: the address has no known form.
+        InvalidRequestError: the address has no known form, or the timeout is no length of time.
     """
     return Client(choose(address), _Asyncio, timeout=timeout)
 
@@ -40,7 +40,7 @@ async def get(
     *,
     version: int | None = None,
     address: str | os.PathLike[str] | None = None,
-    timeout: float = CALL_TIMEOUT,
+    timeout: float | None = CALL_TIMEOUT,
 ) -> Secret:
     """Fetch one secret over a connection of its own."""
     async with connect(address, timeout=timeout) as client:

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from keyholt.address import Address, choose
+from keyholt.arguments import seconds_of
 from keyholt.channel import Channel
 from keyholt.connecting import CONNECT_TIMEOUT, Pause, connecting, no_connection, no_greeting
 from keyholt.exchange import Exchange
@@ -51,18 +52,19 @@ WINDOW: Final = MAX_IN_FLIGHT
 follow in one go, so that the agent has the other half to work on meanwhile."""
 
 
-def connect(address: str | os.PathLike[str] | None = None, *, timeout: float = CALL_TIMEOUT) -> Client:
+def connect(address: str | os.PathLike[str] | None = None, *, timeout: float | None = CALL_TIMEOUT) -> Client:
     """Connect to the agent; close it, or use it in a ``with``.
 
     Args:
         address: where the agent is, a path or another form; without it the environment and the defaults are
             asked (``keyholt.address``).
-        timeout: seconds that connecting (10 at most) and each call may take; ``math.inf`` for as long as the
-            agent takes. Each call can be given another one.
+        timeout: seconds, more than 0, that each call may take; ``None`` or ``math.inf`` for as long as the
+            agent takes. Each call can be given another one. Connecting may take as long, but 10 seconds at
+            most.
 
     Raises:
         AgentUnreachableError: nobody answers there; the message says what to do.
-        InvalidRequestError: the address has no known form.
+        InvalidRequestError: the address has no known form, or the timeout is no length of time.
     """
     return Client(choose(address), timeout=timeout)
 
@@ -72,7 +74,7 @@ def get(
     *,
     version: int | None = None,
     address: str | os.PathLike[str] | None = None,
-    timeout: float = CALL_TIMEOUT,
+    timeout: float | None = CALL_TIMEOUT,
 ) -> Secret:
     """Fetch one secret over a connection of its own; see ``Client.get``."""
     with connect(address, timeout=timeout) as client:
@@ -86,14 +88,14 @@ class Client(Methods):
         greeting: what the agent said of itself when the connection was opened.
     """
 
-    def __init__(self, address: Address, *, timeout: float = CALL_TIMEOUT) -> None:
+    def __init__(self, address: Address, *, timeout: float | None = CALL_TIMEOUT) -> None:
         self._address = address
-        self._timeout = timeout
+        self._timeout = seconds_of(timeout)
         self._lock = threading.Lock()
         self._poller = Poller()
         self._closed = False
         self._owner = os.getpid()
-        self._channel, self.greeting = self._open(time.monotonic() + timeout)
+        self._channel, self.greeting = self._open(time.monotonic() + self._timeout)
 
     def close(self) -> None:
         """Close the connection; closing it twice is no error."""
@@ -118,7 +120,7 @@ class Client(Methods):
             DeadlineExceededError: the time is over; says whether the request may have been carried out.
             KeyholtError: what the agent answered, or how the connection failed.
         """
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
         deadline = time.monotonic() + seconds
         exchange = Exchange(invocation)
         if not self._lock.acquire(blocking=False):
@@ -138,7 +140,7 @@ class Client(Methods):
         The connection is not opened again in between: what has been answered has been yielded. ``timeout`` is
         for each answer.
         """
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
         waiting = map(Exchange, invocations)
         exchanges = deque(islice(waiting, 1))
         if not exchanges:

@@ -37,7 +37,8 @@ class Methods(ABC):
     """What the agent can be asked for.
 
     Every method takes ``timeout``: the seconds within which the agent must have answered, for a result that
-    comes in pages each of them; without it, what ``connect`` was given. Any may raise these beside its own:
+    comes in pages each of them; ``math.inf`` for as long as it takes; without it, what ``connect`` was given.
+    Any may raise these beside its own:
 
     - ``UninitialisedError``, ``LockedError``: the agent has no store, or is locked; ``init``, ``unlock``.
     - ``DeniedError``: the agent does not let this program do that.
@@ -47,6 +48,7 @@ class Methods(ABC):
     - ``StoreUnavailableError``: the agent's store cannot be read or written; see ``keyholt doctor``.
     - ``ResourceExhaustedError``, ``BusyError``: the agent has no room for it now; try again.
     - ``InvalidRequestError``, ``TooLargeError``: what was given is not allowed; says what to write.
+      What has a wrong type is a ``TypeError``.
 
     A name in double backticks that is no parameter, such as ``retry_after``, is one of the error's details.
     """

@@ -152,6 +152,24 @@ def test_closing_fails_what_waits(library: Library, tmp_path: Path) -> None:
         library.run(main)
 
 
+def test_a_client_that_was_not_entered_says_so(library: Library, agent: RunningAgent) -> None:
+    """A call outside of the ``async with``, before it or after it, is refused by a sentence that names it."""
+    said = "this connection to the agent is not open; use it inside `async with connect\\(\\)`"
+
+    async def main() -> None:
+        client = library.connect(agent.address)
+        for call in (client.status, client.list, client.slots.list):
+            with pytest.raises(InvalidRequestError, match=said):
+                await call()
+        await client.close()
+        async with client:
+            await client.status()
+        with pytest.raises(InvalidRequestError, match=said):
+            await client.status()
+
+    library.run(main)
+
+
 def sleep_forever(library: Library) -> Task:
     """A task that ends by cancellation only."""
     return trio.sleep_forever if isinstance(library, Trio) else asyncio.Event().wait

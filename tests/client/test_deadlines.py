@@ -23,10 +23,10 @@ from keyholt.blocking import CALL_TIMEOUT
 from keyholt.cli import fast
 from keyholt.connecting import CONNECT_TIMEOUT
 from keyholt.invocations import secret_get
-from keyholt_protocol.errors import AgentUnreachableError, DeadlineExceededError
+from keyholt_protocol.errors import AgentUnreachableError, DeadlineExceededError, InvalidRequestError
 from keyholt_protocol.messages import SecretGetResult, SecretInfo, SecretListResult, SecretPutResult
 from tests.client.conftest import command_line, environment
-from tests.client.scripted import GREETING, PATIENCE, Peer, ScriptedAgent
+from tests.client.scripted import GREETING, PATIENCE, Peer, Script, ScriptedAgent
 
 CANARY = b"canary-20fd"
 LARGE = 4 * 1024 * 1024
@@ -40,7 +40,7 @@ Step = Callable[[Any], Any]
 """One call on a client; what it gives is awaited where it must be."""
 
 
-def with_blocking(address: str, steps: list[Step], timeout: float) -> list[Any]:
+def with_blocking(address: str, steps: list[Step], timeout: float | None) -> list[Any]:
     """What each step gives or raises, over one blocking client."""
     results: list[Any] = []
     with keyholt.connect(address, timeout=timeout) as client:
@@ -63,7 +63,7 @@ async def _await_all(client: Any, steps: list[Step]) -> list[Any]:
     return results
 
 
-def with_trio(address: str, steps: list[Step], timeout: float) -> list[Any]:
+def with_trio(address: str, steps: list[Step], timeout: float | None) -> list[Any]:
     """The same with trio."""
 
     async def main() -> list[Any]:
@@ -74,7 +74,7 @@ def with_trio(address: str, steps: list[Step], timeout: float) -> list[Any]:
     return trio.run(main)
 
 
-def with_asyncio(address: str, steps: list[Step], timeout: float) -> list[Any]:
+def with_asyncio(address: str, steps: list[Step], timeout: float | None) -> list[Any]:
     """The same with asyncio."""
 
     async def main() -> list[Any]:
@@ -84,7 +84,7 @@ def with_asyncio(address: str, steps: list[Step], timeout: float) -> list[Any]:
     return asyncio.run(main())
 
 
-Client = Callable[[str, list[Step], float], list[Any]]
+Client = Callable[[str, list[Step], float | None], list[Any]]
 
 
 def after(event: threading.Event, step: Step) -> Step:
@@ -208,6 +208,41 @@ def test_the_connections_time_is_that_of_each_call(perform: Client, tmp_path: Pa
     assert secret.bytes == CANARY
 
 
+def test_none_is_no_bound(perform: Client, tmp_path: Path) -> None:
+    """``connect(timeout=None)`` waits as long as it takes, as ``math.inf`` does of a single call."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        for _ in range(2):
+            answer_get(peer)
+
+    with ScriptedAgent(tmp_path / "s", script) as agent:
+        steps: list[Step] = [lambda c: c.get("a"), lambda c: c.get("a", timeout=math.inf)]
+        assert [secret.bytes for secret in perform(agent.address, steps, None)] == [CANARY] * 2
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, -math.inf])
+def test_a_timeout_is_a_length_of_time(perform: Client, tmp_path: Path, timeout: float) -> None:
+    """0, less and nan are refused, of a connection and of a call, which is not sent; so is what is no
+    number.
+    """
+    said = "a timeout must be more than 0 seconds; math.inf is as long as it takes"
+    with pytest.raises(InvalidRequestError, match=said):
+        perform(str(tmp_path / "none"), [], timeout)
+    word: Any = "5"
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, not str"):
+        perform(str(tmp_path / "none"), [], word)
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        answer_get(peer)
+
+    with ScriptedAgent(tmp_path / "s", script) as agent:
+        steps: list[Step] = [lambda c: c.get("a", timeout=timeout), lambda c: c.get("a")]
+        refused, secret = perform(agent.address, steps, PATIENCE)
+    assert (str(refused), secret.bytes) == (said, CANARY)
+
+
 def test_each_page_has_the_time(perform: Client, tmp_path: Path) -> None:
     """A listing takes as long as its pages do; one page that does not come ends it."""
 
@@ -326,15 +361,36 @@ def test_the_command_line_has_a_deadline(tmp_path: Path) -> None:
 FAST = """
 import sys
 from keyholt.cli import entry, fast
-fast.CALL_TIMEOUT = 0.05
+fast.CALL_TIMEOUT = fast.CONNECT_TIMEOUT = 0.05
 sys.exit(entry.main(sys.argv[1:]))
 """
 
 
+def silent(peer: Peer) -> None:
+    """Take everything, answer nothing."""
+    while True:
+        peer.request()
+
+
+SILENT_PARTS = [
+    (
+        silent_after_greeting,
+        1,
+        "the agent has not answered within 0.05 seconds; ask again, or give it longer",
+    ),
+    (silent, 6, "accepted the connection and does not answer; see its log"),
+]
+
+
+@pytest.mark.parametrize("script,status,said", SILENT_PARTS, ids=["call", "greeting"])
 @pytest.mark.parametrize("words", [("get", "a"), ("run", "--", "true")])
-def test_the_fast_path_asks_once(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """An answer that is overdue there is told at once: the agent is not asked a second time."""
-    with ScriptedAgent(tmp_path / "s", silent_after_greeting) as agent:
+def test_the_fast_path_asks_once(
+    tmp_path: Path, words: tuple[str, ...], script: Script, status: int, said: str
+) -> None:
+    """An answer that is overdue there, or the greeting's, is told at once: the agent is not asked a second
+    time.
+    """
+    with ScriptedAgent(tmp_path / "s", script, script) as agent:
         done = subprocess.run(
             [sys.executable, "-c", FAST, "--address", agent.address, *words],
             env={**environment(), "A": "keyholt://a"},
@@ -343,9 +399,8 @@ def test_the_fast_path_asks_once(tmp_path: Path, words: tuple[str, ...]) -> None
             check=False,
         )
         assert agent.connections == 1
-    assert (done.returncode, done.stdout) == (1, b"")
-    said = "the agent has not answered within 0.05 seconds; ask again, or give it longer with --timeout"
-    assert done.stderr.decode() == f"keyholt: {said}\n"
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (status, b"", 1)
+    assert said in done.stderr.decode()
 
 
 def test_the_fast_path_has_the_librarys_times() -> None:

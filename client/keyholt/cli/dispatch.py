@@ -25,7 +25,7 @@ from keyholt_protocol.errors import (
     UninitialisedError,
 )
 
-__all__ = ["run", "status_of"]
+__all__ = ["report", "run", "status_of"]
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
     except BrokenPipeError:  # a reader that has seen enough needs no message
         return FAILED
     except (KeyholtError, UsageError, ValueError, OSError) as error:
-        return _report(error, as_json=as_json)
+        return report(error, as_json=as_json)
     except Exception as error:  # a defect; its text may hold anything, so its kind alone is told
         message = (
             f"this is a defect of keyholt ({type(error).__name__}); report it with the command that you gave"
@@ -76,7 +76,8 @@ def status_of(error: BaseException) -> int:
     return _STATUSES.get(type(error), FAILED)
 
 
-def _report(error: Exception, *, as_json: bool) -> int:
+def report(error: Exception, *, as_json: bool) -> int:
+    """Say what went wrong on standard error; gives the exit status."""
     code = "usage" if isinstance(error, UsageError) else "failed"
     try:
         write_error(_sentence(error), error, as_json=as_json, code=code)

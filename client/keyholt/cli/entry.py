@@ -1,8 +1,8 @@
 """Where the command ``keyholt`` begins: plain `get` and `run` take the fast path, all else the full one.
 
 - ``keyholt get PATH [-n]`` and ``keyholt run [--env-file F] -- CMD`` import next to nothing, with an
-  ``--address`` in front or without. Any other option, and anything but success, falls through to the full
-  path, which does the work again and reports.
+  ``--address`` in front or without. Any other option, and anything but success or a time that is over, falls
+  through to the full path, which does the work again and reports.
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ def _get(words: list[str], address: str | None) -> int | None:
     if len(paths) != 1 or paths[0].startswith("-"):
         return None
     from keyholt.address import choose
-    from keyholt.cli.fast import fetch, tell_overdue
+    from keyholt.cli.fast import SilentError, fetch, tell_overdue, tell_silent
 
     try:
         (value,) = fetch(choose(address), [(paths[0], None)])
     except TimeoutError:
         return tell_overdue()
+    except SilentError:
+        return tell_silent(choose(address))
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     try:

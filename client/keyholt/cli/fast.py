@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
     from keyholt.address import Address
 
-__all__ = ["UnusualError", "fetch", "pack_get", "read_head", "tell_overdue"]
+__all__ = ["SilentError", "UnusualError", "fetch", "pack_get", "read_head", "tell_overdue", "tell_silent"]
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for the connection and its greeting; an agent that is slower is asked again by the full path, which
-says what is wrong with it."""
+"""Seconds for the connection and its greeting."""
 
 CALL_TIMEOUT: Final = 60.0
 """Seconds for an answer. An agent that waits for a person is not asked again: that would be two questions."""
@@ -63,11 +62,16 @@ class UnusualError(Exception):
     """Something other than plain success; ask again through the library."""
 
 
+class SilentError(UnusualError):
+    """The agent took the connection and did not answer the greeting; asking again would take as long."""
+
+
 def fetch(address: Address, wanted: Sequence[tuple[str, int | None]]) -> list[bytearray]:
     """The values of secrets, by path and version, in the order asked for.
 
     Raises:
         TimeoutError: the agent did not answer in time.
+        SilentError: it did not even answer the greeting.
         UnusualError: not all of them could be had, for another reason.
     """
     try:
@@ -92,6 +96,14 @@ def tell_overdue() -> int:
     )
     write_all(STDERR, f"{said} with --timeout\n".encode())
     return 1
+
+
+def tell_silent(address: Address) -> int:
+    """Say that the agent does not answer at all; gives the exit status."""
+    from keyholt.cli.dispatch import report
+    from keyholt.connecting import no_greeting
+
+    return report(no_greeting(address), as_json=False)
 
 
 def _connect(address: Address) -> _socket.socket:
@@ -156,7 +168,7 @@ def _receive_greeting(sock: _socket.socket) -> None:
     try:
         number, _ = _receive_answer(sock)
     except TimeoutError:
-        raise UnusualError from None
+        raise SilentError from None
     if number != 1:
         raise UnusualError
 

@@ -9,7 +9,7 @@ import os
 from keyholt.address import choose
 from keyholt.cli.descriptors import STDERR, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
-from keyholt.cli.fast import fetch, tell_overdue
+from keyholt.cli.fast import SilentError, fetch, tell_overdue, tell_silent
 
 __all__ = ["run"]
 
@@ -29,6 +29,8 @@ def run(words: list[str], address: str | None) -> int | None:
                 value[:] = bytes(len(value))
     except TimeoutError:
         return tell_overdue()
+    except SilentError:
+        return tell_silent(choose(address))
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     status, problem = replace_process(command, environment)
