@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -84,6 +85,12 @@ def _no_room_error(path: Path) -> StoreUnavailableError:
     return StoreUnavailableError(f"no room to write {path}: free some disk space; nothing was changed")
 
 
+def _not_writable_error(path: Path, name: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"the agent may not write {path} ({name}): let its user write there and in the directory"
+    )
+
+
 def _from_system(error: OSError, path: Path) -> StoreUnavailableError:
     if error.errno in FULL:
         return _no_room_error(path)
@@ -94,6 +101,9 @@ def _from_system(error: OSError, path: Path) -> StoreUnavailableError:
 
 def _from_sqlite(error: sqlite3.Error, path: Path) -> StoreUnavailableError:
     name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if _code(error) == sqlite3.SQLITE_IOERR_LOCK and not os.access(path, os.W_OK, effective_ids=True):
+        # SQLite opens what it may not write for reading, and fails at the lock for writers (fcntl(2)).
+        return _not_writable_error(path, name)
     match _code(error) & PRIMARY_CODE:
         case sqlite3.SQLITE_FULL:
             return _no_room_error(path)
@@ -105,9 +115,7 @@ def _from_sqlite(error: sqlite3.Error, path: Path) -> StoreUnavailableError:
         case sqlite3.SQLITE_NOTADB:
             return StoreForeignError(f"{path} is not an SQLite database, so not a Keyholt store")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
-            return StoreUnavailableError(
-                f"the agent may not write {path} ({name}): let its user write there and in the directory"
-            )
+            return _not_writable_error(path, name)
         case _:
             return StoreUnavailableError(
                 f"reading or writing {path} failed ({name}): check the disk, then try again"
