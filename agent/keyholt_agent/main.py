@@ -181,6 +181,9 @@ def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:
 
 
 def _set_up_logging(level: str) -> None:
+    """Log what the agent says from ``level`` on, and of its libraries warnings alone."""
     logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="keyholt-agent: %(levelname)s: %(message)s"
+        stream=sys.stderr, level=logging.WARNING, format="keyholt-agent: %(levelname)s: %(message)s"
     )
+    for ours in ("keyholt", "keyholt_agent"):
+        logging.getLogger(ours).setLevel(level.upper())

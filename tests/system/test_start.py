@@ -205,6 +205,17 @@ def test_store_in_a_read_only_directory(stopped: AgentProcess) -> None:
     assert stopped.store.read_bytes() == before
 
 
+def test_store_that_may_only_be_read(stopped: AgentProcess) -> None:
+    """A store whose file alone is read-only: named with what to do, and no talk of a broken disk."""
+    before = stopped.store.read_bytes()
+    stopped.store.chmod(0o400)
+    stopped.wrapper = without_privileges()
+    sentence = stopped.refusal()
+    assert sentence.startswith(f"the agent may not write {stopped.store} ")
+    assert sentence.endswith("let its user write there and in the directory")
+    assert stopped.store.read_bytes() == before
+
+
 def test_stores_that_are_none(stopped: AgentProcess) -> None:
     """A foreign file and half of a store: each is told apart, and kept."""
     whole = stopped.store.read_bytes()
@@ -225,6 +236,7 @@ def test_store_of_a_newer_format(stopped: AgentProcess) -> None:
     before = stopped.store.read_bytes()
     assert "has format '9999', newer than this program" in stopped.refusal()
     assert stopped.store.read_bytes() == before
+    assert len(stopped.log.splitlines()) == 1  # alembic, which knows the formats, has not said a word
 
 
 def activated(agent: AgentProcess, kind: str) -> AgentProcess:

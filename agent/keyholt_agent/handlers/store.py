@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
 from keyholt_protocol import operations as ops
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from keyholt_agent.services import Services
 
 __all__ = ["bindings", "init"]
+
+_log: Final = logging.getLogger("keyholt.unlock")
 
 
 def bindings(services: Services) -> tuple[AnyBinding, ...]:
@@ -27,4 +30,5 @@ async def init(services: Services, call: Call[StoreInitRequest]) -> Reply[StoreI
     except AlreadyExistsError:
         path = services.store_path
         raise AlreadyExistsError(f"there is a store already, {path}; `keyholt unlock` opens it") from None
+    _log.info("created the store with keyslot %s by %s", slot.name, call.principal.name)
     return Reply(result=StoreInitResult(store_id=store_id.hex(), slot=slot.name, kdf=slot.describe()))
