@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Generator
 from typing import Final, NamedTuple
@@ -9,9 +10,9 @@ from typing import Final, NamedTuple
 from keyholt.address import SYSTEM_SOCKET, Address
 from keyholt.handout import HandOut, HandOutError, has_ended
 from keyholt.stream import Ready, SocketStream, Stream
-from keyholt_protocol.errors import AgentUnreachableError, UnsupportedError
+from keyholt_protocol.errors import AgentUnreachableError, DeniedError, InvalidRequestError
 
-__all__ = ["CONNECT_TIMEOUT", "Pause", "connecting", "no_connection", "no_greeting"]
+__all__ = ["CONNECT_TIMEOUT", "Pause", "connecting", "no_connection", "no_greeting", "no_socket", "to_start"]
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the connection and its greeting at most, whatever time a call has: an agent busy with other
@@ -36,13 +37,14 @@ def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
 
     Raises:
         AgentUnreachableError: nobody answers there; says what to do.
-        UnsupportedError: this version does not speak over such an address.
+        DeniedError: this user may not connect there.
+        InvalidRequestError: this version does not speak over such an address.
     """
     if address.kind == "unix":
         return _at_path(address.path)
     if address.kind == "fd":
         return _handed_out(address.descriptor)
-    raise UnsupportedError(
+    raise InvalidRequestError(
         f"{address.kind}:// addresses are not served by this version of Keyholt; "
         "give the path of the agent's socket"
     )
@@ -60,6 +62,36 @@ def no_greeting(address: Address) -> AgentUnreachableError:
     return AgentUnreachableError(
         f"the agent at {address} accepted the connection and does not answer; see its log, or start it again"
     )
+
+
+def no_socket(path: str) -> str:
+    """What is missing, by the places that were looked at, among them that of an agent of this user."""
+    own = _own_place()
+    if path == SYSTEM_SOCKET and own is not None and own != path and not os.path.exists(own):
+        return f"there is no socket at {own}, nor at {path}"
+    return f"there is no socket at {path}"
+
+
+def to_start(path: str) -> str:
+    """What to do where no agent serves ``path``: how one is started that clients find."""
+    own = _own_place()
+    if path in {own, SYSTEM_SOCKET} and own is not None:
+        return "start the agent with `keyholt-agent`, or give its --address"
+    if path == SYSTEM_SOCKET:
+        return (
+            "XDG_RUNTIME_DIR is not set: start the agent with `keyholt-agent --socket PATH`, and give PATH "
+            "as --address"
+        )
+    import shlex
+
+    return f"start the agent with `keyholt-agent --socket {shlex.quote(path)}`, or give its --address"
+
+
+def _own_place() -> str | None:
+    """Where an agent that this user starts serves without being told; ``None`` where it would not start."""
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"{runtime}/keyholt/agent.sock"
+    return SYSTEM_SOCKET if os.geteuid() == 0 else None
 
 
 def _at_path(path: str) -> Generator[Ready | Pause | Stream]:
@@ -101,19 +133,19 @@ def _connected(sock: socket.socket, path: str) -> bool:
         return True
     except BlockingIOError:
         return False
+    except PermissionError:
+        raise DeniedError(
+            f"this user may not connect to {path}; run as the agent's user, or join the group of the socket"
+        ) from None
     except OSError as error:
         raise AgentUnreachableError(_unreachable(path, error)) from None
 
 
 def _unreachable(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        own = " nor in $XDG_RUNTIME_DIR/keyholt" if path == SYSTEM_SOCKET else ""
-        remedy = "start the agent with `keyholt-agent`, or give its --address"
-        return f"there is no socket at {path}{own}; {remedy}"
+        return f"{no_socket(path)}; {to_start(path)}"
     if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {path}; start the agent with `keyholt-agent`"
-    if isinstance(error, PermissionError):
-        return (
-            f"this user may not connect to {path}; run as the agent's user, or join the group of the socket"
-        )
-    return f"the agent at {path} cannot be reached ({error.strerror}); see `keyholt doctor`"
+        return f"nobody listens at {path}; {to_start(path)}"
+    return (
+        f"the agent at {path} cannot be reached ({error.strerror}); give the path of its socket as --address"
+    )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import keyholt
 from keyholt.address import MAX_SOCKET_PATH, SYSTEM_SOCKET, Address, choose, parse
-from keyholt_protocol.errors import InvalidRequestError, UnsupportedError
+from keyholt_protocol.errors import InvalidRequestError
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_network_forms_are_read_and_not_served(text: str, kind: str, host: str, 
     address = parse(text)
     assert (address.kind, address.host, address.port) == (kind, host, port)
     assert str(address) == text
-    with pytest.raises(UnsupportedError, match="not served by this version"):
+    with pytest.raises(InvalidRequestError, match="not served by this version"):
         keyholt.connect(text)
 
 

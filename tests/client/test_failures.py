@@ -14,6 +14,8 @@ import pytest
 
 import keyholt
 from keyholt import invocations
+from keyholt.address import SYSTEM_SOCKET
+from keyholt.connecting import no_socket, to_start
 from keyholt.exchange import Exchange
 from keyholt.invocations import Invocation
 from keyholt.polling import Poller
@@ -21,7 +23,6 @@ from keyholt_protocol.errors import (
     AgentUnreachableError,
     LockedError,
     ResourceExhaustedError,
-    UnsupportedError,
 )
 from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.messages import SecretGetResult, SecretPutResult
@@ -186,8 +187,36 @@ def test_addresses_without_an_agent(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AgentUnreachableError, match="nobody listens"):
         keyholt.connect(str(tmp_path / "file"))
-    with pytest.raises(UnsupportedError):
-        keyholt.connect("tls://localhost:1")
+    with pytest.raises(AgentUnreachableError, match=r"\(Not a directory\); give the path of its socket"):
+        keyholt.connect(str(tmp_path / "file" / "s"))
+
+
+def test_a_remedy_leads_to_an_agent_that_clients_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody serves, the places that were looked at are named, and how an agent is started there: by
+    itself it takes this user's usual place, and has none without ``XDG_RUNTIME_DIR``, but as root.
+    """
+    itself = "start the agent with `keyholt-agent`, or give its --address"
+    own = f"{tmp_path}/keyholt/agent.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert no_socket(SYSTEM_SOCKET) == f"there is no socket at {own}, nor at {SYSTEM_SOCKET}"
+    assert (to_start(SYSTEM_SOCKET), to_start(own)) == (itself, itself)
+    elsewhere = "start the agent with `keyholt-agent --socket '/a b/s'`, or give its --address"
+    assert to_start("/a b/s") == elsewhere
+    with pytest.raises(AgentUnreachableError) as caught:
+        keyholt.connect(own)
+    assert str(caught.value) == f"{no_socket(own)}; {itself}"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert (no_socket(SYSTEM_SOCKET), to_start(SYSTEM_SOCKET)) == (
+        f"there is no socket at {SYSTEM_SOCKET}",
+        itself,
+    )
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert to_start(SYSTEM_SOCKET).startswith(
+        "XDG_RUNTIME_DIR is not set: start the agent with `keyholt-agent -"
+    )
 
 
 class InterruptedPoll:

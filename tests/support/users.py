@@ -11,9 +11,14 @@ from typing import Final
 
 import pytest
 
-__all__ = ["NOBODY", "need_other_uids", "need_readable_interpreter"]
+__all__ = ["NOBODY", "need_other_uids", "need_readable_interpreter", "without_privileges"]
 
 NOBODY: Final = 65534
+
+
+def without_privileges() -> list[str]:
+    """In front of a command: no capability lifts limits and permissions then, whoever runs the tests."""
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
 
 
 def need_other_uids() -> None:

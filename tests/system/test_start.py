@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried, poll, wait_ended
 from tests.support.unharmed import unharmed
+from tests.support.users import without_privileges
 from tests.support.wire import WireClient
 
 if TYPE_CHECKING:
@@ -40,11 +41,6 @@ else:
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(command[0], command)
 """
-
-
-def without_privileges() -> list[str]:
-    """In front of a command: no capability lifts limits and permissions then, whoever runs the tests."""
-    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if os.geteuid() == 0 else []
 
 
 def test_too_little_locked_memory(agent: AgentProcess) -> None:

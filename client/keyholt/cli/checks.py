@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from keyholt.cli.agent import readable_size
+from keyholt.connecting import no_socket, to_start
 from keyholt_protocol.messages import AgentStatusResult, SessionHelloResult
 
 __all__ = [
@@ -66,8 +67,11 @@ def check_socket(path: str) -> Iterator[Finding]:
     directory = str(Path(path).parent)
     try:
         entry, parent = os.lstat(path), os.stat(directory)
+    except FileNotFoundError:
+        yield _wrong("socket", no_socket(path), to_start(path))
+        return
     except OSError as error:
-        remedy = "start the agent with `keyholt-agent`, or give its --address"
+        remedy = "run as a user who may enter its directory, or give another --address"
         yield _wrong("socket", f"{path}: {error.strerror}", remedy)
         return
     about = f"{path}, owned by {_user(entry.st_uid)}, mode {stat.S_IMODE(entry.st_mode):04o}"

@@ -22,6 +22,7 @@ from keyholt.cli.table import COMMANDS
 from keyholt_agent.memory import arena, syscalls
 from keyholt_agent.transport.unix import listener
 from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
+from tests.support.users import without_privileges
 
 CANARY = "canary-c4d1"
 
@@ -110,7 +111,8 @@ def test_listings_show_what_is_not_given_out(agent: RunningAgent) -> None:
         (["get", "errors/none"], 3, "not_found"),
         (["get", "errors//none"], 2, "invalid_request"),
         (["--address", "/nowhere/s", "get", "a"], 6, "agent_unreachable"),
-        (["--address", "tls://h:1", "get", "a"], 1, "unsupported"),
+        (["--address", "tls://h:1", "get", "a"], 2, "invalid_request"),
+        (["--address", "tcp://127.0.0.1:1", "status"], 2, "invalid_request"),
         (["get"], 2, "usage"),
         (["frobnicate"], 2, "usage"),
         (["put", "a", "--label", "x"], 2, "usage"),
@@ -143,6 +145,23 @@ def test_errors(
     error = json.loads(said)["error"]
     assert error.keys() == {"code", "message", "retryable", "details"}
     assert error["code"] == code
+
+
+def test_a_socket_that_may_not_be_opened(own_agent: RunningAgent) -> None:
+    """A socket whose permissions keep this user out is ``denied``, status 5, as by an agent that does not
+    serve them; what to do is said.
+    """
+    os.chmod(own_agent.address, 0)
+    done = subprocess.run(
+        [*without_privileges(), sys.executable, str(ROOT / "client/bin/keyholt"), "--json", "status"],
+        env={**environment(), "KEYHOLT_ADDRESS": own_agent.address},
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    error = json.loads(done.stderr)["error"]
+    assert (done.returncode, error["code"], error["retryable"]) == (5, "denied", False)
+    assert error["message"].endswith("run as the agent's user, or join the group of the socket")
 
 
 def test_init_lock_unlock_and_slots(own_agent: RunningAgent, tmp_path: Path) -> None:
@@ -198,7 +217,11 @@ def test_doctor_says_what_is_well_and_what_is_not(agent: RunningAgent, tmp_path:
     assert absent.status == 1
     findings = json.loads(absent.out)["findings"]
     assert all(finding["remedy"] for finding in findings if finding["state"] == "wrong")
-    assert "there is no socket" in {finding["subject"]: finding for finding in findings}["agent"]["text"]
+    for finding in findings[:2]:
+        assert finding["text"] == f"there is no socket at {tmp_path / 'none'}"
+        assert finding["remedy"].startswith(
+            f"start the agent with `keyholt-agent --socket {tmp_path / 'none'}`"
+        )
     assert "memfd_secret" in {finding["subject"] for finding in findings}
 
 
