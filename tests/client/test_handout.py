@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,16 @@ import keyholt
 from keyholt.cli import sharing
 from keyholt.handout import HandOut
 from keyholt_agent.main import HAND_OUT_SUFFIX
-from keyholt_protocol.errors import AgentUnreachableError, DeadlineExceededError, ResourceExhaustedError
+from keyholt_protocol.errors import (
+    AgentUnreachableError,
+    DeadlineExceededError,
+    DeniedError,
+    ResourceExhaustedError,
+)
 from keyholt_protocol.messages import SecretGetResult
 from tests.client.conftest import ROOT, RunningAgent, command_line, environment
 from tests.client.handing_out import descriptor_to, hand_over
-from tests.client.scripted import Peer
+from tests.client.scripted import GREETING, Peer, ScriptedAgent
 
 CANARY = "canary-6f3d"
 
@@ -150,12 +156,64 @@ def test_run_passes_an_inherited_descriptor_on(shared: socket.socket) -> None:
     assert ran.out.decode() == f"{address_of(shared)}\n"
 
 
+def share_nothing(address: str, *words: str) -> tuple[int, str]:
+    """The status and the error of a `run --share-agent` whose command is not started."""
+    ran = command_line("--address", address, "run", "--share-agent", *words, "--", "echo", "started")
+    assert ran.out == b""
+    return ran.status, ran.err
+
+
+def greet_as_one_that_hands_out(peer: Peer) -> None:
+    """Answer the greeting as an agent with a second socket does."""
+    hello, _ = peer.request()
+    peer.answer(hello, replace(GREETING, features=("hand-out",)))
+
+
 def test_run_says_when_nothing_can_be_shared(tmp_path: Path) -> None:
-    """An agent that hands out nothing is status 6, and the command is not started."""
-    ran = command_line("--address", str(tmp_path / "s"), "run", "--share-agent", "--", "echo", "started")
-    assert (ran.status, ran.out, "no connections are handed out at" in ran.err) == (6, b"", True)
-    gone = command_line("--address", "fd:71", "run", "--share-agent", "--", "echo", "started")
-    assert (gone.status, gone.out, "is not open" in gone.err) == (6, b"", True)
+    """Without an agent, or a descriptor, it is status 6, and the command is not started."""
+    status, said = share_nothing(str(tmp_path / "s"))
+    assert (status, "there is no socket at" in said) == (6, True)
+    status, said = share_nothing("fd:71")
+    assert (status, "is not open" in said) == (6, True)
+    with ScriptedAgent(tmp_path / "s", greet_as_one_that_hands_out) as agent:
+        status, said = share_nothing(agent.address)
+        assert (status, f"and not at {agent.address}.fds (No such file or directory)" in said) == (6, True)
+
+
+def test_run_shares_no_agent_that_does_not_serve_this_user(tmp_path: Path) -> None:
+    """Its refusal comes before the command: denied, status 5, as of every other command."""
+
+    def refuse(peer: Peer) -> None:
+        peer.fail(None, DeniedError("this agent does not serve uid 7"))
+
+    with ScriptedAgent(tmp_path / "s", refuse) as agent:
+        status, said = share_nothing(agent.address)
+        assert (status, said) == (5, "keyholt: this agent does not serve uid 7\n")
+
+
+def test_run_shares_no_agent_that_does_not_answer(tmp_path: Path) -> None:
+    """One that is silent at its socket, or hands out nothing, is given up after ``--timeout``: status 6."""
+
+    def silent(peer: Peer) -> None:
+        peer.request()
+        peer.request()
+
+    with ScriptedAgent(tmp_path / "s", silent, greet_as_one_that_hands_out) as agent:
+        status, said = share_nothing(agent.address, "--timeout", "1")
+        assert (status, "accepted the connection and does not answer" in said) == (6, True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as second:
+            second.bind(f"{agent.address}.fds")
+            second.listen()
+            status, said = share_nothing(agent.address, "--timeout", "1")
+    assert (status, "accepts no connection within 1 seconds" in said) == (6, True)
+
+
+def test_run_says_how_a_service_manager_passes_the_second_socket_on(tmp_path: Path) -> None:
+    """An agent that was given one socket by systemd cannot be shared; the line of the unit is named."""
+    with ScriptedAgent(tmp_path / "s", Peer.greet) as agent:
+        status, said = share_nothing(agent.address)
+    assert status == 1
+    assert said.endswith(f"; add ListenSequentialPacket={agent.address}.fds to its socket unit\n")
 
 
 SANDBOXED = """

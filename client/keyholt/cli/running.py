@@ -17,13 +17,12 @@ from typing import Final
 
 from keyholt.address import VARIABLE, choose
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
+from keyholt.cli.connection import connected, patience
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.errors import UsageError, placed
 from keyholt.cli.outfile import write_whole
 from keyholt.cli.output import say, show, write_error
-from keyholt.cli.sharing import share
 from keyholt.invocations import secret_get
 from keyholt.reference import parse
 from keyholt.secret import Secret
@@ -52,7 +51,11 @@ def run(options: Namespace) -> int:
         with value:
             fill(environment, name, bytearray(value.view))
     if options.share_agent:
-        environment[VARIABLE.encode()] = str(share(choose(options.address))).encode()
+        # Imported here: few ask for it, and it brings the whole client, which help does without.
+        from keyholt.cli.sharing import share
+
+        shared = share(choose(options.address), patience(options))
+        environment[VARIABLE.encode()] = str(shared).encode()
     status, problem = replace_process(command, environment)
     write_error(problem, as_json=options.json, code="command_failed")
     return status

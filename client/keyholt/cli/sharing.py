@@ -7,41 +7,60 @@ import socket
 from typing import Final
 
 from keyholt.address import Address
-from keyholt.handout import HandOut, HandOutError
+from keyholt.blocking import Client
 from keyholt_protocol.errors import AgentUnreachableError, UnsupportedError
+from keyholt_protocol.messages import SessionHelloResult
 
 __all__ = ["HAND_OUT_SUFFIX", "share"]
 
 HAND_OUT_SUFFIX: Final = ".fds"
 """What the agent appends to its socket's path for the one that hands out connections."""
 
+HAND_OUT: Final = "hand-out"
+"""The feature by which an agent's greeting says that it has one."""
 
-def share(address: Address) -> Address:
+
+def share(address: Address, timeout: float | None) -> Address:
     """The address by which programs started from here reach the agent: a descriptor that they inherit.
 
+    The agent is greeted at ``address``, and then over the descriptor as those programs will: what would keep
+    them from it is met here, before any is started.
+
+    Args:
+        timeout: as of ``keyholt.connect``, for each of the two.
+
     Raises:
-        AgentUnreachableError: the agent hands out no connections; says what to do.
-        UnsupportedError: an agent at such an address cannot.
+        AgentUnreachableError: it does not answer, or nobody hands out connections; says what to do.
+        DeniedError: it does not serve this user.
+        UnsupportedError: it hands out no connections.
     """
+    greeting = _greet(address, timeout)
     if address.kind == "fd":
-        try:
-            HandOut(address.descriptor).close()
-        except HandOutError as error:
-            raise AgentUnreachableError(str(error)) from None
         os.set_inheritable(address.descriptor, True)
         return address
-    if address.kind != "unix":
-        raise UnsupportedError(f"an agent at {address} hands out no connections; give the path of its socket")
     path = address.path + HAND_OUT_SUFFIX
+    if HAND_OUT not in greeting.features:
+        raise UnsupportedError(
+            f"the agent at {address} hands out no connections, for its service manager passed on no socket "
+            f"for that; add ListenSequentialPacket={path} to its socket unit"
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as sock:
         try:
             sock.setblocking(False)  # an agent that accepts nothing is not waited for
             sock.connect(path)
         except OSError as error:
             raise AgentUnreachableError(
-                f"no connections are handed out at {path} ({error.strerror}); start the agent with "
-                "`keyholt-agent`, or give its --address"
+                f"the agent at {address} hands out connections, and not at {path} ({error.strerror}); start "
+                "it anew, or correct ListenSequentialPacket= in its socket unit"
             ) from None
         sock.setblocking(True)
+        shared = Address("fd", descriptor=sock.fileno())
+        _greet(shared, timeout)
         sock.set_inheritable(True)
-        return Address("fd", descriptor=sock.detach())
+        sock.detach()
+        return shared
+
+
+def _greet(address: Address, timeout: float | None) -> SessionHelloResult:
+    with Client(address, timeout=timeout) as client:
+        return client.greeting
