@@ -107,7 +107,8 @@ class Secret:
             self.wipe()
 
     def __repr__(self) -> str:
-        state = "wiped" if self._wiped else f"{len(self._value)} bytes"
+        size = len(self._value)
+        state = "wiped" if self._wiped else f"{size} byte" if size == 1 else f"{size} bytes"
         return f"<Secret {self.path!r} version {self.version}, {state}>"
 
     def __eq__(self, other: object) -> bool:

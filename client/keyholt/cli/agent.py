@@ -92,6 +92,8 @@ def readable_size(size: int) -> str:
         if amount < 1024 or unit == "GiB":  # noqa: PLR2004  # the step of the units
             break
         amount /= 1024
+    if size == 1:
+        return "1 byte"
     return f"{amount:.0f} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
 
 

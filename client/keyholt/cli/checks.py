@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from keyholt.cli.agent import readable_size
+from keyholt.cli.output import counted
 from keyholt.connecting import no_socket, to_start
 from keyholt_protocol.messages import AgentStatusResult, SessionHelloResult
 
@@ -116,7 +117,7 @@ def check_store(status: AgentStatusResult) -> Iterator[Finding]:
     elif status.state == "uninitialised":
         yield _note("store", "there is none yet", "create it: `keyholt init`")
     else:
-        secrets = "" if status.store_secrets is None else f", {status.store_secrets} secrets"
+        secrets = "" if status.store_secrets is None else f", {counted(status.store_secrets, 'secret')}"
         yield _ok("store", f"{status.store_path}{secrets}")
     if status.state == "locked":
         yield _note("state", "locked", "unlock it: `keyholt unlock`")

@@ -13,10 +13,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["STDERR", "STDOUT", "write_all"]
+__all__ = ["STANDARD", "STDERR", "STDOUT", "write_all"]
 
 STDOUT: Final = 1
 STDERR: Final = 2
+
+STANDARD: Final = "-"
+"""Where a file can be named: standard input to read, standard output to write."""
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

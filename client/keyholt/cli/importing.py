@@ -1,8 +1,8 @@
 """The command ``import``: every variable of an environment file becomes the secret PREFIX/NAME.
 
 - A variable that already is a reference is not stored; it goes into the file of references as it is.
-- All names and values are checked before the first is written. If a write fails, those before it are there,
-  and importing again writes them once more as a next version.
+- All names and values are checked, and the file of references is begun, before the first is written. If a
+  write fails, those before it are there, and importing again writes them once more as a next version.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
+from keyholt.cli.descriptors import STANDARD
 from keyholt.cli.envfile import EnvFileError, variables, write_variable
 from keyholt.cli.errors import InputFileError, UsageError, placed
-from keyholt.cli.outfile import write_whole
-from keyholt.cli.output import say, show
+from keyholt.cli.outfile import whole_file
+from keyholt.cli.output import counted, say, show
 from keyholt.cli.progress import shown
 from keyholt.invocations import Invocation, secret_put
 from keyholt.reference import is_reference, write
@@ -53,28 +54,36 @@ def import_file(options: Namespace) -> int:
     """The command ``import``."""
     prefix = options.prefix.rstrip("/")
     check_path(prefix)
+    on_standard_output = options.references == STANDARD
+    if on_standard_output and options.json:
+        raise UsageError(
+            "--json and --references - both print to standard output; give a file to one of them"
+        )
     found = _read(options.file, prefix)
     stored = [variable for variable in found if not variable.kept]
-    results = _store(options, stored)
-    if options.references is not None:
-        write_whole(options.references, "".join(map(_reference, found)).encode(), PUBLIC)
+    if options.references is None:
+        results = _store(options, stored)
+    else:
+        with whole_file(options.references, PUBLIC) as write_file:
+            results = _store(options, stored)
+            write_file("".join(map(_reference, found)).encode())
     kept = [variable.name for variable in found if variable.kept]
     if options.json:
         pairs = zip(stored, results, strict=True)
         imported = [{"path": variable.path, "version": result.version} for variable, result in pairs]
         show({"imported": imported, "kept": kept})
-    else:
-        already = f"; {len(kept)} were references already" if kept else ""
-        say(f"imported {len(results)} secrets below {prefix}/{already}")
+    elif not on_standard_output:
+        already = f"; {counted(len(kept), 'was a reference', 'were references')} already" if kept else ""
+        say(f"imported {counted(len(results), 'secret')} below {prefix}/{already}")
     return 0
 
 
 def _read(file: str, prefix: str) -> list[_Variable]:
-    if file == "-" and sys.stdin is None:
+    if file == STANDARD and sys.stdin is None:
         raise UsageError("standard input is closed; give a file")
-    with open(0 if file == "-" else file, "rb", closefd=file != "-") as stream:
+    with open(0 if file == STANDARD else file, "rb", closefd=file != STANDARD) as stream:
         data = stream.read()
-    called = "standard input" if file == "-" else file
+    called = "standard input" if file == STANDARD else file
     try:
         found = {
             name: _Variable(
@@ -98,7 +107,7 @@ def _store(options: Namespace, stored: Sequence[_Variable]) -> list[SecretPutRes
             results.extend(shown(agent.perform_all(puts), len(puts), "importing"))
         except KeyholtError as error:
             place = stored[min(len(results), len(stored) - 1)].place
-            written = f"{len(results)} of {len(stored)} are written"
+            written = f"written: {len(results)} of {len(stored)}"
             raise placed(error, f"{written}; {place}") from None
     return results
 
@@ -126,7 +135,8 @@ COMMANDS: Final = (
             Parameter(names=("PREFIX",), help="the path to write below", kind=Kind.SECRET),
             Parameter(
                 names=("--references",),
-                help="write an environment file of references here, for `run --env-file` (default: none)",
+                help="write an environment file of references here, for `run --env-file`; "
+                "- is standard output (default: none)",
                 kind=Kind.FILE,
                 metavar="OUT",
             ),

@@ -2,6 +2,8 @@
 
 - What is written stands in a file of its own beside the target until it is whole and on the disk; then it
   takes the target's name. A reader sees the old file or the new one, and a failure leaves the old.
+- It is made before the work for what goes into it is begun: a place that cannot be written is found out
+  first, and every error names the file that was asked for.
 - Nothing but a regular file is replaced: ``/dev/stdout`` would cease to be a device, and of a symbolic link
   it is not plain which file is meant.
 - The new file has the mode asked for, whatever the old one had, and nobody else's hard links lead to it.
@@ -12,41 +14,66 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
-from keyholt.cli.descriptors import write_all
+from keyholt.cli.descriptors import STANDARD, STDOUT, write_all
 from keyholt.cli.errors import UsageError
 
-__all__ = ["write_whole"]
+__all__ = ["whole_file"]
+
+Write = Callable[[bytes | bytearray], None]
 
 
-def write_whole(file: str, data: bytes | bytearray, mode: int) -> None:
-    """Write ``data`` as the file's only content.
+@contextmanager
+def whole_file(file: str | None, mode: int) -> Generator[Write]:
+    """Lend a function that writes the file's content. The file takes its name when the ``with`` is left.
 
     Args:
-        file: what to write or replace.
-        data: all of it.
+        file: what to write or replace; ``None`` and ``-`` are standard output.
         mode: the new file's permissions; those that the umask takes away are not given.
 
     Raises:
         UsageError: there is something at ``file`` that is no regular file.
         OSError: it cannot be written; what was there is unchanged.
     """
+    if file is None or file == STANDARD:
+        yield lambda data: write_all(STDOUT, data)
+        return
     _check_target(file)
     folder = os.path.dirname(file) or "."
     # A name of its own length: the target's may be as long as the file system allows.
     partial = os.path.join(folder, f".keyholt-{secrets.token_hex(8)}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with _named(file):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(partial, flags, mode)
     try:
         try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
+
+            def write(data: bytes | bytearray) -> None:
+                with _named(file):
+                    write_all(descriptor, data)
+
+            yield write
+            with _named(file):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(partial, file)  # never follows a link that has been put there meanwhile
+        with _named(file):
+            os.replace(partial, file)  # never follows a link that has been put there meanwhile
     except BaseException:
         os.unlink(partial)
         raise
     _sync(folder)
+
+
+@contextmanager
+def _named(file: str) -> Generator[None]:
+    """Say of an error which file was asked for, and not in which other one it is being made."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file) from None
 
 
 def _check_target(file: str) -> None:

@@ -24,7 +24,7 @@ from keyholt.cli.descriptors import STDERR, STDOUT, write_all
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["moment", "plain", "printable", "say", "show", "table", "write_error", "write_value"]
+__all__ = ["counted", "moment", "plain", "printable", "say", "show", "table", "write_error", "write_value"]
 
 
 _LAST_OF_BMP: Final = 0xFFFF
@@ -93,6 +93,11 @@ def write_error(
         data = f"keyholt: {printable(message)}\n".encode()
     if sys.stderr is not None:
         write_all(STDERR, data)
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """A count with its noun, such as ``1 secret`` and ``2 secrets``."""
+    return f"{count} {one}" if count == 1 else f"{count} {several or one + 's'}"
 
 
 def moment(seconds: int) -> str:

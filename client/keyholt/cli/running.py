@@ -18,11 +18,11 @@ from typing import Final
 from keyholt.address import VARIABLE, choose
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected, patience
-from keyholt.cli.descriptors import STDOUT, write_all
+from keyholt.cli.descriptors import STANDARD
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.errors import UsageError, placed
-from keyholt.cli.outfile import write_whole
-from keyholt.cli.output import say, show, write_error
+from keyholt.cli.outfile import whole_file
+from keyholt.cli.output import counted, say, show, write_error
 from keyholt.invocations import secret_get
 from keyholt.reference import parse
 from keyholt.secret import Secret
@@ -67,18 +67,18 @@ def inject(options: Namespace) -> int:
     found = list(_REFERENCE.finditer(text))
     wanted = [parse((match[1] or match[2]).decode()) for match in found]
     places = [f"line {_line_number(text, match)}" for match in found]
-    result = _substitute(text, found, _fetch(options, wanted, places))
-    try:
-        if options.out_file is None:
-            write_all(STDOUT, result)
-            return 0
-        write_whole(options.out_file, result, OWNER_ONLY)
-    finally:
-        result[:] = bytes(len(result))
+    with whole_file(options.out_file, OWNER_ONLY) as write_file:
+        result = _substitute(text, found, _fetch(options, wanted, places))
+        try:
+            write_file(result)
+        finally:
+            result[:] = bytes(len(result))
+    if options.out_file in {None, STANDARD}:
+        return 0
     if options.json:
         show({"file": options.out_file, "references": len(found)})
     else:
-        say(f"{options.out_file}: {len(found)} references replaced")
+        say(f"{options.out_file}: {counted(len(found), 'reference')} replaced")
     return 0
 
 
@@ -113,6 +113,7 @@ def _substitute(text: bytes, found: Sequence[re.Match[bytes]], values: Sequence[
 
 
 def _read_text(file: str | None) -> bytes:
+    file = None if file == STANDARD else file
     if file is None and sys.stdin is None:
         raise UsageError("standard input is closed; give --in-file FILE")
     with open(0 if file is None else file, "rb", closefd=file is not None) as stream:
@@ -151,13 +152,13 @@ COMMANDS: Final = (
         parameters=(
             Parameter(
                 names=("-i", "--in-file"),
-                help="the text (default: standard input)",
+                help="the text (default, or -: standard input)",
                 kind=Kind.FILE,
                 metavar="FILE",
             ),
             Parameter(
                 names=("-o", "--out-file"),
-                help="write here, readable by the owner only (default: standard output)",
+                help="write here, readable by the owner only (default, or -: standard output)",
                 kind=Kind.FILE,
                 metavar="FILE",
             ),

@@ -10,6 +10,7 @@ from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
+from keyholt.cli.descriptors import STANDARD
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
 from keyholt_protocol import operations as ops
@@ -140,6 +141,7 @@ def _read_value(file: str | None) -> memoryview:
     """The whole of a file or of standard input, the caller's to wipe, and no copy left elsewhere; at most a
     little more than is allowed, so that it is refused.
     """
+    file = None if file == STANDARD else file
     if file is None and sys.stdin is None:
         raise UsageError("standard input is closed; give --file FILE")
     if file is None and sys.stdin.isatty():
@@ -171,7 +173,7 @@ COMMANDS: Final = (
             _PATH,
             Parameter(
                 names=("--file",),
-                help="read the value, as it is, from this file (default: standard input)",
+                help="read the value, as it is, from this file (default, or -: standard input)",
                 kind=Kind.FILE,
                 metavar="FILE",
             ),

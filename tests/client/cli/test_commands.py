@@ -291,6 +291,50 @@ def test_references_take_the_place_of_the_file(agent: RunningAgent, tmp_path: Pa
     assert agent.cli("get", "place/ONE").out == b"3"
 
 
+def test_nothing_is_imported_where_the_references_cannot_be_written(
+    agent: RunningAgent, tmp_path: Path
+) -> None:
+    """The file of references is tried first, and the error names it, not one beside it; nothing is stored."""
+    env, out = tmp_path / ".env", tmp_path / "none" / "app.env"
+    env.write_text("A=1\n")
+    done = agent.cli("import", str(env), "unwritten", "--references", str(out))
+    assert (done.status, done.out) == (1, b"")
+    assert done.err == f"keyholt: {out}: No such file or directory\n"
+    assert agent.cli("list", "unwritten/").out == b""
+
+
+def test_references_to_standard_output(agent: RunningAgent) -> None:
+    """``-`` is standard output, which then holds the references and nothing else; so it cannot be with
+    --json.
+    """
+    done = agent.cli("import", "-", "streamed", "--references", "-", stdin=b"A=1\nB=keyholt://x\n")
+    assert (done.status, done.out) == (0, b"A=keyholt://streamed/A\nB=keyholt://x\n")
+    both = agent.cli("--json", "import", "-", "streamed", "--references", "-", stdin=b"A=1\n")
+    assert (both.status, json.loads(both.err)["error"]["code"]) == (2, "usage")
+
+
+def test_a_dash_is_a_standard_stream(agent: RunningAgent, tmp_path: Path) -> None:
+    """Wherever a file is named that is read or written, ``-`` is no file of that name."""
+    assert agent.cli("put", "dash/a", "--file", "-", stdin=b"value", cwd=tmp_path).status == 0
+    done = agent.cli("inject", "-i", "-", "-o", "-", stdin=b"<keyholt://dash/a>", cwd=tmp_path)
+    assert (done.status, done.out, list(tmp_path.iterdir())) == (0, b"<value>", [])
+
+
+def test_counts_agree_with_their_nouns(agent: RunningAgent, tmp_path: Path) -> None:
+    """One secret, two secrets."""
+    (tmp_path / "one").write_text("A=1\nR=keyholt://x\n")
+    (tmp_path / "two").write_text("A=1\nB=2\nR=keyholt://x\nS=keyholt://x\n")
+    one, two = (agent.cli("import", str(tmp_path / name), "counts").out.decode() for name in ("one", "two"))
+    assert one == "imported 1 secret below counts/; 1 was a reference already\n"
+    assert two == "imported 2 secrets below counts/; 2 were references already\n"
+    out = str(tmp_path / "out")
+    assert (
+        agent.cli("inject", "-o", out, stdin=b"keyholt://counts/A").out
+        == f"{out}: 1 reference replaced\n".encode()
+    )
+    assert agent.cli("inject", "-o", out, stdin=b"").out == f"{out}: 0 references replaced\n".encode()
+
+
 def test_output_that_cannot_be_written(agent: RunningAgent) -> None:
     """A full disk, a closed pipe and a closed standard output are failures, never a success without the
     value.

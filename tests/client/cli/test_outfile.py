@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 from keyholt.cli.errors import UsageError
-from keyholt.cli.outfile import write_whole
+from keyholt.cli.outfile import whole_file
 
 MODE = 0o600
+
+
+def write_whole(file: str, data: bytes, mode: int) -> None:
+    """Write ``data`` as the file's only content."""
+    with whole_file(file, mode) as write:
+        write(data)
 
 
 @pytest.mark.parametrize("name", ["out", "x" * 255])
@@ -60,7 +66,31 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         write_whole(str(out), b"secret", MODE)
+    assert caught.value.filename == str(out)
     assert out.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_place_that_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
+    """The work for the content is not begun, and the error names the file that was asked for."""
+    out = tmp_path / "none" / "out"
+    with pytest.raises(FileNotFoundError) as caught, whole_file(str(out), MODE):
+        pytest.fail("the work was begun")
+    assert caught.value.filename == str(out)
+
+
+def test_work_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    """What is raised in between comes out as it is, and nothing is left beside the file."""
+    out = tmp_path / "out"
+    out.write_bytes(b"old")
+
+    def fail() -> None:
+        with whole_file(str(out), MODE) as write:
+            write(b"new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (out.read_bytes(), list(tmp_path.iterdir())) == (b"old", [out])

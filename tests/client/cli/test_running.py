@@ -139,6 +139,13 @@ def test_inject_follows_no_link(agent: RunningAgent, tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "old"
 
 
+def test_inject_says_which_file_it_cannot_write(agent: RunningAgent, tmp_path: Path) -> None:
+    """A place that is not there is found out before the values are fetched, and named as it was given."""
+    out = str(tmp_path / "none" / "out")
+    done = agent.cli("inject", "-o", out, stdin=b"keyholt://run/none")
+    assert (done.status, done.err) == (1, f"keyholt: {out}: No such file or directory\n")
+
+
 def test_inject_writes_nothing_when_a_value_is_missing(agent: RunningAgent, tmp_path: Path) -> None:
     """One reference that cannot be had: status 3, the line named, the old file untouched, nothing left beside
     it.
