@@ -162,11 +162,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="keyholt-agent", description="Holds unlocked keys and serves secrets."
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, TOML")
-    parser.add_argument("--socket", metavar="PATH", help="the Unix socket to serve")
-    parser.add_argument("--state-dir", metavar="DIR", help="where the store lives")
+    parser.add_argument("--config", type=_path, metavar="FILE", help="the configuration, TOML")
+    parser.add_argument("--socket", type=_path, metavar="PATH", help="the Unix socket to serve")
+    parser.add_argument("--state-dir", type=_path, metavar="DIR", help="where the store lives")
     parser.add_argument("--version", action="version", version=f"keyholt-agent {__version__}")
     return parser.parse_args(arguments)
+
+
+def _path(text: str) -> Path:
+    if not text:  # as of a variable that is not set: not what is meant by leaving the option out
+        raise argparse.ArgumentTypeError("the path is empty; give one, or leave the option out")
+    return Path(text)
 
 
 def _with_options(settings: Settings, options: argparse.Namespace) -> Settings:

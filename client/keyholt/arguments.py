@@ -64,7 +64,7 @@ def buffer_of(value: object, name: str) -> memoryview:
         raise TypeError(f"the {name} must be bytes, bytearray, memoryview or text, not {given}") from None
 
 
-def seconds_of(timeout: float | None) -> float:
+def seconds_of(timeout: object) -> float:
     """A timeout as seconds; ``None`` is for as long as it takes, which is infinite.
 
     Raises:

@@ -283,11 +283,20 @@ def test_socket_that_is_busy_is_live(agent: AgentProcess) -> None:
             assert "another process serves" in agent.refusal()
 
 
-def test_usage(agent: AgentProcess) -> None:
-    """An argument that there is not: exit status 2."""
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--passphrase=x"], "unrecognized arguments: --passphrase=x"),
+        (["--socket", ""], "argument --socket: the path is empty; give one, or leave the option out"),
+        (["--state-dir="], "argument --state-dir: the path is empty"),
+        (["--config", ""], "argument --config: the path is empty"),
+    ],
+)
+def test_usage(agent: AgentProcess, words: list[str], said: str) -> None:
+    """An argument that there is not, or an empty path, which is no place: exit status 2."""
     with hurried(agent):
         outcome = subprocess.run(
-            [*agent.command(), "--passphrase=x"], capture_output=True, check=False, text=True,
+            [*agent.command(), *words], capture_output=True, check=False, text=True, timeout=30,
             env={"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
         )  # fmt: skip
-    assert outcome.returncode == 2
+    assert (outcome.returncode, said in outcome.stderr) == (2, True)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from keyholt.address import MAX_DESCRIPTOR
+
 __all__ = ["Command", "Kind", "Parameter", "passphrase_parameters"]
 
 
@@ -32,6 +34,7 @@ class Parameter:
     Attributes:
         names: short name first; a positional has one, in capitals.
         kind: what it takes.
+        bounds: of a number, the least and the greatest that it may be.
         metavar: how the help calls what it takes.
         choices: the only words that it takes, where there are few.
         optional: a positional may be left out; every option may.
@@ -41,6 +44,7 @@ class Parameter:
     names: tuple[str, ...]
     help: str
     kind: Kind = Kind.TEXT
+    bounds: tuple[int, int] = (0, 0)
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False
@@ -78,6 +82,7 @@ def passphrase_parameters(what: str = "the passphrase", prefix: str = "") -> tup
             names=(f"--{prefix}passphrase-fd",),
             help=f"read {what} from this file descriptor (default: ask on the terminal)",
             kind=Kind.NUMBER,
+            bounds=(0, MAX_DESCRIPTOR),
             metavar="N",
         ),
         Parameter(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -21,8 +22,18 @@ __all__ = ["parse"]
 
 _COMMAND: Final = "COMMAND"
 
-MAX_DIGITS: Final = 10
-"""Digits of the highest version there is; no descriptor has more."""
+
+_MEANT: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("delete", "remove", "del", "rm"), ("rm", "remove")),
+    **dict.fromkeys(("set", "add", "write", "store", "create", "new"), ("put", "add")),
+    **dict.fromkeys(("read", "show", "cat", "fetch"), ("get",)),
+    **dict.fromkeys(("ls", "find"), ("list",)),
+    **dict.fromkeys(("log", "versions"), ("history",)),
+    **dict.fromkeys(("restore", "recover"), ("undelete",)),
+    **dict.fromkeys(("exec", "env"), ("run",)),
+}
+"""What other programs call a command, and which of ours may be meant: the letters alone lead elsewhere, from
+``delete`` to ``undelete``."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -50,7 +61,8 @@ class _Parser(argparse.ArgumentParser):
         names = [str(choice) for choice in action.choices]
         if action.metavar != _COMMAND:
             raise UsageError(f"{action.metavar} is one of {', '.join(names)}, not {value!r}")
-        near = difflib.get_close_matches(str(value), names, 1)
+        near = [name for name in _MEANT.get(value, ()) if name in names]
+        near = near or difflib.get_close_matches(str(value), names, 1)
         hint = f"did you mean {near[0]!r}? See" if near else "see"
         raise UsageError(f"there is no command {value!r}; {hint} `{self.prog} --help`")
 
@@ -112,7 +124,7 @@ def _add(parser: argparse.ArgumentParser, parameter: Parameter, **extra: Any) ->
     elif parameter.kind is Kind.COMMAND:
         options["nargs"] = argparse.REMAINDER
     elif parameter.kind is Kind.NUMBER:
-        options["type"] = _number
+        options["type"] = functools.partial(_number, *parameter.bounds)
     if parameter.choices:
         options["choices"] = parameter.choices
     if parameter.many:
@@ -127,7 +139,8 @@ def _add(parser: argparse.ArgumentParser, parameter: Parameter, **extra: Any) ->
     parser.add_argument(*names, **options)
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
-        raise argparse.ArgumentTypeError("it must be a whole number")
+def _number(least: int, most: int, text: str) -> int:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not digits or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"it must be a whole number from {least} to {most}")
     return int(text)

@@ -14,7 +14,7 @@ from keyholt.cli.descriptors import STANDARD
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
 from keyholt_protocol import operations as ops
-from keyholt_protocol.limits import MAX_VALUE
+from keyholt_protocol.limits import MAX_VALUE, MAX_VERSION
 from keyholt_protocol.messages import SecretInfo, SecretVersionInfo
 
 __all__ = ["COMMANDS"]
@@ -181,6 +181,7 @@ COMMANDS: Final = (
                 names=("--if-version",),
                 help="write only if this is the newest version, 0: if there is none (default: in any case)",
                 kind=Kind.NUMBER,
+                bounds=(0, MAX_VERSION),
                 metavar="N",
             ),
             Parameter(
@@ -208,6 +209,7 @@ COMMANDS: Final = (
                 names=("--version",),
                 help="the version to get (default: the newest)",
                 kind=Kind.NUMBER,
+                bounds=(1, MAX_VERSION),
                 metavar="N",
             ),
             Parameter(names=("-n", "--no-newline"), help="no newline on a terminal either", kind=Kind.FLAG),
@@ -261,6 +263,7 @@ COMMANDS: Final = (
                 names=("--version",),
                 help="the version to destroy",
                 kind=Kind.NUMBER,
+                bounds=(1, MAX_VERSION),
                 metavar="N",
                 required=True,
             ),

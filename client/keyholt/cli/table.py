@@ -13,6 +13,9 @@ from keyholt.cli.command import Command, Kind, Parameter
 
 __all__ = ["COMMANDS", "EPILOG", "GLOBAL", "GROUPS"]
 
+MAX_TIMEOUT: Final = 1_000_000
+"""Seconds, eleven days: what is waited for longer, poll(2) waits for without end (``keyholt.polling``)."""
+
 GLOBAL: Final = (
     Parameter(
         names=("--address",),
@@ -22,8 +25,10 @@ GLOBAL: Final = (
     ),
     Parameter(
         names=("--timeout",),
-        help="seconds that the agent may take for an answer, 0: as long as it takes (default: 60)",
+        help="seconds that the agent may take for an answer, 0: as long as it takes; for connecting it has 10"
+        " at most (default: 60)",
         kind=Kind.NUMBER,
+        bounds=(0, MAX_TIMEOUT),
         metavar="N",
     ),
     Parameter(names=("--json",), help="print results and errors as JSON", kind=Kind.FLAG),

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 import keyholt
-from keyholt import address
+from keyholt import address, polling
 from keyholt.cli import checks
+from keyholt.cli.command import Kind
 from keyholt.cli.dispatch import run
 from keyholt.cli.errors import UsageError
 from keyholt.cli.parser import parse
-from keyholt.cli.table import COMMANDS
+from keyholt.cli.table import COMMANDS, GLOBAL, MAX_TIMEOUT
 from keyholt_agent.memory import arena, syscalls
 from keyholt_agent.transport.unix import listener
 from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
@@ -226,9 +227,10 @@ def test_doctor_says_what_is_well_and_what_is_not(agent: RunningAgent, tmp_path:
 
 
 def test_the_limits_that_the_client_repeats_are_the_agents() -> None:
-    """What cannot be imported from the agent is equal to it."""
+    """What cannot be imported from the agent, or would take the help too long, is equal to it."""
     assert checks.SYS_MEMFD_SECRET == syscalls._SYS_MEMFD_SECRET
     assert checks.LEAST_LOCKED == arena.MINIMUM_SIZE
+    assert MAX_TIMEOUT == polling.FAR
     assert address.MAX_SOCKET_PATH == listener.MAX_SOCKET_PATH
 
 
@@ -383,6 +385,12 @@ def test_help_and_version_are_results(agent: RunningAgent) -> None:
     [
         (["frobnicate"], "there is no command 'frobnicate'; see `keyholt --help`"),
         (["gett", "a"], "there is no command 'gett'; did you mean 'get'? See `keyholt --help`"),
+        (["delete", "a"], "there is no command 'delete'; did you mean 'rm'? See `keyholt --help`"),
+        (["set", "a"], "there is no command 'set'; did you mean 'put'? See `keyholt --help`"),
+        (
+            ["slot", "delete"],
+            "there is no command 'delete'; did you mean 'remove'? See `keyholt slot --help`",
+        ),
         (["slot", "ad"], "there is no command 'ad'; did you mean 'add'? See `keyholt slot --help`"),
         (["--js", "status"], "unrecognized arguments: --js; see `keyholt --help`"),
         (["get", "a", "--vers", "1"], "unrecognized arguments: --vers 1; see `keyholt --help`"),
@@ -395,3 +403,35 @@ def test_mistakes_in_words(words: list[str], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(words)
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    "words,least,most",
+    [
+        ([["--timeout"], ["status"]], 0, 1_000_000),
+        ([["put", "a", "--if-version"], []], 0, 2**31 - 1),
+        ([["get", "a", "--version"], []], 1, 2**31 - 1),
+        ([["destroy", "a", "--version"], []], 1, 2**31 - 1),
+        ([["unlock", "--passphrase-fd"], []], 0, 2**31 - 1),
+    ],
+)
+def test_a_number_that_cannot_be_says_what_can(words: list[list[str]], least: int, most: int) -> None:
+    """Less, more, or no number at all: the sentence has the least and the greatest, which are taken."""
+    before, after = words
+    for number in (least - 1, most + 1, 10**30, "1.5", "x", "", "٣"):
+        with pytest.raises(UsageError) as caught:
+            parse([*before, str(number), *after])
+        option = before[-1]
+        said = f"argument {option}: it must be a whole number from {least} to {most}; see `keyholt"
+        assert str(caught.value).startswith(said)
+    for number in (least, most):
+        name = before[-1].strip("-").replace("-", "_")
+        assert getattr(parse([*before, str(number), *after]), name) == number
+
+
+def test_every_number_has_its_bounds() -> None:
+    """None was forgotten."""
+    parameters = [*GLOBAL, *(parameter for command in COMMANDS for parameter in command.parameters)]
+    numbers = [parameter for parameter in parameters if parameter.kind is Kind.NUMBER]
+    assert len(numbers) > 5
+    assert all(least < most for least, most in (parameter.bounds for parameter in numbers))
