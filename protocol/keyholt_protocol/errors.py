@@ -112,7 +112,7 @@ class KeyholtError(Exception):
 
     Attributes:
         code: the error's code, also its name on the wire.
-        meaning: one sentence, the same for every error of this code.
+        meaning: one sentence, the same for every error of this code; the message where none is given.
         retryable: whether the same request may succeed later without a change.
         details: what a program may want to know of it; names and types are those of ``DETAILS``, and a newer
             agent may send others.
@@ -123,7 +123,8 @@ class KeyholtError(Exception):
     retryable: bool = False
 
     def __init__(self, message: str = "", *, details: Mapping[str, object] | None = None) -> None:
-        super().__init__(message or self.meaning)
+        # Messages are clauses, whoever writes them: they follow a program's name and precede a remedy.
+        super().__init__(message or self.meaning[:1].lower() + self.meaning[1:].removesuffix("."))
         self.details: Mapping[str, object] = dict(details or {})
 
 

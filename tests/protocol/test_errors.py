@@ -51,9 +51,11 @@ def test_unreachable_is_never_on_the_wire() -> None:
 
 @pytest.mark.parametrize("cls", [*ERRORS.values(), AgentUnreachableError])
 def test_error_says_what_to_do(cls: type[KeyholtError]) -> None:
-    """Every error has one sentence of meaning, which is its message where none is given."""
+    """Every error has one sentence of meaning, which is its message where none is given: without its capital
+    and full stop, as messages are.
+    """
     assert cls.meaning.endswith(".")
-    assert str(cls()) == cls.meaning
+    assert str(cls()) == cls.meaning[0].lower() + cls.meaning[1:-1]
     assert str(cls("the words")) == "the words"
     assert type(cls.retryable) is bool
     assert cls.__name__ == "".join(word.title() for word in cls.code.wire_name.split("_")) + "Error"
