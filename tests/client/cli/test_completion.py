@@ -142,6 +142,22 @@ def test_scripts_are_well_formed_and_whole(tmp_path: Path, shell: str, script: o
     assert all(group in text for group in GROUPS)
 
 
+def test_zsh_shows_the_help_as_it_is(stub_environment: dict[str, str], tmp_path: Path) -> None:
+    """What stands beside a command or an option is its sentence, with its colons and apostrophes."""
+    with Terminal(START["zsh"], stub_environment, cwd=tmp_path) as screen:
+        screen.type(f"stty columns 300; {LOAD['zsh']}")
+        place = screen.wait_for("loaded")
+        for typed, shown in (
+            ("keyholt \t", GROUPS["slot"]),
+            ("keyholt --\t", " a path, unix:PATH or fd:N (default: $KEYHOLT_ADDRESS, or a usual place)"),
+            ("keyholt init --\t", "the keyslot's name (default: passphrase)"),
+            ("keyholt slot \t", "Adds a keyslot with a passphrase of its own."),
+        ):
+            screen.type(typed)
+            place = screen.wait_for(shown, after=place)
+            screen.type("\x15")  # Ctrl-U: what stands there is dropped
+
+
 def test_bash_offers_options_and_files(shell_environment: dict[str, str], tmp_path: Path) -> None:
     """In bash, options of the command at hand are offered, and nothing of another one."""
     script = tmp_path / "s"

@@ -111,11 +111,12 @@ def _specs(parameter: Parameter) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Help without the characters that ``_arguments`` gives a meaning."""
-    for special, plain in (("[", "("), ("]", ")"), (":", ","), ("`", ""), ("'", "")):
-        text = text.replace(special, plain)
+    """Help with the characters escaped that ``_arguments`` and ``_describe`` give a meaning."""
+    for special in "\\[]:":
+        text = text.replace(special, f"\\{special}")
     return text
 
 
 def _quote(text: str) -> str:
-    return f"'{text}'"
+    """A word of the script, whatever it holds; zsh has no escape inside of single quotes."""
+    return "'" + text.replace("'", "'\\''") + "'"
