@@ -1,8 +1,10 @@
-"""The documents name files that are there."""
+"""The documents name files that are there, and quote messages that the agent has."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -68,3 +70,34 @@ def test_each_decision_has_a_number_of_its_own() -> None:
     assert numbered_wrongly(decisions) == set()
     assert numbered_wrongly({"0001-a.md": "# 1. A", "0001-b.md": "# 1. B"}) == {"0001-a.md", "0001-b.md"}
     assert numbered_wrongly({"0001-a.md": "# 2. A"}) == {"0001-a.md"}
+
+
+PLACE: Final = re.compile(r"\b(?:F|N|DIR|PATH)\b|\.\.\.")
+"""What stands in a quoted message for what is different each time."""
+
+
+def messages(source: str) -> Iterator[str]:
+    """Every text of a module, with a NUL where something is filled in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def unknown(page: str, known: set[str]) -> set[str]:
+    """The messages that a table quotes in its first column and that are none of ``known``."""
+    cells = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `")]
+    quoted = {text.strip("`").strip() for cell in cells for text in re.findall("``.+?``|`.+?`", cell)}
+    patterns = {text: ".*".join(map(re.escape, PLACE.split(text))) for text in quoted}
+    return {text for text, pattern in patterns.items() if not any(re.search(pattern, one) for one in known)}
+
+
+def test_the_page_quotes_what_an_agent_says_that_does_not_start() -> None:
+    """Whoever looks up the line of the log finds it; one that no agent says is found."""
+    page = (ROOT / "docs/operations.md").read_text("utf-8").partition("## When it does not start")[2]
+    table = page.partition("While it runs")[0]
+    known = {text for path in (ROOT / "agent").rglob("*.py") for text in messages(path.read_text("utf-8"))}
+    assert table.count("\n| `") > 20
+    assert unknown(table, known) == set()
+    assert unknown("| `F is gone for N days` | | |\n| `F is empty` | | |", known) == {"F is gone for N days"}

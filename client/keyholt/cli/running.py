@@ -131,7 +131,9 @@ _ENV_FILE: Final = Parameter(
 COMMANDS: Final = (
     Command(
         words=("run",),
-        help="Runs a command with references in its environment (keyholt://PATH) replaced by their values.",
+        help="Runs a command in whose environment every variable that is a reference, as a whole, has its "
+        "secret's value. A reference is keyholt://PATH or keyholt://PATH?version=N; inside other text it "
+        "stays.",
         run=run,
         json="nothing of its own but errors",
         parameters=(
@@ -146,7 +148,8 @@ COMMANDS: Final = (
     ),
     Command(
         words=("inject",),
-        help="Replaces references in a text (keyholt://PATH or {{ keyholt://PATH }}) by their values.",
+        help="Replaces the references in a text by their values: keyholt://PATH, keyholt://PATH?version=N "
+        "or, for any path, {{ keyholt://PATH }}.",
         run=inject,
         json="an object, with --out-file only: file, references (how many)",
         parameters=(
