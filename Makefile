@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo     run the agent on real input and show what it does"
-	@echo "make test     the test suite, under two minutes"
+	@echo "make test     the test suite"
 	@echo "make test-changed  the tests of what differs from origin/main"
 	@echo "make check    linters, type checkers, import and layout rules, drift of generated files"
 	@echo "make bench    measure, and write docs/benchmarks.md"
