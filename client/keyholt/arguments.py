@@ -56,9 +56,10 @@ def buffer_of(value: object, name: str) -> memoryview:
 
     Raises:
         TypeError: it is neither text nor bytes.
+        InvalidRequestError: it is text that UTF-8 has no form for.
     """
     try:
-        return memoryview(value.encode() if isinstance(value, str) else cast("bytes", value)).cast("B")
+        return memoryview(_encoded(value, name) if isinstance(value, str) else cast("bytes", value)).cast("B")
     except TypeError:
         given = type(value).__name__
         raise TypeError(f"the {name} must be bytes, bytearray, memoryview or text, not {given}") from None
@@ -78,6 +79,18 @@ def seconds_of(timeout: object) -> float:
     if not timeout > 0:  # as of nan, which no clock ever passes
         raise InvalidRequestError("a timeout must be more than 0 seconds; math.inf is as long as it takes")
     return timeout
+
+
+def _encoded(text: str, name: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        pass  # it holds the text: raised in here, the next error would keep it as its context
+    raise InvalidRequestError(
+        f"the {name} holds a lone surrogate, which has no form in UTF-8; give it as bytes "
+        "(os.fsencode gives those of an argument or a variable)",
+        details={"field": "payload"},
+    )
 
 
 def _checked(name: str, value: object, kinds: tuple[type[Any], ...]) -> object:

@@ -146,7 +146,8 @@ class AsyncMethods(ABC):
         Raises:
             ConflictError: another version than ``if_version`` is the newest; read it and decide again.
             ContentionError: too many others wrote this secret meanwhile; try again.
-            InvalidRequestError: the path, a label or the time of expiry is not allowed; says why.
+            InvalidRequestError: the path, a label or the time of expiry is not allowed, or the value is
+                text with a lone surrogate; says why.
             TooLargeError: the value is over the limit; store a reference to it instead.
             ResourceExhaustedError: the agent has no locked memory for the value; says what to raise.
             AgentUnreachableError: the connection broke; says whether the write may have happened.

@@ -75,7 +75,7 @@ def invocation_of(
 
     Raises:
         TypeError: the operation has a payload, and this is none.
-        InvalidRequestError: the payload is a passphrase and empty.
+        InvalidRequestError: the payload is a passphrase and empty, or text that UTF-8 has no form for.
         TooLargeError: the payload is over the operation's limit.
     """
     if operation.payload_name is None:
@@ -111,7 +111,8 @@ def secret_put(
     Raises:
         ConflictError: another version than ``if_version`` is the newest; read it and decide again.
         ContentionError: too many others wrote this secret meanwhile; try again.
-        InvalidRequestError: the path, a label or the time of expiry is not allowed; says why.
+        InvalidRequestError: the path, a label or the time of expiry is not allowed, or the value is text with
+            a lone surrogate; says why.
         TooLargeError: the value is over the limit; store a reference to it instead.
         ResourceExhaustedError: the agent has no locked memory for the value; says what to raise.
         AgentUnreachableError: the connection broke; says whether the write may have happened.

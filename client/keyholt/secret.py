@@ -70,8 +70,9 @@ class Secret:
         """
         try:
             return self._readable().decode()
-        except UnicodeDecodeError:  # its traceback would carry the value
-            raise InvalidRequestError(f"the value of {self.path!r} is not UTF-8 text; use .bytes") from None
+        except UnicodeDecodeError:
+            pass  # it holds the value: raised in here, the next error would keep it as its context
+        raise InvalidRequestError(f"the value of {self.path!r} is not UTF-8 text; use .bytes")
 
     @property
     def view(self) -> memoryview:

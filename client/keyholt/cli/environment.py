@@ -83,10 +83,11 @@ def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None
     try:
         value.decode()
     except UnicodeDecodeError:
-        raise VariableError(
-            f"the variable {os.fsdecode(name)}: its secret is not UTF-8 text; {_FILE}"
-        ) from None
-    environment[name] = bytes(value)
+        pass  # it holds the value: raised in here, the next error would keep it as its context
+    else:
+        environment[name] = bytes(value)
+        return
+    raise VariableError(f"the variable {os.fsdecode(name)}: its secret is not UTF-8 text; {_FILE}")
 
 
 def replace_process(command: Sequence[str], environment: Mapping[bytes, bytes]) -> tuple[int, str]:
