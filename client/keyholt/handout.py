@@ -90,26 +90,27 @@ class HandOut:
             HandOutError: nobody is at the other end, or what it sends is no connection.
         """
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(
+            data, ancillary, flags, _ = self._sock.recvmsg(
                 1, _socket.CMSG_LEN(_RIGHTS_SIZE), _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return None
         except OSError as error:
             raise self._gone(error) from None
+        received = _descriptors(ancillary)
+        whole = not flags & _socket.MSG_CTRUNC
+        if data and whole and len(received) == 1 and (connection := _connection(received[0])) is not None:
+            return connection
+        for descriptor in received:
+            os.close(descriptor)
         if not data:
             raise self._gone(None)
-        if not ancillary:
-            raise HandOutError(
-                f"the descriptor {self._number} gave a message without a connection; this program has too "
-                "many files open, or no agent is at its other end"
-            )
-        descriptor = int.from_bytes(ancillary[0][2], sys.byteorder)
-        try:
-            return _socket.socket(fileno=descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise self._other() from None
+        if received and whole:
+            raise self._other()
+        raise HandOutError(
+            f"the descriptor {self._number} gave a message without a connection; this program has too many "
+            "files open, or another that holds it has changed what comes with a message"
+        )
 
     def close(self) -> None:
         """Close the duplicate; the inherited descriptor stays open."""
@@ -128,6 +129,33 @@ class HandOut:
             f"the descriptor {self._number} is no SEQPACKET socket connected to an agent; pass on one that "
             "is, as `keyholt run --share-agent` does"
         )
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came with a message, each now one of this program's.
+
+    What else can come with one is no descriptor, whatever number it begins with. Where a holder of the socket
+    has set SO_PASSCRED, which counts for all holders, it is the sender's pid: taken for a descriptor it
+    would be one that this program has open for something else.
+    """
+    return [
+        int.from_bytes(data[at : at + _RIGHTS_SIZE], sys.byteorder)
+        for level, kind, data in ancillary
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
+        for at in range(0, len(data) - len(data) % _RIGHTS_SIZE, _RIGHTS_SIZE)
+    ]
+
+
+def _connection(descriptor: int) -> _socket.socket | None:
+    """The Unix stream socket that a descriptor is, which then belongs to it; ``None`` if it is none."""
+    try:
+        sock = _socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    if (sock.family, sock.type) == (_socket.AF_UNIX, _socket.SOCK_STREAM):
+        return sock
+    sock.detach()
+    return None
 
 
 def has_ended(connection: _socket.socket) -> bool:

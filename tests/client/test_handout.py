@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,6 +308,91 @@ def test_a_message_without_a_connection_is_named(pair: tuple[socket.socket, sock
         socket.send_fds(theirs, [b"x"], [file.fileno()])
     with expect("is no SEQPACKET socket connected to an agent"):
         keyholt.connect(address_of(ours))
+
+
+def open_pipe() -> int:
+    """A descriptor that is no socket."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        open_pipe,
+        lambda: socket.socket(socket.AF_INET).detach(),
+        lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach(),
+        lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).detach(),
+    ],
+    ids=["pipe", "internet", "datagrams", "packets"],
+)
+def test_only_a_unix_stream_is_a_connection(
+    pair: tuple[socket.socket, socket.socket], make: Callable[[], int]
+) -> None:
+    """A descriptor of another kind is refused, and not left open."""
+    ours, theirs = pair
+    sent = make()
+    socket.send_fds(theirs, [b"x"], [sent])
+    os.close(sent)
+    before = os.listdir("/proc/self/fd")
+    with expect("is no SEQPACKET socket connected to an agent"):
+        keyholt.connect(address_of(ours))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_one_message_carries_one_connection(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Several in one message are refused, and none is left open."""
+    ours, theirs = pair
+    connections = [*socket.socketpair(), *socket.socketpair()]
+    socket.send_fds(theirs, [b"x"], [connection.fileno() for connection in connections])
+    for connection in connections:
+        connection.close()
+    before = os.listdir("/proc/self/fd")
+    with expect("a message without a connection"):
+        keyholt.connect(address_of(ours))
+    assert os.listdir("/proc/self/fd") == before
+
+
+NUMBERED_LIKE_A_PID = """
+import os, socket, sys
+import keyholt
+assert os.getpid() == 1
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+connection, other = socket.socketpair()
+mine, partner = socket.socketpair()
+with open("/dev/null", "rb") as file:
+    os.dup2(file.fileno() if sys.argv[1] == "file" else mine.fileno(), 1)
+before = os.fstat(1)
+socket.send_fds(theirs, [b"x"], [connection.fileno()])
+try:
+    keyholt.connect(f"fd:{ours.fileno()}", timeout=0.5)
+except keyholt.AgentUnreachableError as error:
+    assert "a message without a connection" in str(error), error
+assert (os.fstat(1).st_dev, os.fstat(1).st_ino) == (before.st_dev, before.st_ino)
+try:
+    sys.exit(f"the partner was sent {partner.recv(100, socket.MSG_DONTWAIT)}")
+except BlockingIOError:
+    pass
+"""
+"""A client whose descriptor 1 has the number of the sender's pid, which is its own in a PID namespace."""
+
+
+@pytest.mark.parametrize("own", ["file", "socket"])
+def test_a_senders_pid_is_no_descriptor(own: str) -> None:
+    """Another holder can have the kernel send credentials in the place of rights: an open file of this
+    program that has their number is neither closed nor spoken to.
+    """
+    namespace = ["unshare", "--pid", "--fork", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", NUMBERED_LIKE_A_PID, own],
+        env=environment(),
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
 
 
 def test_no_room_for_a_descriptor_is_named(pair: tuple[socket.socket, socket.socket]) -> None:
