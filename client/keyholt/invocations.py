@@ -21,8 +21,9 @@ from keyholt.arguments import buffer_of, request_of
 from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
-from keyholt_protocol.errors import InvalidRequestError, TooLargeError
-from keyholt_protocol.limits import MAX_PASSPHRASE, PASSPHRASE_LENGTH, PROTOCOL_VERSION
+from keyholt_protocol.errors import InvalidRequestError, RemoteProtocolError, TooLargeError
+from keyholt_protocol.limits import MAX_PASSPHRASE, MAX_VERSION, PASSPHRASE_LENGTH, PROTOCOL_VERSION
+from keyholt_protocol.names import check_path
 
 __all__ = [
     "Invocation",
@@ -47,6 +48,10 @@ afterwards."""
 
 Plan: TypeAlias = "Generator[Invocation[Any], Any, T]"
 """Invocations to make one after the other, and what they come to."""
+
+_NO_ADVANCE: Final = "the next page is to begin where one has begun already"
+"""Said of an agent whose pages would never end. It is found where the answer is read, so that the connection
+is ended as it is for any other broken rule."""
 
 CLIENT_NAME: Final = "keyholt-python"
 """What this client calls itself in the greeting."""
@@ -151,9 +156,17 @@ def secret_list(prefix: str = "") -> Plan[list[m.SecretInfo]]:
     """
     found: list[m.SecretInfo] = []
     after: str | None = None
+
+    def read(page: m.SecretListResult, _: bytearray) -> m.SecretListResult:
+        if page.next is not None:
+            check_path(page.next, "next")
+            if after is not None and page.next <= after:
+                raise RemoteProtocolError(_NO_ADVANCE)
+        return page
+
     while True:
         request = request_of(m.SecretListRequest, prefix=prefix, after=after)
-        page: m.SecretListResult = yield invocation_of(ops.SECRET_LIST, request)
+        page: m.SecretListResult = yield Invocation(ops.SECRET_LIST, request, read)
         found += page.secrets
         if page.next is None:
             return found
@@ -164,9 +177,15 @@ def secret_history(path: str) -> Plan[m.SecretHistoryResult]:
     """All versions of a secret, newest first, without values; of a deleted one too."""
     versions: list[m.SecretVersionInfo] = []
     before: int | None = None
+
+    def read(page: m.SecretHistoryResult, _: bytearray) -> m.SecretHistoryResult:
+        if page.next is not None and not 0 < page.next < (before or MAX_VERSION + 1):
+            raise RemoteProtocolError(_NO_ADVANCE)
+        return page
+
     while True:
         request = request_of(m.SecretHistoryRequest, path=path, before=before)
-        page: m.SecretHistoryResult = yield invocation_of(ops.SECRET_HISTORY, request)
+        page: m.SecretHistoryResult = yield Invocation(ops.SECRET_HISTORY, request, read)
         versions += page.versions
         if page.next is None:
             return replace(page, versions=tuple(versions))
