@@ -12,25 +12,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, closing
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from keyholt.address import Address
 from keyholt.arguments import seconds_of
 from keyholt.async_methods import AsyncMethods
 from keyholt.channel import Channel
-from keyholt.connecting import CONNECT_TIMEOUT, Pause, connecting, no_connection
+from keyholt.connecting import CONNECT_TIMEOUT, LEFT_BEHIND, Pause, connecting, no_connection
 from keyholt.exchange import Exchange
 from keyholt.invocations import Invocation, Plan, session_hello
 from keyholt.stream import Ready
 from keyholt_protocol import messages as m
-from keyholt_protocol.errors import (
-    AgentUnreachableError,
-    DeadlineExceededError,
-    InvalidRequestError,
-    KeyholtError,
-)
+from keyholt_protocol.errors import InvalidRequestError, KeyholtError
 
 __all__ = ["AsyncClient", "Event", "TaskLibrary"]
 
@@ -167,11 +164,13 @@ class AsyncClient(AsyncMethods):
                 if isinstance(step, Pause):
                     await self._library.sleep(step.seconds)
                 elif isinstance(step, Ready):
-                    await self._library.wait(step)
+                    seconds = math.inf if failure is None else LEFT_BEHIND
+                    if not await self._library.within(seconds, partial(self._library.wait, step)):
+                        break
                 else:
                     try:
                         return await self._greet(Channel(step, self._address))
-                    except (AgentUnreachableError, DeadlineExceededError) as error:
+                    except KeyholtError as error:
                         failure = error  # it may have been over before it was ours: another one may follow
         raise failure or AssertionError("the steps of connecting end with a stream")
 

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from keyholt.address import Address, choose
 from keyholt.arguments import seconds_of
 from keyholt.channel import Channel
-from keyholt.connecting import CONNECT_TIMEOUT, Pause, connecting, no_connection, no_greeting
+from keyholt.connecting import CONNECT_TIMEOUT, LEFT_BEHIND, Pause, connecting, no_connection, no_greeting
 from keyholt.exchange import Exchange
 from keyholt.invocations import Invocation, Plan, session_hello
 from keyholt.methods import Methods
@@ -32,8 +32,6 @@ from keyholt.secret import Secret
 from keyholt.stream import Ready
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import (
-    AgentUnreachableError,
-    DeadlineExceededError,
     InvalidRequestError,
     KeyholtError,
 )
@@ -207,12 +205,13 @@ class Client(Methods):
         with closing(connecting(self._address)) as steps:
             for step in steps:
                 if isinstance(step, Ready | Pause):
-                    if not self._poller.wait(step, deadline):
-                        raise no_connection(self._address, seconds)
+                    until = deadline if failure is None else min(deadline, time.monotonic() + LEFT_BEHIND)
+                    if not self._poller.wait(step, until):
+                        raise failure or no_connection(self._address, seconds)
                 else:
                     try:
                         return self._greet(Channel(step, self._address), deadline)
-                    except (AgentUnreachableError, DeadlineExceededError) as error:
+                    except KeyholtError as error:
                         failure = error  # it may have been over before it was ours: another one may follow
         raise failure or AssertionError("the steps of connecting end with a stream")
 

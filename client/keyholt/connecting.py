@@ -12,11 +12,24 @@ from keyholt.handout import HandOut, HandOutError, has_ended
 from keyholt.stream import Ready, SocketStream, Stream
 from keyholt_protocol.errors import AgentUnreachableError, DeniedError, InvalidRequestError
 
-__all__ = ["CONNECT_TIMEOUT", "Pause", "connecting", "no_connection", "no_greeting", "no_socket", "to_start"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "LEFT_BEHIND",
+    "Pause",
+    "connecting",
+    "no_connection",
+    "no_greeting",
+    "no_socket",
+    "to_start",
+]
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the connection and its greeting at most, whatever time a call has: an agent busy with other
 clients answers well within it, and no person is asked for anything."""
+
+LEFT_BEHIND: Final = 1.0
+"""Seconds to wait for another stream when the one before it was over; the agent answers in much less. It may
+also have been the one that was asked for, which the agent refused: then no other comes."""
 
 CONNECT_PAUSE: Final = 0.01
 """Seconds between attempts while the agent's queue of new connections is full; the kernel tells nobody when
@@ -32,8 +45,9 @@ class Pause(NamedTuple):
 def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
     """What to wait for, one after the other, and then the stream, which is the caller's from then on.
 
-    A stream may turn out to be over already, and another one be had: whoever finds that it ended before it
-    was answered goes on with the steps, as long as there are any.
+    A stream may turn out to be over already, with whatever was said to somebody else when it ended, and
+    another one be had: whoever got no greeting goes on with the steps, as long as there are any, and does not
+    wait longer than ``LEFT_BEHIND`` for the next.
 
     Raises:
         AgentUnreachableError: nobody answers there; says what to do.

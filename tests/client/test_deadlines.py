@@ -21,7 +21,7 @@ import trio
 import keyholt
 from keyholt.blocking import CALL_TIMEOUT
 from keyholt.cli import fast
-from keyholt.connecting import CONNECT_TIMEOUT
+from keyholt.connecting import CONNECT_TIMEOUT, LEFT_BEHIND
 from keyholt.invocations import secret_get
 from keyholt_protocol.errors import AgentUnreachableError, DeadlineExceededError, InvalidRequestError
 from keyholt_protocol.messages import SecretGetResult, SecretInfo, SecretListResult, SecretPutResult
@@ -405,4 +405,5 @@ def test_the_fast_path_asks_once(
 
 def test_the_fast_path_has_the_librarys_times() -> None:
     """They cannot be imported in time; they are the same."""
-    assert (fast.CALL_TIMEOUT, fast.CONNECT_TIMEOUT) == (CALL_TIMEOUT, CONNECT_TIMEOUT)
+    times = (fast.CALL_TIMEOUT, fast.CONNECT_TIMEOUT, fast.LEFT_BEHIND)
+    assert times == (CALL_TIMEOUT, CONNECT_TIMEOUT, LEFT_BEHIND)

@@ -452,12 +452,18 @@ def test_what_another_left_behind_is_passed_over(
     last word or without, are given up; one asking is enough to get the one behind them.
     """
     ours, theirs = pair
-    for word in (True, False, True):
+    words = (
+        DeadlineExceededError("no greeting within 30 seconds"),
+        None,
+        ResourceExhaustedError("too many connections"),
+        DeniedError("not served"),
+    )
+    for word in words:
         mine, stale = socket.socketpair()
         with mine, stale:
             hand_over(theirs, stale)
-            if word:
-                Peer(mine).fail(None, DeadlineExceededError("no greeting within 30 seconds"))
+            if word is not None:
+                Peer(mine).fail(None, word)
     asked: list[bytes] = []
 
     def hand_one() -> None:
@@ -491,12 +497,17 @@ def fetch(client: str, sock: socket.socket) -> str:
     return keyholt.get("a", address=address).text
 
 
-def test_a_refusal_on_a_fresh_connection_is_the_answer(pair: tuple[socket.socket, socket.socket]) -> None:
-    """What the agent says of the connection that it hands out reaches the caller; no other is waited for."""
+@pytest.mark.parametrize("client", ["blocking", "trio", "asyncio"])
+def test_a_refusal_on_a_fresh_connection_is_the_answer(
+    pair: tuple[socket.socket, socket.socket], client: str
+) -> None:
+    """What the agent says of the connection that it hands out reaches the caller: another one might follow,
+    and is not waited for long.
+    """
     ours, theirs = pair
     mine, fresh = socket.socketpair()
     with mine, fresh:
         hand_over(theirs, fresh)
         Peer(mine).fail(None, ResourceExhaustedError("too many connections"))
     with pytest.raises(ResourceExhaustedError, match="too many connections"):
-        keyholt.connect(address_of(ours))
+        fetch(client, ours)
