@@ -135,12 +135,6 @@ class AsyncClient(AsyncMethods):
         channel.submit(exchange)
         await self._complete(channel, exchange)
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise InvalidRequestError(
-                "this connection to the agent is not open; use it inside `async with connect()`"
-            )
-
     async def _connected(self) -> Channel:
         self._require_open()
         if self._channel is not None and not self._channel.failed:
@@ -154,8 +148,19 @@ class AsyncClient(AsyncMethods):
 
                 if not await self._library.within(CONNECT_TIMEOUT, open_one):
                     raise no_connection(self._address, CONNECT_TIMEOUT)
+                try:
+                    self._require_open()
+                except InvalidRequestError:  # it was closed meanwhile, and nobody would close what was opened
+                    opened[0].fail()
+                    raise
                 self._channel = opened[0]
             return self._channel
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InvalidRequestError(
+                "this connection to the agent is not open; use it inside `async with connect()`"
+            )
 
     async def _open(self) -> Channel:
         failure: KeyholtError | None = None

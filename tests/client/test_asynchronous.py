@@ -18,8 +18,8 @@ from keyholt.blocking import Client
 from keyholt.methods import Slots
 from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError, NotFoundError
 from tests.client.conftest import PASSPHRASE, RunningAgent
-from tests.client.libraries import Library, Task, Trio, answer_get
-from tests.client.scripted import Peer, ScriptedAgent
+from tests.client.libraries import PATIENCE, Library, Task, Trio, answer_get
+from tests.client.scripted import GREETING, Peer, ScriptedAgent
 
 CANARY = b"canary-9e21"
 LARGE = 4 * 1024 * 1024
@@ -168,6 +168,45 @@ def test_a_client_that_was_not_entered_says_so(library: Library, agent: RunningA
             await client.status()
 
     library.run(main)
+
+
+def test_closing_during_a_reconnection_leaves_nothing_open(library: Library, tmp_path: Path) -> None:
+    """A task that opens the connection again while another closes the client gets no connection: the agent
+    sees its end, and no request.
+    """
+    reconnects, closed = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def goes(peer: Peer) -> None:
+        peer.greet()
+        peer.request()
+
+    def script(peer: Peer) -> None:
+        hello, _ = peer.request()
+        reconnects.set()
+        assert closed.wait(PATIENCE)
+        peer.answer(hello, GREETING)
+        try:
+            seen.append(peer.request()[0].op)
+        except EOFError:
+            seen.append("end")
+
+    async def main() -> None:
+        async with library.connect(agent.address) as client:
+
+            async def close() -> None:
+                await library.cancelled_when(sleep_forever(library), reconnects)
+                await client.close()
+                closed.set()
+
+            waiting, _ = await library.all([lambda: client.get("a"), close])
+            assert isinstance(waiting, InvalidRequestError)
+            assert "not open" in str(waiting)
+
+    with ScriptedAgent(tmp_path / "s", goes, script) as agent:
+        library.run(main)
+        assert agent.connections == 2
+    assert seen == ["end"]
 
 
 def sleep_forever(library: Library) -> Task:
