@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from keyholt.address import Address, choose
 from keyholt.arguments import seconds_of
@@ -31,10 +31,7 @@ from keyholt.polling import Poller
 from keyholt.secret import Secret
 from keyholt.stream import Ready
 from keyholt_protocol import messages as m
-from keyholt_protocol.errors import (
-    InvalidRequestError,
-    KeyholtError,
-)
+from keyholt_protocol.errors import AgentUnreachableError, InvalidRequestError, KeyholtError
 from keyholt_protocol.limits import MAX_IN_FLIGHT
 
 __all__ = ["CALL_TIMEOUT", "Client", "connect", "get"]
@@ -80,6 +77,18 @@ def get(
         return client.get(path, version=version)
 
 
+class _GivenUpError(Exception):
+    """A connection did not come in time.
+
+    Attributes:
+        error: what to say of that where the time was what connecting has.
+    """
+
+    def __init__(self, error: AgentUnreachableError) -> None:
+        super().__init__()
+        self.error = error
+
+
 class Client(Methods):
     """A connection to the agent. Made by ``connect``.
 
@@ -94,7 +103,10 @@ class Client(Methods):
         self._poller = Poller()
         self._closed = False
         self._owner = os.getpid()
-        self._channel, self.greeting = self._open(time.monotonic() + self._timeout)
+        try:
+            self._channel, self.greeting = self._open(time.monotonic() + self._timeout)
+        except _GivenUpError as late:
+            raise late.error from None
 
     def close(self) -> None:
         """Close the connection; closing it twice is no error."""
@@ -147,7 +159,7 @@ class Client(Methods):
         if not self._lock.acquire(blocking=False):
             self._await_turn(exchanges[0], time.monotonic() + seconds, seconds)
         try:
-            channel = self._connected(time.monotonic() + seconds)
+            channel = self._connected(exchanges[0], time.monotonic() + seconds, seconds)
             channel.enqueue(exchanges[0])
             while exchanges:
                 if len(exchanges) <= WINDOW // 2:
@@ -180,12 +192,12 @@ class Client(Methods):
             raise exchange.overdue(seconds, self._address)
 
     def _attempt(self, exchange: Exchange[T], deadline: float, seconds: float) -> None:
-        channel = self._connected(deadline)
+        channel = self._connected(exchange, deadline, seconds)
         channel.submit(exchange)
         if not self._poller.complete(channel, exchange, deadline):
             raise exchange.overdue(seconds, self._address)
 
-    def _connected(self, deadline: float) -> Channel:
+    def _connected(self, exchange: Exchange[Any], deadline: float, seconds: float) -> Channel:
         if self._owner != os.getpid():
             # A forked child: the connection is the parent's, and so are the answers on it.
             self._channel.fail()
@@ -195,23 +207,35 @@ class Client(Methods):
                 raise InvalidRequestError(
                     "this connection to the agent was closed; open another one with connect()"
                 )
-            self._channel, self.greeting = self._open(deadline)
+            try:
+                self._channel, self.greeting = self._open(deadline)
+            except _GivenUpError as late:
+                if time.monotonic() < deadline:
+                    raise late.error from None
+                # The call had less time than a connection has: that says nothing of the agent.
+                raise exchange.overdue(seconds, self._address) from None
         return self._channel
 
     def _open(self, deadline: float) -> tuple[Channel, m.SessionHelloResult]:
+        """A connection and its greeting.
+
+        Raises:
+            _GivenUpError: they did not come in time.
+            KeyholtError: they cannot be had.
+        """
         seconds = min(CONNECT_TIMEOUT, max(0.0, deadline - time.monotonic()))
         deadline = time.monotonic() + seconds
-        failure: KeyholtError | None = None
+        failure: KeyholtError | _GivenUpError | None = None
         with closing(connecting(self._address)) as steps:
             for step in steps:
                 if isinstance(step, Ready | Pause):
                     until = deadline if failure is None else min(deadline, time.monotonic() + LEFT_BEHIND)
                     if not self._poller.wait(step, until):
-                        raise failure or no_connection(self._address, seconds)
+                        raise failure or _GivenUpError(no_connection(self._address, seconds))
                 else:
                     try:
                         return self._greet(Channel(step, self._address), deadline)
-                    except KeyholtError as error:
+                    except (KeyholtError, _GivenUpError) as error:
                         failure = error  # it may have been over before it was ours: another one may follow
         raise failure or AssertionError("the steps of connecting end with a stream")
 
@@ -220,7 +244,7 @@ class Client(Methods):
         try:
             channel.submit(exchange)
             if not self._poller.complete(channel, exchange, deadline):
-                raise no_greeting(self._address)
+                raise _GivenUpError(no_greeting(self._address))
             greeting = exchange.outcome()
             channel.max_in_flight = greeting.max_in_flight
             return channel, greeting

@@ -309,21 +309,39 @@ def test_another_threads_call_is_not_waited_for_without_end(tmp_path: Path) -> N
         thread.join()
 
 
-def test_opening_again_is_part_of_the_call(perform: Client, tmp_path: Path) -> None:
-    """A call that has to connect anew to an agent that does not greet ends in time too."""
+@pytest.mark.parametrize("seconds", [4 * SHORT, 1e-9])
+@pytest.mark.parametrize("write", [True, False])
+def test_opening_again_is_part_of_the_call(
+    perform: Client, tmp_path: Path, write: bool, seconds: float
+) -> None:
+    """A call that has to connect anew, to an agent that does not greet, ends in time too. What was too short
+    is its time, so the agent is not blamed; nothing was carried out.
+    """
 
     def goes(peer: Peer) -> None:
         peer.greet()
+        peer.sock.close()
+        went.set()
 
     def silent(peer: Peer) -> None:
         peer.request()
         gone.wait(PATIENCE)
 
-    gone = threading.Event()
-    steps: list[Step] = [lambda c: c.get("a", timeout=4 * SHORT), after(gone, lambda c: c.close())]
+    went, gone = threading.Event(), threading.Event()
+
+    def call(client: Any) -> Any:
+        assert went.wait(PATIENCE)
+        if write:
+            return client.put("a", CANARY, timeout=seconds)
+        return client.get("a", timeout=seconds)
+
+    steps: list[Step] = [call, after(gone, lambda c: c.close())]
     with ScriptedAgent(tmp_path / "s", goes, silent) as agent:
         overdue, _ = perform(agent.address, steps, PATIENCE)
-    assert isinstance(overdue, DeadlineExceededError | AgentUnreachableError)
+    assert isinstance(overdue, DeadlineExceededError)
+    assert overdue.retryable
+    assert "has not answered secret." in str(overdue)
+    assert ("it was not carried out" in str(overdue)) == write
 
 
 def test_entering_has_the_time_too(perform: Client, tmp_path: Path) -> None:
