@@ -34,11 +34,12 @@ _ERROR_BODY_KEYS: Final = frozenset({"code", "message", "retryable", "details"})
 class ClientConnection(Connection):
     """The client's side: requests out, responses in."""
 
-    __slots__ = ("_last_id",)
+    __slots__ = ("_last_id", "_last_word")
 
     def __init__(self) -> None:
         super().__init__(MAX_RESPONSE_HEADER, State.OPEN)
         self._last_id = 0
+        self._last_word = False  # the agent has said its error for the whole connection
 
     def send_request(self, op: str, args: Mapping[str, object], payload_size: int = 0) -> tuple[int, bytes]:
         """The id of a new request and its frame's head; ``payload_size`` bytes of payload must follow it.
@@ -112,8 +113,12 @@ class ClientConnection(Connection):
         body = header["result" if ok else "error"]
         if type(body) is not dict:
             raise self._broken("a response's result or error is a map")
-        if request_id not in self._open and (ok or request_id != 0):
-            raise self._broken(f"a response came for {request_id}, which is not in flight")
+        if request_id not in self._open:
+            if ok or request_id != 0:
+                raise self._broken(f"a response came for {request_id}, which is not in flight")
+            if self._last_word:  # else one that sends nothing but these would be read for ever
+                raise self._broken("an agent says one last word, and this was a second")
+            self._last_word = True
         fields = cast("dict[str, object]", body)
         failure = None if ok else self._error(fields, payload_size)
         self._open.discard(request_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -11,12 +11,14 @@ from keyholt_protocol.errors import LocalProtocolError
 from keyholt_protocol.limits import MAX_PAYLOAD, MAX_REQUEST_HEADER
 from tests.protocol.ends import asking_client, check_breaks, error_body, every_split, failure, packed, request
 from tests.protocol.hostile_headers import HOSTILE
-from tests.protocol.wire import Pieces, frame
+from tests.protocol.wire import Pieces, frame, read_events
 
 HOSTILE_HEADERS: Final = {f"header: {name}": frame(data) for name, data in HOSTILE.items() if data}
 BROKEN_RESPONSES: Final = {
     "not asked for": packed({"id": 2, "ok": True, "result": {}}),
     "id 0 with a result": packed({"id": 0, "ok": True, "result": {}}),
+    "two last words": packed(failure(0)) * 2,
+    "two last words, an answer between": packed(failure(0)) + packed(failure(1)) + packed(failure(0)),
     "id negative": packed({"id": -1, "ok": True, "result": {}}),
     "id true": packed({"id": True, "ok": True, "result": {}}),
     "id float": packed({"id": 1.0, "ok": True, "result": {}}),
@@ -49,6 +51,16 @@ BROKEN_RESPONSES: Final = {
 def test_broken_response_ends_the_connection(name: str, pieces: Pieces) -> None:
     """A response that breaks a rule, or that nobody asked for, ends the connection for good."""
     check_breaks(asking_client, BROKEN_RESPONSES[name], pieces)
+
+
+@every_split
+def test_answers_may_come_behind_the_last_word(pieces: Pieces) -> None:
+    """An error for the whole connection ends nothing by itself: what is in flight may still be answered."""
+    events: list[Any] = []
+    client = asking_client()
+    read_events(client, pieces(packed(failure(0)) + packed(failure(1))), events)
+    assert [event.id for event, _ in events] == [0, 1]
+    assert client.in_flight == 0
 
 
 def test_request_that_cannot_be_sent_takes_no_id() -> None:
