@@ -51,6 +51,10 @@ class TaskLibrary(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    async def turn(self) -> None:
+        """Let the other tasks have their turn, and be cancelled if that is due."""
+        ...
+
     async def within(self, seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
         """Do the work; false if it was cancelled because the time, which may be infinite, was over."""
         ...
@@ -75,11 +79,14 @@ class AsyncClient(AsyncMethods):
         self._make_library = library
         self._timeout = seconds_of(timeout)
         self._channel: Channel | None = None
+        self._finishing: list[Channel] = []  # those before it whose answers are still waited for
         self._closed = True
 
     async def close(self) -> None:
         """Close the connection; calls that are under way fail."""
         self._closed = True
+        for channel in self._finishing:
+            channel.fail()
         if self._channel is not None:
             self._channel.fail()
 
@@ -137,10 +144,10 @@ class AsyncClient(AsyncMethods):
 
     async def _connected(self) -> Channel:
         self._require_open()
-        if self._channel is not None and not self._channel.failed:
+        if self._channel is not None and not self._channel.finishing:
             return self._channel
         async with self._opening:  # of the tasks that lost a connection one opens the next
-            if self._channel is None or self._channel.failed:
+            if self._channel is None or self._channel.finishing:
                 opened: list[Channel] = []
 
                 async def open_one() -> None:
@@ -153,6 +160,8 @@ class AsyncClient(AsyncMethods):
                 except InvalidRequestError:  # it was closed meanwhile, and nobody would close what was opened
                     opened[0].fail()
                     raise
+                before = (*self._finishing, self._channel)
+                self._finishing = [one for one in before if one is not None and not one.failed]
                 self._channel = opened[0]
             return self._channel
 
@@ -211,10 +220,10 @@ class AsyncClient(AsyncMethods):
         channel.leading = True
         try:
             while not exchange.ended:
-                if not channel.pump() and not exchange.ended:
-                    ready = channel.waits_for()
-                    if ready is not None:
-                        await self._library.wait(ready, channel)
+                ready = None if channel.pump() else channel.waits_for()
+                if not exchange.ended:
+                    # An agent may see to it that there always is something to move.
+                    await (self._library.turn() if ready is None else self._library.wait(ready, channel))
         finally:
             channel.leading = False
             if channel.failed:

@@ -78,6 +78,9 @@ class _Asyncio:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
+
     async def within(self, seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
         scope = asyncio.timeout(None if math.isinf(seconds) else seconds)
         try:

@@ -202,7 +202,8 @@ class Client(Methods):
             # A forked child: the connection is the parent's, and so are the answers on it.
             self._channel.fail()
             self._owner = os.getpid()
-        if self._channel.failed:
+        if self._channel.finishing:
+            self._channel.fail()  # of what is still to be answered there, nobody waits for anything
             if self._closed:
                 raise InvalidRequestError(
                     "this connection to the agent was closed; open another one with connect()"

@@ -18,7 +18,7 @@ then turns ``pump`` until that has ended, waiting in its own way (``poll``, trio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from keyholt.address import Address
@@ -42,6 +42,11 @@ __all__ = ["Channel"]
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes taken at once; the answers of a full pipeline of small secrets fit."""
 
+AT_ONCE: Final = 1024 * 1024
+"""Bytes that one turn of the pump sends, and receives, at most: about half a millisecond, after which the
+deadline is looked at and other tasks have their turn. More than a socket's buffer usually holds, so that it
+costs no system call."""
+
 _ZEROES: Final = memoryview(bytes(RECEIVE_SIZE))
 
 
@@ -50,6 +55,7 @@ class Channel:
 
     Attributes:
         failed: whether it has ended; it stays so.
+        finishing: whether it sends nothing more: it has failed, or is only read to its end.
         max_in_flight: requests that the agent takes at once; the others wait here.
         leading: set by a client while one of its tasks turns the pump; the stream is not closed meanwhile.
         interrupt: set by that task while it waits; makes it look again at ``waits_for`` and ``failed``.
@@ -57,6 +63,7 @@ class Channel:
 
     def __init__(self, stream: Stream, address: Address) -> None:
         self.failed = False
+        self.finishing = False
         self.max_in_flight = MAX_IN_FLIGHT
         self.leading = False
         self.interrupt: Callable[[], None] | None = None
@@ -72,11 +79,11 @@ class Channel:
     @property
     def wants_write(self) -> bool:
         """Whether something is waiting to be sent that the agent would take now."""
-        return bool(self._queue) and self._admits(self._queue[0])
+        return bool(self._queue) and not self.finishing and self._admits(self._queue[0])
 
     def waits_for(self) -> Ready | None:
         """What to wait for before ``pump`` can move anything; ``None``: nothing, it can at once."""
-        return self._stream.waits_for(to_send=bool(self._queue) and self.wants_write)
+        return self._stream.waits_for(to_send=self.wants_write)
 
     def submit(self, exchange: Exchange[Any]) -> None:
         """Queue an exchange and send what can be sent at once."""
@@ -87,7 +94,7 @@ class Channel:
 
     def enqueue(self, exchange: Exchange[Any]) -> None:
         """Queue an exchange; ``flush`` and ``pump`` send it, together with others in the queue."""
-        if self.failed:
+        if self.finishing:
             exchange.fail(self._last_word, self._address)
         else:
             self._queue.append(exchange)
@@ -101,7 +108,7 @@ class Channel:
             raise
 
     def pump(self) -> bool:
-        """Send and receive what can be without waiting; false if that was nothing."""
+        """Send and receive what can be without waiting, ``AT_ONCE`` at most; false if that was nothing."""
         if self.failed:
             return False
         try:
@@ -144,7 +151,7 @@ class Channel:
            left. Closed under a leader, the descriptor's number could be another file's while it still waits.
         """
         if not self.failed:
-            self.failed = True
+            self.failed = self.finishing = True
             for exchange in {*self._open.values(), *self._queue}:
                 exchange.fail(self._last_word, self._address)
             self._open.clear()
@@ -155,19 +162,17 @@ class Channel:
             self._stream.close()
 
     def _send(self) -> bool:
-        """Send until nothing more is taken; false if nothing was."""
-        moved = False
-        while self._queue and (batch := self._next_batch()):
+        """Send until nothing more is taken, or it was enough for once; false if nothing was."""
+        room = AT_ONCE
+        while room > 0 and self._queue and not self.finishing and (batch := self._next_batch()):
             try:
-                sent = self._stream.send([part for exchange in batch for part in exchange.unsent])
-            except OSError:  # it is gone; what it said last may still be there to be read
-                while self._receive():
-                    pass
-                self.fail()
-                return True
+                sent = self._stream.send(_parts(batch, room))
+            except OSError:  # it has gone; what it said before can still be read, and then the end
+                self.finishing = True
+                break
             if not sent:
                 break
-            moved = True
+            room -= sent
             for exchange in batch:
                 sent = exchange.take_sent(sent)
                 if exchange.unsent:
@@ -175,7 +180,7 @@ class Channel:
                 self._queue.popleft()
                 if exchange.stage is Stage.QUEUED:  # it was refused meanwhile, and is to be made again
                     self._queue.append(exchange)
-        return moved
+        return room < AT_ONCE
 
     def _next_batch(self) -> list[Exchange[Any]]:
         """What may be sent now, in order: each begun, so that it has its number."""
@@ -212,7 +217,7 @@ class Channel:
         """Receive once; false if there was nothing, or the stream has ended."""
         room = None if self._answer is None else self._connection.payload_room()
         try:
-            size = self._stream.receive_into(self._buffer if room is None else room)
+            size = self._stream.receive_into(self._buffer if room is None else room[:AT_ONCE])
         except OSError:
             size = 0
         if size is None:
@@ -271,3 +276,16 @@ class Channel:
         else:
             exchange.finish(event.result, event.error)
         del self._open[event.id]
+
+
+def _parts(batch: Sequence[Exchange[Any]], room: int) -> list[bytes | memoryview]:
+    """What of a batch is unsent, in order, up to ``room`` bytes."""
+    parts: list[bytes | memoryview] = []
+    for exchange in batch:
+        for part in exchange.unsent:
+            if len(part) > room:
+                parts.append(memoryview(part)[:room])
+                return parts
+            parts.append(part)
+            room -= len(part)
+    return parts

@@ -39,7 +39,8 @@ class Poller:
         try:
             while not exchange.ended:
                 ready = channel.waits_for()
-                if ready is not None and not self.wait(ready, deadline):
+                in_time = time.monotonic() < deadline if ready is None else self.wait(ready, deadline)
+                if not in_time:
                     channel.abandon(exchange)
                     return False
                 channel.pump()
@@ -49,14 +50,20 @@ class Poller:
         return True
 
     def wait(self, awaited: Ready | Pause, deadline: float) -> bool:
-        """Wait for it; false if the deadline came before it."""
+        """Wait for it; false if the deadline came before it.
+
+        After the deadline nothing comes in time any more, not even what is there: an agent that sends without
+        end would always be.
+        """
         left = deadline - time.monotonic()
+        if left <= 0:
+            return False
         if isinstance(awaited, Pause):
-            time.sleep(max(0.0, min(awaited.seconds, left)))
-            return left > 0
+            time.sleep(min(awaited.seconds, left))
+            return True
         if awaited is not self._watched:
             self._watch(awaited)
-        return bool(self._poll.poll(None if left > FAR else max(0.0, left) * 1000))
+        return bool(self._poll.poll(None if left > FAR else left * 1000))
 
     def _watch(self, ready: Ready) -> None:
         if self._watched is not None:

@@ -65,6 +65,9 @@ class _Trio:
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
+    async def turn(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def within(self, seconds: float, work: Callable[[], Awaitable[object]]) -> bool:
         with trio.move_on_after(max(0.0, seconds)) as scope:
             await work()
