@@ -21,6 +21,8 @@ __all__ = ["Secret"]
 
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
+_ZEROES: Final = memoryview(bytes(64 * 1024))
+
 _Bytes = bytes  # the property of that name hides the type inside the class
 
 
@@ -48,8 +50,8 @@ class Secret:
         labels: Mapping[str, str] = _NO_LABELS,
     ) -> None:
         """Take over ``value``: the secret owns it from here on and wipes it."""
-        self._value = value
         self._wiped = False
+        self._value = value
         self.path = path
         self.version = version
         self.created = created
@@ -82,8 +84,15 @@ class Secret:
     def wipe(self) -> None:
         """Zero the value; it cannot be read any more. Wiping twice is no error."""
         # As many zeroes pass through the same vector registers as the value did when it was copied: nothing
-        # stays there either (tests/client/test_residue.py).
-        self._value[:] = _Bytes(len(self._value))
+        # stays there either (tests/client/test_residue.py). A large value has no zeroes of its own size made
+        # for it, which takes ten times as long.
+        size = len(self._value)
+        if size <= len(_ZEROES):
+            self._value[:] = _Bytes(size)
+        else:
+            view = memoryview(self._value)
+            for start in range(0, size, len(_ZEROES)):
+                view[start : start + len(_ZEROES)] = _ZEROES[: size - start]
         self._wiped = True
 
     def _readable(self) -> bytearray:
@@ -104,7 +113,7 @@ class Secret:
         self.wipe()
 
     def __del__(self) -> None:
-        if hasattr(self, "_value"):
+        if hasattr(self, "_value") and not self._wiped:
             self.wipe()
 
     def __repr__(self) -> str:

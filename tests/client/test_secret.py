@@ -87,3 +87,13 @@ def test_the_view_is_read_only() -> None:
     """A view cannot change the value."""
     with pytest.raises(TypeError):
         make().view[0] = 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 64 * 1024 + 1, 200_001])
+def test_wiping_zeroes_all_of_it(size: int) -> None:
+    """Whatever its size: zeroes come in pieces."""
+    value = bytearray(b"x" * size)
+    secret = Secret(value, path="a", version=1, created=1)
+    secret.wipe()
+    secret.wipe()
+    assert value == bytes(size)
