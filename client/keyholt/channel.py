@@ -4,9 +4,10 @@ A ``Channel`` joins a stream to the sans-I/O connection of the protocol. A clien
 then turns ``pump`` until that has ended, waiting in its own way (``poll``, trio, asyncio) for what
 ``waits_for`` names. Answers are delivered to their exchanges, whoever turns the pump.
 
-- A request is sent whole or the connection dies: a caller that gives up with its request half sent takes the
-  connection along; one that has not begun is taken out of the queue; one that waits for an answer leaves its
-  exchange behind, and the late answer is received and wiped.
+- A caller that gives up takes nobody along. A request that has not begun is taken out of the queue; one that
+  waits for an answer leaves its exchange behind, and the late answer is received and wiped. Behind one that
+  is half sent nothing can follow: the sending side is closed, what has left whole still gets its answers, and
+  the rest can be made on another connection.
 - The agent has a bounded room for values (docs/adr/0001, 0009). A request for which there was none among the
   others of this connection is made once more when they have been answered, with nothing beside it.
 - A value is received straight into the ``bytearray`` that its ``Secret`` will own. The receive buffer, which
@@ -119,16 +120,17 @@ class Channel:
             raise
 
     def abandon(self, exchange: Exchange[Any]) -> None:
-        """Forget an exchange whose caller gave up; only a request half sent ends the connection."""
+        """Forget an exchange whose caller gave up."""
+        exchange.abandoned = True
+        exchange.wake = None
         if exchange.ended:
             exchange.wipe()
         elif exchange in self._queue and exchange.stage not in {Stage.QUEUED, Stage.READY}:
-            self.fail()
+            self._finish_sending()
         elif exchange in self._queue:
-            self._queue.remove(exchange)
-            self._open = {number: other for number, other in self._open.items() if other is not exchange}
-        exchange.abandoned = True
-        exchange.wake = None
+            self._lose([exchange])
+        if self.finishing:
+            self._end_unless_awaited()
 
     def hand_over(self) -> None:
         """Wake one waiting caller to turn the pump, unless somebody does."""
@@ -160,6 +162,29 @@ class Channel:
                 self.interrupt()
         if not self.leading:
             self._stream.close()
+
+    def _finish_sending(self) -> None:
+        """Send nothing more, in the middle of a request: what has left whole is still answered, and the agent
+        carries nothing out of what has not (shutdown(2); docs/protocol.md, "When the connection ends").
+        """
+        self.finishing = True
+        self._stream.finish_sending()
+        self._lose(tuple(self._queue))
+        if self.interrupt is not None:
+            self.interrupt()
+
+    def _lose(self, exchanges: Sequence[Exchange[Any]]) -> None:
+        """Forget exchanges that will not be sent, or not to their end."""
+        for exchange in exchanges:
+            self._queue.remove(exchange)
+        self._open = {number: one for number, one in self._open.items() if one not in exchanges}
+        for exchange in exchanges:
+            exchange.fail(self._last_word, self._address)
+
+    def _end_unless_awaited(self) -> None:
+        """End a connection that sends nothing more once nobody waits for an answer on it."""
+        if all(exchange.abandoned for exchange in (*self._open.values(), *self._queue)):
+            self.fail()
 
     def _send(self) -> bool:
         """Send until nothing more is taken, or it was enough for once; false if nothing was."""
@@ -269,13 +294,17 @@ class Channel:
             self._last_word = event.error
             return
         crowded = isinstance(event.error, ResourceExhaustedError) and exchange.accompanied
-        if crowded and not exchange.abandoned:
-            exchange.refuse()
-            if exchange.stage is Stage.QUEUED:
-                self._queue.append(exchange)
-        else:
+        if not crowded or exchange.abandoned:
             exchange.finish(event.result, event.error)
+        else:
+            exchange.refuse()
+            if self.finishing:
+                exchange.fail(self._last_word, self._address)
+            elif exchange.stage is Stage.QUEUED:
+                self._queue.append(exchange)
         del self._open[event.id]
+        if self.finishing:
+            self._end_unless_awaited()
 
 
 def _parts(batch: Sequence[Exchange[Any]], room: int) -> list[bytes | memoryview]:

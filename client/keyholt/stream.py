@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 __all__ = ["Ready", "SocketStream", "Stream"]
@@ -49,6 +50,10 @@ class Stream(Protocol):
         """What must come before more can be received or, with ``to_send``, sent; ``None``: go on at once."""
         ...
 
+    def finish_sending(self) -> None:
+        """Tell the other side that nothing more comes; what it sends can still be received."""
+        ...
+
     def close(self) -> None:
         """Close it; closing it twice is no error."""
         ...
@@ -86,6 +91,11 @@ class SocketStream:
     def waits_for(self, *, to_send: bool) -> Ready:
         """See ``Stream``."""
         return self._either if to_send else self._readable
+
+    def finish_sending(self) -> None:
+        """See ``Stream``."""
+        with suppress(OSError):  # the other side has gone: it need not be told
+            self._sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """See ``Stream``."""

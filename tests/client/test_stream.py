@@ -100,6 +100,9 @@ class HoardingStream:
     def waits_for(self, *, to_send: bool) -> Ready | None:
         return None if self._held else self._stream.waits_for(to_send=to_send)
 
+    def finish_sending(self) -> None:
+        self._stream.finish_sending()
+
     def close(self) -> None:
         self._stream.close()
 

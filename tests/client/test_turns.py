@@ -158,6 +158,8 @@ class GreedyStream:
     def waits_for(self, *, to_send: bool) -> Ready | None:
         return None
 
+    def finish_sending(self) -> None: ...
+
     def close(self) -> None: ...
 
 
