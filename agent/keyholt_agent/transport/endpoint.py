@@ -33,6 +33,10 @@ class Endpoint(Protocol):
         """
         ...
 
+    async def tend(self) -> None:
+        """See to what comes about without a descriptor's being ready, until cancelled or for good."""
+        ...
+
     def close(self) -> None:
         """Let go of what is the endpoint's own."""
         ...

@@ -66,6 +66,7 @@ class Server:
                     nursery.start_soon(self._deadlines.run, Visit.overdue)
                     for endpoint in endpoints:
                         self._wait.watch(endpoint.fileno(), READABLE, _Door(self, endpoint))
+                        nursery.start_soon(endpoint.tend)
                     while True:
                         for one in await self._wait.ready():
                             for job in one.serve():

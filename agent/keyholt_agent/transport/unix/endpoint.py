@@ -16,29 +16,45 @@ from keyholt_agent.transport.unix.admission import Admission
 from keyholt_agent.transport.unix.credentials import Credentials, peer_credentials
 from keyholt_protocol.errors import DeniedError
 
-__all__ = ["RefusalLog", "UnixEndpoint", "accept_peer", "denied"]
+__all__ = ["RareWarning", "RefusalLog", "UnixEndpoint", "accept_peer", "denied"]
 
 _log: Final = logging.getLogger("keyholt.server")
 
 
-class RefusalLog:
-    """Tells of refused peers, at most once in ``INTERVAL``: who is not served must not fill the log."""
+class RareWarning:
+    """A warning at most once in ``INTERVAL``: what a peer can cause at will must not fill the log.
+
+    Args:
+        sentence: what is said, with one ``%s``.
+    """
 
     INTERVAL: Final = 10.0
     """Seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
         self._next = -math.inf
         self._untold = 0
 
-    def note(self, principal: Principal) -> None:
-        """A connection of this principal was refused."""
+    def warn(self, what: str) -> None:
+        """It has happened; ``what`` fills the sentence."""
         now = trio.current_time()
         self._untold += 1
         if now >= self._next:
             more = f", the last of {self._untold} since the last word" if self._untold > 1 else ""
-            _log.warning("denied a connection of %s%s", principal.name, more)
+            _log.warning(f"{self._sentence}%s", what, more)
             self._untold, self._next = 0, now + self.INTERVAL
+
+
+class RefusalLog(RareWarning):
+    """Tells of refused peers."""
+
+    def __init__(self) -> None:
+        super().__init__("denied a connection of %s")
+
+    def note(self, principal: Principal) -> None:
+        """A connection of this principal was refused."""
+        self.warn(principal.name)
 
 
 class UnixEndpoint:
@@ -61,6 +77,9 @@ class UnixEndpoint:
 
     def close(self) -> None:
         """The socket is its owner's to close."""
+
+    async def tend(self) -> None:
+        """There is nothing to see to."""
 
     def accept_nowait(self) -> tuple[ByteStream, Principal] | None:
         accepted = accept_peer(self._listener)
