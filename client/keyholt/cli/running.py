@@ -49,7 +49,9 @@ def run(options: Namespace) -> int:
     values = _fetch(options, list(wanted.values()), [f"the variable {os.fsdecode(name)}" for name in wanted])
     for name, value in zip(wanted, values, strict=True):
         with value:
-            fill(environment, name, bytearray(value.view))
+            copy = bytearray(value.view)
+            fill(environment, name, copy)
+            copy[:] = bytes(len(copy))
     if options.share_agent:
         # Imported here: few ask for it, and it brings the whole client, which help does without.
         from keyholt.cli.sharing import share
@@ -101,14 +103,21 @@ def _line_number(text: bytes, match: re.Match[bytes]) -> int:
 
 
 def _substitute(text: bytes, found: Sequence[re.Match[bytes]], values: Sequence[Secret]) -> bytearray:
-    result = bytearray()
+    """The text with values in the place of references, the caller's to wipe; the secrets are wiped.
+
+    Its memory is taken once: a bytearray that grows moves, and leaves in freed memory what it held before.
+    """
+    between = len(text) - sum(match.end() - match.start() for match in found)
+    result = bytearray(between + sum(map(len, values)))
+    rest = memoryview(result)
     end = 0
     for match, secret in zip(found, values, strict=True):
         with secret:
-            result += text[end : match.start()]
-            result += secret.view
+            for part in (memoryview(text)[end : match.start()], secret.view):
+                rest[: len(part)] = part
+                rest = rest[len(part) :]
         end = match.end()
-    result += text[end:]
+    rest[:] = memoryview(text)[end:]
     return result
 
 

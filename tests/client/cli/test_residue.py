@@ -39,13 +39,16 @@ NEEDLES = {"short value": SHORT, "long value": UNIT, "passphrase": PASSPHRASE}
 @pytest.mark.parametrize("path", [CODE_PATHS[0], CODE_PATHS[-1]], ids=str)
 def test_commands_leave_nothing(agent: RunningAgent, path: CodePath, tmp_path: Path) -> None:
     """Those that write a value, short and long ones, those that give one out, one that takes a passphrase."""
-    text = tmp_path / "text"
+    text, many = tmp_path / "text", tmp_path / "many"
     text.write_text("a={{ keyholt://residue/short }}\n")
+    many.write_text("a={{ keyholt://residue/short }}\n" * 60 + "{{ keyholt://residue/long }}\n" * 3)
     for value, name in ((SHORT, "residue/short"), (LONG, "residue/long")):
         assert run(agent, path, "put", name, stdin=value)[1] == {}
         assert run(agent, path, "get", name) == (value, {})
         assert run(agent, path, "get", name, "--version", "1") == (value, {})
     assert run(agent, path, "inject", "--in-file", str(text)) == (b"a=" + SHORT + b"\n", {})
+    filled = (b"a=" + SHORT + b"\n") * 60 + (LONG + b"\n") * 3
+    assert run(agent, path, "inject", "--in-file", str(many)) == (filled, {})
     assert run(agent, path, "unlock", "--passphrase-fd", "0", stdin=PASSPHRASE)[1] == {}
 
 
