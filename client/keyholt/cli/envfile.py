@@ -14,6 +14,9 @@ empty, ``# ...``       nothing
 - ``$NAME`` is not replaced by anything. Line ends may be CRLF; a CR alone is none. Text is UTF-8, a byte
   order mark is skipped.
 - An error names the line and never repeats what is on it.
+- It is read as bytes, and each value stands in a ``bytearray`` of its own: nothing is left of one that is
+  wiped. Only a file that is not ASCII passes through text, which shows whether it is UTF-8; that copy cannot
+  be wiped.
 - `keyholt run` goes through here: nothing is imported, ``re`` least of all.
 """
 
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EnvFileError", "parse", "variables", "write_variable"]
 
-_BLANKS: Final = " \t"
+_BLANKS: Final = b" \t"
 _ESCAPES: Final = {
-    "'": {"'": "'", "\\": "\\"},
-    '"': {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"},
+    b"'": {b"'": b"'", b"\\": b"\\"},
+    b'"': {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\", b"$": b"$"},
 }
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,=?~")
 """Characters of a value that needs no quotes, wherever it is read."""
 
@@ -53,27 +57,34 @@ def parse(data: bytes) -> dict[str, str]:
     Raises:
         EnvFileError: names the line that is wrong, and how.
     """
-    return {name: value for name, value, _ in variables(data)}
+    return {name: str(value, "utf-8") for name, value, _ in variables(data)}
 
 
-def variables(data: bytes) -> Iterator[tuple[str, str, int]]:
-    """Each name, its value, and the line that it stands on, counted from 1; a name may come again.
+def variables(data: bytes | bytearray | memoryview) -> Iterator[tuple[str, bytearray, int]]:
+    """Each name, its value, which is the caller's, and the line that it stands on, counted from 1; a name may
+    come again.
 
     Raises:
         EnvFileError: names the line that is wrong, and how.
     """
-    text = _decode(data).removeprefix("\ufeff").replace("\r\n", "\n")
-    at, line = 0, 1
-    while at < len(text):
-        end = _line_end(text, at)
-        content = text[at:end].strip(_BLANKS)
-        following = end + 1
-        if content and not content.startswith("#"):
-            name, begin = _name(text, at, end)
-            value, following = _value(text, begin)
-            yield name, value, line
-        line += text.count("\n", at, following)
-        at = following
+    whole = bytearray(data)
+    text = whole.replace(b"\r\n", b"\n")
+    try:
+        _require_utf8(text)
+        at, line = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0, 1
+        while at < len(text):
+            end = _line_end(text, at)
+            begin = _after_blanks(text, at, end)
+            following = end + 1
+            if begin < end and not text.startswith(b"#", begin):
+                name, equals = _name(text, begin, end)
+                value, following = _value(text, equals + 1)
+                yield name, value, line
+            line += text.count(b"\n", at, following)
+            at = following
+    finally:
+        for copy in (whole, text):
+            copy[:] = bytes(len(copy))
 
 
 def write_variable(name: str, value: str) -> str:
@@ -84,81 +95,104 @@ def write_variable(name: str, value: str) -> str:
     return f'{name}="{quoted}"\n'
 
 
-def _decode(data: bytes) -> str:
+def _require_utf8(text: bytearray) -> None:
+    if text.isascii():
+        return
     try:
-        return data.decode()
+        text.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = text.count(b"\n", 0, error.start) + 1
+    else:
+        return
     raise EnvFileError(line, "it is not UTF-8 text; save the file as UTF-8")
 
 
-def _name(text: str, at: int, end: int) -> tuple[str, int]:
-    """The name on the line from ``at`` to ``end``, and where its value begins."""
-    equals = text.find("=", at, end)
-    name = text[at : equals if equals >= 0 else end].strip(_BLANKS)
-    if name.startswith(("export ", "export\t")):
-        name = name[len("export ") :].strip(_BLANKS)
+def _name(text: bytearray, at: int, end: int) -> tuple[str, int]:
+    """The name on the line from ``at`` to ``end``, and where its equals sign stands."""
+    equals = text.find(b"=", at, end)
     if equals < 0:
         raise EnvFileError(_line_number(text, at), "there is no '='; write NAME=value")
+    name = str(text[at:equals].strip(_BLANKS), "utf-8")
+    if name.startswith(("export ", "export\t")):
+        name = name[len("export ") :].strip(_BLANKS.decode())
     if not (name.isascii() and name.isidentifier()):
         raise EnvFileError(
             _line_number(text, at), "what stands before '=' is not a name of letters, digits and '_'"
         )
-    return name, equals + 1
+    return name, equals
 
 
-def _value(text: str, at: int) -> tuple[str, int]:
+def _value(text: bytearray, at: int) -> tuple[bytearray, int]:
     """The value that begins at ``at``, and where the next line does."""
-    while at < len(text) and text[at] in _BLANKS:
-        at += 1
-    if at < len(text) and text[at] in _ESCAPES:
-        return _quoted(text, at)
     end = _line_end(text, at)
-    comment = min(
-        (found for mark in (" #", "\t#") if (found := text.find(mark, at - 1, end)) >= 0), default=end
-    )
-    value = text[at : max(at, comment)].strip(_BLANKS)
-    if "\r" in value:
+    begin = _after_blanks(text, at, end)
+    if bytes(text[begin : begin + 1]) in _ESCAPES:
+        return _quoted(text, begin)
+    comments = (text.find(mark, max(at, begin - 1), end) for mark in (b" #", b"\t#"))
+    close = min((found for found in comments if found >= 0), default=end)
+    while close > begin and text[close - 1] in _BLANKS:
+        close -= 1
+    if text.find(b"\r", begin, close) >= 0:
         raise EnvFileError(
             _line_number(text, at), "a carriage return stands alone; write \\r in double quotes"
         )
-    return value, end + 1
+    return text[begin : max(begin, close)], end + 1
 
 
-def _quoted(text: str, start: int) -> tuple[str, int]:
-    quote = text[start]
+def _quoted(text: bytearray, start: int) -> tuple[bytearray, int]:
+    quote = bytes(text[start : start + 1])
     escapes = _ESCAPES[quote]
-    parts: list[str] = []
+    view = memoryview(text)
+    parts: list[memoryview | bytes] = []
     at = start + 1
     while True:
-        close, backslash = text.find(quote, at), text.find("\\", at)
+        close, backslash = text.find(quote, at), text.find(b"\\", at)
         if close < 0:
             raise EnvFileError(
                 _line_number(text, start),
-                f"the value's {quote} is never closed; close it, or write it with a backslash before it",
+                f"the value's {quote.decode()} is never closed; "
+                "close it, or write it with a backslash before it",
             )
         if not 0 <= backslash < close:
-            parts.append(text[at:close])
-            return "".join(parts), _after_quote(text, close + 1)
-        following = text[backslash + 1]  # there is one: the closing quote comes after the backslash
-        parts += text[at:backslash], escapes.get(following, "\\" + following)
+            parts.append(view[at:close])
+            return _joined(parts), _after_quote(text, close + 1)
+        following = bytes(
+            view[backslash + 1 : backslash + 2]
+        )  # there is one: the quote comes after the backslash
+        parts += view[at:backslash], escapes.get(following, b"\\" + following)
         at = backslash + 2
 
 
-def _after_quote(text: str, at: int) -> int:
+def _joined(parts: list[memoryview | bytes]) -> bytearray:
+    """The parts in one piece, whose memory is taken once: one that grows leaves copies behind."""
+    whole = bytearray(sum(map(len, parts)))
+    rest = memoryview(whole)
+    for part in parts:
+        rest[: len(part)] = part
+        rest = rest[len(part) :]
+    return whole
+
+
+def _after_quote(text: bytearray, at: int) -> int:
     end = _line_end(text, at)
-    rest = text[at:end].strip(_BLANKS)
-    if rest and not rest.startswith("#"):
+    rest = _after_blanks(text, at, end)
+    if rest < end and not text.startswith(b"#", rest):
         raise EnvFileError(
             _line_number(text, at), "something follows the closing quote; put it inside, or after a #"
         )
     return end + 1
 
 
-def _line_end(text: str, at: int) -> int:
-    end = text.find("\n", at)
+def _after_blanks(text: bytearray, at: int, end: int) -> int:
+    while at < end and text[at] in _BLANKS:
+        at += 1
+    return at
+
+
+def _line_end(text: bytearray, at: int) -> int:
+    end = text.find(b"\n", at)
     return end if end >= 0 else len(text)
 
 
-def _line_number(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
+def _line_number(text: bytearray, at: int) -> int:
+    return text.count(b"\n", 0, at) + 1

@@ -3,6 +3,7 @@
 - A variable that already is a reference is not stored; it goes into the file of references as it is.
 - All names and values are checked, and the file of references is begun, before the first is written. If a
   write fails, those before it are there, and importing again writes them once more as a next version.
+- What was read is wiped in the end, and whatever was made of it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
-from keyholt.cli.descriptors import STANDARD
+from keyholt.cli.descriptors import STANDARD, read_all
 from keyholt.cli.envfile import EnvFileError, variables, write_variable
 from keyholt.cli.errors import InputFileError, UsageError, placed
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show
 from keyholt.cli.progress import shown
 from keyholt.invocations import Invocation, secret_put
-from keyholt.reference import is_reference, write
+from keyholt.reference import SCHEME, write
 from keyholt_protocol.errors import KeyholtError
 from keyholt_protocol.messages import SecretPutResult
 from keyholt_protocol.names import check_path
@@ -38,13 +39,17 @@ class _Variable:
     """``place``: its file and line. ``path``: where it is stored, unless it is a reference."""
 
     name: str
-    value: str
+    value: bytearray
     place: str
     path: str
 
     @property
     def kept(self) -> bool:
-        return is_reference(self.value)
+        return self.value.startswith(SCHEME.encode())
+
+    def wipe(self) -> None:
+        """Zero the value."""
+        self.value[:] = bytes(len(self.value))
 
     def __repr__(self) -> str:
         return f"<variable {self.name}>"
@@ -60,14 +65,18 @@ def import_file(options: Namespace) -> int:
             "--json and --references - both print to standard output; give a file to one of them"
         )
     found = _read(options.file, prefix)
-    stored = [variable for variable in found if not variable.kept]
-    if options.references is None:
-        results = _store(options, stored)
-    else:
-        with whole_file(options.references, PUBLIC) as write_file:
+    try:
+        stored = [variable for variable in found if not variable.kept]
+        kept = [variable.name for variable in found if variable.kept]
+        if options.references is None:
             results = _store(options, stored)
-            write_file("".join(map(_reference, found)).encode())
-    kept = [variable.name for variable in found if variable.kept]
+        else:
+            with whole_file(options.references, PUBLIC) as write_file:
+                results = _store(options, stored)
+                write_file("".join(map(_reference, found)).encode())
+    finally:
+        for variable in found:
+            variable.wipe()
     if options.json:
         pairs = zip(stored, results, strict=True)
         imported = [{"path": variable.path, "version": result.version} for variable, result in pairs]
@@ -81,21 +90,23 @@ def import_file(options: Namespace) -> int:
 def _read(file: str, prefix: str) -> list[_Variable]:
     if file == STANDARD and sys.stdin is None:
         raise UsageError("standard input is closed; give a file")
-    with open(0 if file == STANDARD else file, "rb", closefd=file != STANDARD) as stream:
-        data = stream.read()
+    with open(0 if file == STANDARD else file, "rb", buffering=0, closefd=file != STANDARD) as stream:
+        data = read_all(stream.fileno())
     called = "standard input" if file == STANDARD else file
+    found: dict[str, _Variable] = {}
     try:
-        found = {
-            name: _Variable(
-                name=name,
-                value=value,
-                place=f"{called}, line {line}",
-                path=f"{prefix}/{name}",
+        for name, value, line in variables(data):
+            if name in found:
+                found[name].wipe()  # the last value counts
+            found[name] = _Variable(
+                name=name, value=value, place=f"{called}, line {line}", path=f"{prefix}/{name}"
             )
-            for name, value, line in variables(data)
-        }
     except EnvFileError as error:
+        for variable in found.values():
+            variable.wipe()
         raise InputFileError(f"{called}, {error}") from None
+    finally:
+        data[:] = bytes(len(data))
     return list(found.values())
 
 
@@ -120,7 +131,8 @@ def _put(variable: _Variable) -> Invocation[SecretPutResult]:
 
 
 def _reference(variable: _Variable) -> str:
-    return write_variable(variable.name, variable.value if variable.kept else write(variable.path))
+    reference = variable.value.decode() if variable.kept else write(variable.path)
+    return write_variable(variable.name, reference)
 
 
 COMMANDS: Final = (

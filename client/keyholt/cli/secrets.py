@@ -10,7 +10,7 @@ from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
-from keyholt.cli.descriptors import STANDARD
+from keyholt.cli.descriptors import STANDARD, read_all
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
 from keyholt_protocol import operations as ops
@@ -147,16 +147,7 @@ def _read_value(file: str | None) -> memoryview:
     if file is None and sys.stdin.isatty():
         sys.stderr.write("the value, ended by Ctrl-D:\n")
     with open(0 if file is None else file, "rb", buffering=0, closefd=file is not None) as stream:
-        buffer, filled = bytearray(1024 * 1024), 0
-        while filled <= MAX_VALUE and (size := stream.readinto(memoryview(buffer)[filled:])):
-            filled += size
-            if filled == len(buffer):
-                # By hand: a bytearray that grows by itself leaves what it held where it lay before.
-                larger = bytearray(2 * filled)
-                larger[:filled] = buffer
-                buffer[:] = bytes(filled)
-                buffer = larger
-    return memoryview(buffer)[:filled]
+        return read_all(stream.fileno(), MAX_VALUE)
 
 
 _PATH: Final = Parameter(

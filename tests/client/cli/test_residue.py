@@ -52,6 +52,22 @@ def test_commands_leave_nothing(agent: RunningAgent, path: CodePath, tmp_path: P
     assert run(agent, path, "unlock", "--passphrase-fd", "0", stdin=PASSPHRASE)[1] == {}
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_import_leaves_nothing(agent: RunningAgent, tmp_path: Path, large: bool) -> None:
+    """Of values plain, quoted, with escapes and given twice, in small files and large, of either line end."""
+    file = tmp_path / "env"
+    short, long = SHORT.decode(), (LONG if large else UNIT).decode()
+    other = os.urandom(24).hex()  # as long as the short value, for the memory that is used again
+    lines = [f"A={short} # plain", f'B="{short}\\n{short}"', "C=keyholt://a", f"D='{long}'", f"A={other}"]
+    for end in ("\n", "\r\n"):
+        file.write_bytes((end.join(lines) + end).encode())
+        assert run(agent, CODE_PATHS[0], "import", str(file), "residue/import")[1] == {}
+    with keyholt.connect(agent.address) as client:
+        assert client.get("residue/import/A").text == other
+        assert client.get("residue/import/B").bytes == SHORT + b"\n" + SHORT
+        assert client.get("residue/import/D").text == long
+
+
 def test_json_leaves_a_value_to_the_end_of_the_process(agent: RunningAgent) -> None:
     """Text in JSON passes through objects that nothing can wipe: the search finds them."""
     with keyholt.connect(agent.address) as client:
