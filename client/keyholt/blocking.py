@@ -62,6 +62,7 @@ def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Cli
 
     Raises:
         AgentUnreachableError: nobody answers there; the message says what to do.
+        AgentUntrustedError: who answers there is not trusted; nothing was sent.
         InvalidRequestError: the address has no known form.
     """
     return Client(choose(address), timeout=timeout)

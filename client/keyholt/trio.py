@@ -29,6 +29,7 @@ def connect(address: str | None = None, *, timeout: float = CALL_TIMEOUT) -> Cli
 
     Raises:
         AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
+        AgentUntrustedError: (on entering) who answers there is not trusted; nothing was sent.
         InvalidRequestError: the address has no known form.
     """
     return Client(choose(address), _Trio, timeout=timeout)

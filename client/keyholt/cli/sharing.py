@@ -8,6 +8,7 @@ from typing import Final
 
 from keyholt.address import Address
 from keyholt.handout import HandOut, HandOutError
+from keyholt.peer import require_trusted
 from keyholt_protocol.errors import AgentUnreachableError, UnsupportedError
 
 __all__ = ["HAND_OUT_SUFFIX", "share"]
@@ -19,8 +20,11 @@ HAND_OUT_SUFFIX: Final = ".fds"
 def share(address: Address) -> Address:
     """The address by which programs started from here reach the agent: a descriptor that they inherit.
 
+    It names the agent's uid where those programs could not know by themselves that it is to be trusted.
+
     Raises:
         AgentUnreachableError: the agent hands out no connections; says what to do.
+        AgentUntrustedError: who serves there is not trusted; says who it is, and what to do.
         UnsupportedError: an agent at such an address cannot.
     """
     if address.kind == "fd":
@@ -42,6 +46,8 @@ def share(address: Address) -> Address:
                 f"no connections are handed out at {path} ({error.strerror}); start the agent with "
                 "`keyholt-agent`, or give its --address"
             ) from None
+        uid = require_trusted(sock, address)
+        known = address.uid is None and uid in {0, os.geteuid()}
         sock.setblocking(True)
         sock.set_inheritable(True)
-        return Address("fd", descriptor=sock.detach())
+        return Address("fd", descriptor=sock.detach(), uid=None if known else uid)
