@@ -171,7 +171,7 @@ def test_directory_that_others_write_to(agent: AgentProcess) -> None:
     """Somebody else could put a socket of their own there: refused."""
     agent.socket_path.parent.mkdir()
     agent.socket_path.parent.chmod(0o777)
-    assert "lets others write" in agent.refusal()
+    assert f"others may write to {agent.socket_path.parent} (mode 0777): chmod go-w" in agent.refusal()
 
 
 def test_socket_path_too_long(agent: AgentProcess, tmp_path: Path) -> None:
