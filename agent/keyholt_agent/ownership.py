@@ -160,7 +160,9 @@ def _require_owner(path: str, status: os.stat_result, *, above: bool = False) ->
 
 def _writable(path: str, status: os.stat_result) -> OwnershipError:
     mode = stat.S_IMODE(status.st_mode)
-    return OwnershipError(f"others may write to {path} (mode {mode:04o}): chmod go-w {path}")
+    # What is sticky is open to others on purpose, as /tmp is.
+    remedy = f"use a directory below {path}" if mode & stat.S_ISVTX else f"chmod go-w {path}"
+    return OwnershipError(f"others may write to {path} (mode {mode:04o}): {remedy}")
 
 
 def _has_no_number(uid: int) -> bool:

@@ -12,13 +12,12 @@ from whom somebody came by ``su``. So the kernel is asked who it is (``SO_PEERCR
 - In a user namespace every uid that it has no number for reads as 65534, the one like the other. That is
   nobody's uid then, not even the client's own, and such a server is trusted only where the address asks for
   it. A uid of 0 is the namespace's root.
-- `keyholt get` goes through here: nothing is imported but built-in modules and ``os``.
+- `keyholt get` goes through here: nothing is imported but built-in modules, until somebody is refused.
 """
 
 from __future__ import annotations
 
-import os
-import stat
+import posix
 import sys
 
 from keyholt.address import SYSTEM_SOCKET, Address
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     import _socket
     from typing import Final
 
-__all__ = ["UNMAPPED", "read_server", "require_trusted"]
+__all__ = ["UNMAPPED", "has_number", "read_server", "require_trusted"]
 
 _SOL_SOCKET: Final = 1
 _SO_PEERCRED: Final = 17
@@ -40,7 +39,11 @@ UNMAPPED: Final = 65534
 """What the kernel tells of a uid that the reader's user namespace has no number for
 (/proc/sys/kernel/overflowuid). Outside of such namespaces it is the user nobody."""
 
+SYSTEM_DIRECTORY: Final = SYSTEM_SOCKET.rpartition("/")[0]
 OTHERS_WRITE: Final = 0o022
+FILE_TYPE: Final = 0o170000
+DIRECTORY: Final = 0o040000
+"""Bits of a file's mode, as in ``stat``."""
 
 
 def read_server(sock: _socket.socket) -> tuple[int, int]:
@@ -64,7 +67,7 @@ def require_trusted(sock: _socket.socket, address: Address) -> int:
     if address.uid is not None:
         trusted = uid == address.uid
     else:
-        trusted = uid == ROOT or (uid in (os.geteuid(), _system_owner(address)) and _has_number(uid))
+        trusted = uid == ROOT or (uid in (posix.geteuid(), _system_owner(address)) and has_number(uid))
     if not trusted:
         from keyholt_protocol.errors import AgentUntrustedError
 
@@ -76,22 +79,27 @@ def _system_owner(address: Address) -> int | None:
     """Who owns the directory of the system's socket, if that is the address and root gave it to them."""
     if address.kind != "unix" or address.path != SYSTEM_SOCKET:
         return None
-    directory = os.path.dirname(SYSTEM_SOCKET)
     try:
-        above = [os.lstat(path) for path in ("/", os.path.dirname(directory))]
-        own = os.lstat(directory)
+        *above, own = (posix.lstat(path) for path in ("/", "/run", SYSTEM_DIRECTORY))
     except OSError:
         return None
     by_root = all(one.st_uid == ROOT and not one.st_mode & OTHERS_WRITE for one in above)
-    return own.st_uid if by_root and all(stat.S_ISDIR(one.st_mode) for one in (*above, own)) else None
+    directories = all(one.st_mode & FILE_TYPE == DIRECTORY for one in (*above, own))
+    return own.st_uid if by_root and directories else None
 
 
-def _has_number(uid: int) -> bool:
+def has_number(uid: int) -> bool:
     """Whether this uid stands for one user; false for the number that stands for all without one."""
     if uid != UNMAPPED:
         return True
-    with open("/proc/self/uid_map", encoding="ascii") as ranges:  # user_namespaces(7): first, outside, count
-        return any(int(first) <= uid < int(first) + int(count) for first, _, count in map(str.split, ranges))
+    try:
+        with open(
+            "/proc/self/uid_map", encoding="ascii"
+        ) as file:  # user_namespaces(7): first, outside, count
+            ranges = [line.split() for line in file]
+    except OSError:  # without /proc nobody can tell
+        return False
+    return any(int(first) <= uid < int(first) + int(count) for first, _, count in ranges)
 
 
 def _untrusted(uid: int, address: Address) -> str:
@@ -100,10 +108,12 @@ def _untrusted(uid: int, address: Address) -> str:
             f"the server at {address} runs as uid {uid}, not as the uid that the address asks for, and was "
             "sent nothing; find out whose it is, or correct the address"
         )
+    import os
+
     own = os.geteuid()
     expected = "root" if own == ROOT else f"root or uid {own}"
     named = Address(address.kind, path=address.path, descriptor=address.descriptor, uid=uid)
-    who = f"uid {uid}" if _has_number(uid) else f"a uid that this user namespace has no number for ({uid})"
+    who = f"uid {uid}" if has_number(uid) else f"a uid that this user namespace has no number for ({uid})"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     usual = runtime is not None and address.path == f"{runtime}/keyholt/agent.sock"
     unset = "after `su`, unset XDG_RUNTIME_DIR, which names another user's directory; " if usual else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -313,3 +314,38 @@ def test_a_socket_that_leads_nowhere() -> None:
     """Nobody is at its other end, so nobody is trusted there."""
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(AgentUntrustedError):
         require_trusted(sock, parse("/nowhere"))
+
+
+def test_doctor_names_the_server(stranger: OtherServer, agent: RunningAgent) -> None:
+    """By uid and process, trusted or not, and who could put another there; it sends no byte to a stranger."""
+    report = json.loads(command_line("--json", "--address", stranger.path, "doctor").out)
+    found = {finding["subject"]: finding for finding in report["findings"]}
+    assert found["server"]["state"] == found["way"]["state"] == found["agent"]["state"] == "wrong"
+    assert f"uid {STRANGER}, as process " in found["server"]["text"]
+    assert f"unix:{stranger.path}?uid={STRANGER}" in found["server"]["remedy"]
+    assert "use a directory below" in found["way"]["remedy"]
+    assert stranger.received() == b""
+    with keyholt.connect(agent.address) as client:
+        pid = client.status().pid
+    with descriptor_to(agent.address) as shared:
+        for address, descriptors in ((agent.address, ()), (f"fd:{shared.fileno()}", (shared.fileno(),))):
+            said = command_line("--address", address, "doctor", pass_fds=descriptors).out.decode()
+            assert f"ok     server: run by root, uid {os.geteuid()}, as process {pid}\n" in said
+            assert "WRONG" not in said
+
+
+def test_doctor_on_the_way_to_the_socket(open_folder: Path, tmp_path: Path) -> None:
+    """A directory of another user and one that others write to are named, through a link as well."""
+    need_other_uids()
+    theirs = open_folder / "theirs"
+    (theirs / "run").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(theirs / "run")
+    os.chown(theirs, STRANGER, STRANGER)
+    (theirs / "run").chmod(0o777)
+    with other_server(theirs / "run" / "agent.sock", 0):
+        path = str(tmp_path / "link" / "agent.sock")
+        said = command_line("--address", path, "--timeout", "1", "doctor").out.decode()
+    assert f"WRONG  way: {theirs} is {STRANGER}'s, who can" in said
+    assert f"WRONG  way: others can write to {theirs}/run, and" in said
+    assert "way: others can write to /tmp," not in said
+    assert "ok     server: run by root, uid 0" in said

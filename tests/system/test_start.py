@@ -279,7 +279,6 @@ def test_usage(agent: AgentProcess) -> None:
     """An argument that there is not: exit status 2."""
     with hurried(agent):
         outcome = subprocess.run(
-            [*agent.command(), "--passphrase=x"], capture_output=True, check=False, text=True,
-            env={"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+            [*agent.command(), "--passphrase=x"], capture_output=True, check=False, text=True, env={},
         )  # fmt: skip
     assert outcome.returncode == 2

@@ -1,13 +1,13 @@
 """Writing to a file descriptor: all of it, or an ``OSError`` that says why not.
 
-- `keyholt get` goes through here: nothing is imported but ``os``.
+- `keyholt get` goes through here: nothing is imported but built-in modules.
 - Nothing is printed through ``sys.stdout`` anywhere: what could not be written is known before the exit
   status is.
 """
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,4 +27,4 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        rest = rest[posix.write(descriptor, rest) :]
