@@ -178,13 +178,16 @@ def _dependencies(root: Path, name: str, files: _Files) -> set[str]:
 
 
 def _python(path: Path) -> str | None:
-    """The source, if the file is there and is Python: by its ending, or by its first line."""
+    """The source, if the file is there and is Python: by its ending, or by its first line.
+
+    A program may be a shell script first, in quotes that Python reads as a docstring.
+    """
     if not path.is_file():
         return None
     if path.suffix != ".py":
         with path.open("rb") as file:
-            first = file.readline(100)
-        if not (first.startswith(b"#!") and b"python" in first):
+            first, second = file.readline(100), file.readline(100)
+        if not first.startswith(b"#!") or not (b"python" in first or second.startswith(b"'''")):
             return None
     return path.read_text("utf-8")
 

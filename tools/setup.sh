@@ -165,7 +165,7 @@ main() {
         mapfile -t sources < <(find agent protocol client -type f -not -path '*/__pycache__/*' | sort)
         once wheel pyproject.toml "${sources[@]}" -- project_as_a_wheel
     else
-        once project pyproject.toml client/bin/keyholt -- project_in_place
+        once project pyproject.toml agent/bin/keyholt-agent client/bin/keyholt -- project_in_place
     fi
 }
 

@@ -1,9 +1,7 @@
-"""``python -m keyholt_agent`` is ``keyholt-agent``."""
+"""``python -I -m keyholt_agent`` is ``keyholt-agent``."""
 
 from __future__ import annotations
 
-import sys
+from keyholt_agent.start import program
 
-from keyholt_agent.start import main
-
-sys.exit(main())
+program()

@@ -3,6 +3,7 @@
 - Without a file every default holds: a per-user agent with an embedded store, serving its own uid and root.
 - An unknown key is an error that names the key and the nearest known one; a value of another type is an error
   that names the type. Nothing is repaired or ignored.
+- It is believed only where nobody but root and the agent's own uid may write it, or put another there.
 - Sizes are bytes, times are seconds, modes are octal text.
 
 Paths come, each where the one before is not set: from the command line, the file, systemd's
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from keyholt_agent.memory import MemorySettings
+from keyholt_agent.ownership import OwnershipError, open_own_file, require_way
 
 __all__ = [
     "AgentSettings",
@@ -184,7 +186,8 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         environment: usually ``os.environ``.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or says something that is not known.
+        ConfigError: the file cannot be read, may be written by others, is not TOML, or says something that is
+            not known.
     """
     found = path or _usual_file(environment)
     if found is None:
@@ -192,7 +195,10 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     import tomllib  # only where there is a file: a start is quicker without
 
     try:
-        tables = tomllib.loads(found.read_text("utf-8"))
+        with open(open_own_file(found), encoding="utf-8") as file:
+            tables = tomllib.loads(file.read())
+    except OwnershipError as error:
+        raise ConfigError(f"the configuration cannot be believed: {error}") from None
     except OSError as error:
         raise ConfigError(f"the configuration {found} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -215,7 +221,11 @@ def _usual_file(environment: Mapping[str, str]) -> Path | None:
         base = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
         file = Path(base) / "keyholt" / FILE_NAME
     try:
+        if file.parent.is_dir():
+            require_way(file.parent)  # who may write there could as well take the file away
         return file if file.is_file() else None
+    except OwnershipError as error:
+        raise ConfigError(f"the configuration cannot be believed: {error}") from None
     except OSError as error:
         raise ConfigError(
             f"the configuration {file} cannot be looked for: {error.strerror}; correct HOME, or give --config"

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from keyholt.address import SYSTEM_SOCKET, Address
 from keyholt.handout import HandOut, HandOutError, has_ended
+from keyholt.peer import require_trusted
 from keyholt.stream import Ready, SocketStream, Stream
 from keyholt_protocol.errors import AgentUnreachableError, DeniedError, InvalidRequestError
 
@@ -47,17 +48,19 @@ def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
 
     A stream may turn out to be over already, with whatever was said to somebody else when it ended, and
     another one be had: whoever got no greeting goes on with the steps, as long as there are any, and does not
-    wait longer than ``LEFT_BEHIND`` for the next.
+    wait longer than ``LEFT_BEHIND`` for the next. Who is at its other end has been asked before it is given
+    out, and before a byte is sent to get it.
 
     Raises:
         AgentUnreachableError: nobody answers there; says what to do.
+        AgentUntrustedError: who answers there is not trusted; says who it is, and what to do.
         DeniedError: this user may not connect there.
         InvalidRequestError: this version does not speak over such an address.
     """
     if address.kind == "unix":
-        return _at_path(address.path)
+        return _at_path(address)
     if address.kind == "fd":
-        return _handed_out(address.descriptor)
+        return _handed_out(address)
     raise InvalidRequestError(
         f"{address.kind}:// addresses are not served by this version of Keyholt; "
         "give the path of the agent's socket"
@@ -108,31 +111,38 @@ def _own_place() -> str | None:
     return SYSTEM_SOCKET if os.geteuid() == 0 else None
 
 
-def _at_path(path: str) -> Generator[Ready | Pause | Stream]:
+def _at_path(address: Address) -> Generator[Ready | Pause | Stream]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
-        while not _connected(sock, path):
+        while not _connected(sock, address.path):
             yield Pause(CONNECT_PAUSE)
+        require_trusted(sock, address)
     except BaseException:
         sock.close()
         raise
     yield SocketStream(sock)
 
 
-def _handed_out(number: int) -> Generator[Ready | Pause | Stream]:
+def _handed_out(address: Address) -> Generator[Ready | Pause | Stream]:
     """One connection is asked for. Those that others asked for and left behind, and that have ended since,
     come before it and are given up.
     """
     try:
-        hand_out = HandOut(number)
+        hand_out = HandOut(address.descriptor)
         try:
+            require_trusted(hand_out.sock, address)
             while not hand_out.ask():
                 yield Ready(hand_out.fileno(), readable=False, writable=True)
             left_behind = True
             while left_behind:
                 while (taken := hand_out.take()) is None:
                     yield Ready(hand_out.fileno(), readable=True, writable=False)
+                try:
+                    require_trusted(taken, address)
+                except BaseException:
+                    taken.close()
+                    raise
                 left_behind = has_ended(taken)
                 yield SocketStream(socket.socket(fileno=taken.detach()))
         finally:

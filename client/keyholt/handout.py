@@ -41,11 +41,14 @@ class HandOut:
 
     Each connection takes a duplicate of its own, so that several tasks of one program may wait at once.
 
+    Attributes:
+        sock: the duplicate; who is at its other end is for the caller to ask, before anything is asked for.
+
     Raises:
         HandOutError: there is no such descriptor, or it is something else.
     """
 
-    __slots__ = ("_number", "_sock")
+    __slots__ = ("_number", "sock")
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -57,17 +60,22 @@ class HandOut:
                 "one, as `keyholt run --share-agent` does"
             ) from None
         try:
-            self._sock = _socket.socket(fileno=duplicate)
+            self.sock = _socket.socket(fileno=duplicate)
         except OSError:  # it is no socket at all
             os.close(duplicate)
             raise self._other() from None
-        if (self._sock.family, self._sock.type) != (_socket.AF_UNIX, _socket.SOCK_SEQPACKET):
+        if (self.sock.family, self.sock.type) != (_socket.AF_UNIX, _socket.SOCK_SEQPACKET):
             self.close()
             raise self._other()
+        try:
+            self.sock.getpeername()
+        except OSError:  # it is not connected, and never was
+            self.close()
+            raise self._other() from None
 
     def fileno(self) -> int:
         """The duplicate, to wait for."""
-        return self._sock.fileno()
+        return self.sock.fileno()
 
     def ask(self) -> bool:
         """Ask for a connection; false if that cannot be done yet: wait until it is writable.
@@ -76,7 +84,7 @@ class HandOut:
             HandOutError: nobody is at the other end.
         """
         try:
-            self._sock.send(_ASKING, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
+            self.sock.send(_ASKING, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
             return True
         except BlockingIOError:
             return False
@@ -90,7 +98,7 @@ class HandOut:
             HandOutError: nobody is at the other end, or what it sends is no connection.
         """
         try:
-            data, ancillary, flags, _ = self._sock.recvmsg(
+            data, ancillary, flags, _ = self.sock.recvmsg(
                 1, _socket.CMSG_LEN(_RIGHTS_SIZE), _socket.MSG_DONTWAIT | _socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
@@ -114,7 +122,7 @@ class HandOut:
 
     def close(self) -> None:
         """Close the duplicate; the inherited descriptor stays open."""
-        self._sock.close()
+        self.sock.close()
 
     def _gone(self, error: OSError | None) -> HandOutError:
         if error is not None and error.errno == errno.ENOTCONN:  # and never was

@@ -9,6 +9,7 @@ from keyholt.blocking import Client, connect, get
 from keyholt.secret import Secret
 from keyholt_protocol.errors import (
     AgentUnreachableError,
+    AgentUntrustedError,
     AlreadyExistsError,
     AuditUnavailableError,
     BusyError,
@@ -52,6 +53,7 @@ __all__ = [
     "AgentStatusResult",
     "AgentUnlockResult",
     "AgentUnreachableError",
+    "AgentUntrustedError",
     "AlreadyExistsError",
     "AuditUnavailableError",
     "BusyError",

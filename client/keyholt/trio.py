@@ -30,6 +30,7 @@ def connect(address: str | os.PathLike[str] | None = None, *, timeout: float | N
 
     Raises:
         AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
+        AgentUntrustedError: (on entering) who answers there is not trusted; nothing was sent.
         DeniedError: (on entering) the agent does not serve this user, or its socket is closed to them.
         InvalidRequestError: the address has no known form, or the timeout is no length of time.
     """

@@ -1,4 +1,4 @@
-"""Every error that can cross the wire, and the two that a wire can raise by itself.
+"""Every error that can cross the wire, and those that a client or the wire can raise by itself.
 
 ::
 
@@ -23,7 +23,8 @@
     ├── AuditUnavailableError         the audit log cannot be written
     ├── IntegrityError                stored bytes fail authentication
     ├── InternalError                 a defect of the agent
-    └── AgentUnreachableError         (client only) nobody answers at the address
+    ├── AgentUnreachableError         (client only) nobody answers at the address
+    └── AgentUntrustedError           (client only) who answers there is not trusted
     ProtocolError                     the byte stream broke the rules of the wire
     ├── LocalProtocolError            this side misused the connection object
     └── RemoteProtocolError           the other side sent what it may not
@@ -43,6 +44,7 @@ __all__ = [
     "DETAILS",
     "ERRORS",
     "AgentUnreachableError",
+    "AgentUntrustedError",
     "AlreadyExistsError",
     "AuditUnavailableError",
     "BusyError",
@@ -101,6 +103,7 @@ class ErrorCode(IntEnum):
     INTERNAL = 20
 
     AGENT_UNREACHABLE = 100
+    AGENT_UNTRUSTED = 101
 
     @property
     def wire_name(self) -> str:
@@ -244,6 +247,16 @@ class AgentUnreachableError(KeyholtError):
     code = ErrorCode.AGENT_UNREACHABLE
     meaning = "The agent is not reachable; start it with `keyholt-agent`."
     retryable = True
+
+
+class AgentUntrustedError(KeyholtError):
+    """The server at the address runs as a user who is not trusted with what a client sends; nothing was sent.
+
+    Raised by clients only; its code is never on the wire.
+    """
+
+    code = ErrorCode.AGENT_UNTRUSTED
+    meaning = "The server at the address is not run by you or root; find out whose it is."
 
 
 class ProtocolError(Exception):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from keyholt_agent.config import ConfigError, Settings, load_settings
+from tests.support.users import need_other_uids
 
 NOWHERE = {"HOME": "/nonexistent"}
 
@@ -113,11 +114,63 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A file that was asked for must be there, and be text."""
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_settings(tmp_path / "none.toml", NOWHERE)
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="is no regular file"):
         load_settings(tmp_path, NOWHERE)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_settings(tmp_path / "binary.toml", NOWHERE)
+
+
+def test_file_that_others_could_have_written(tmp_path: Path) -> None:
+    """The file itself, its directory or one above: refused by name, with the remedy; readable is no harm."""
+    file = tmp_path / "above" / "keyholt" / "agent.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("[store]\ncache = 1")
+    file.chmod(0o644)
+    usual = {"XDG_CONFIG_HOME": str(tmp_path / "above")}
+    for spoilt in (file, file.parent, file.parent.parent):
+        mode = spoilt.stat().st_mode
+        spoilt.chmod(mode | 0o020)
+        for path, environment in ((file, NOWHERE), (None, usual)):
+            with pytest.raises(
+                ConfigError, match=rf"cannot be believed: others may write to {spoilt} .*chmod"
+            ):
+                load_settings(path, environment)
+        spoilt.chmod(mode)
+    assert load_settings(None, usual).store.cache == 1
+
+
+def test_directory_from_which_others_could_take_the_file(tmp_path: Path) -> None:
+    """Where there is a directory for the file, whoever may write there could have taken it away."""
+    folder = tmp_path / "keyholt"
+    folder.mkdir()
+    environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert load_settings(None, environment) == Settings()
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match="others may write to"):
+        load_settings(None, environment)
+
+
+def test_file_of_another_user(tmp_path: Path) -> None:
+    """As when HOME is still that of the user from whom one came by `su`."""
+    need_other_uids()
+    file = tmp_path / "keyholt" / "agent.toml"
+    file.parent.mkdir()
+    file.write_text("[store]\ncache = 1")
+    os.chown(file, 4711, 4711)
+    with pytest.raises(ConfigError, match=r"agent\.toml belongs to uid 4711"):
+        load_settings(None, {"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_file_that_is_a_link(tmp_path: Path) -> None:
+    """What counts is where it leads, and every directory on the way there."""
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / "dotfiles" / "agent.toml").write_text("[store]\ncache = 1")
+    (tmp_path / "agent.toml").symlink_to("dotfiles/agent.toml")
+    assert load_settings(tmp_path / "agent.toml", NOWHERE).store.cache == 1
+    (tmp_path / "dotfiles").chmod(0o777)
+    with pytest.raises(ConfigError, match=r"others may write to .*dotfiles"):
+        load_settings(tmp_path / "agent.toml", NOWHERE)
 
 
 def test_usual_places_of_the_file(tmp_path: Path) -> None:

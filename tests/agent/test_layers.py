@@ -28,7 +28,7 @@ LAYERS: Final = (
     ("vault",),
     ("keys", "store"),
     ("config", "hardening"),
-    ("memory", "key_states", "principal", "quotas", "clocks"),
+    ("memory", "key_states", "principal", "quotas", "clocks", "ownership"),
     ("",),  # the package itself, which has the version
 )
 """The uppermost first. Rooms of one layer do not know each other."""

@@ -42,9 +42,12 @@ sys.exit(start.main())
 """
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fresh interpreter, isolated unless there are other options."""
+    options = options or ("-I",)
+    return subprocess.run(
+        [sys.executable, *options, "-c", script], capture_output=True, text=True, check=False
+    )
 
 
 def test_hardening_comes_before_the_imports() -> None:
@@ -70,4 +73,12 @@ def test_missing_package_is_named() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("keyholt-agent: the package 'trio")
     assert "extra 'agent'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_start_that_is_not_isolated_is_refused() -> None:
+    """Variables and the working directory would have said what is imported: said, with what to do."""
+    done = run("import sys; from keyholt_agent import start; sys.exit(start.main())", "-s")
+    assert done.returncode == 2
+    assert "started as `keyholt-agent`, or with `python -I -m keyholt_agent`" in done.stderr
     assert done.stderr.count("\n") == 1

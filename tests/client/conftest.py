@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 import keyholt
 from tests.client.libraries import Asyncio, Library, Trio
+from tests.support.programs import KEYHOLT, KEYHOLT_AGENT
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSPHRASE = b"correct horse \xc3\xa9"
@@ -51,7 +51,7 @@ def command_line(
 ) -> Result:
     """Run ``keyholt`` as a process, with nothing but ``env`` to tell it of an agent."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "client/bin/keyholt"), *words],
+        [KEYHOLT, *words],
         input=stdin,
         capture_output=True,
         env={**environment(), **(env or {})},
@@ -77,7 +77,7 @@ class RunningAgent:
         """Start it; returns when it serves."""
         config = self.directory / "agent.toml"
         config.write_text(CONFIG)
-        command = [sys.executable, "-m", "keyholt_agent", "--config", str(config), "--socket", self.address]
+        command = [KEYHOLT_AGENT, "--config", str(config), "--socket", self.address]
         self._process = subprocess.Popen(
             [*command, "--state-dir", str(self.directory / "state")],
             stderr=subprocess.PIPE,

@@ -21,11 +21,26 @@ from keyholt_protocol.errors import InvalidRequestError
         ("unix:fd:3", "fd:3"),
         ("./fd:3", "./fd:3"),
         ("unix:unix:x", "unix:x"),
+        ("/run/what?/a.sock", "/run/what?/a.sock"),
+        ("/run/a.sock?uid=5", "/run/a.sock?uid=5"),
+        ("unix:what?", "what"),
+        ("unix:what?/a.sock?", "what?/a.sock"),
     ],
 )
 def test_paths(text: str, path: str) -> None:
-    """A path stands for itself, with or without ``unix:``."""
-    assert (parse(text).kind, parse(text).path) == ("unix", path)
+    """A path stands for itself; behind ``unix:`` what follows its last question mark is a query."""
+    assert (parse(text).kind, parse(text).path, parse(text).uid) == ("unix", path, None)
+
+
+@pytest.mark.parametrize(
+    "text,uid",
+    [("unix:/run/a.sock?uid=998", 998), ("fd:3?uid=0", 0), ("unix:a?b?uid=4294967294", 4294967294)],
+)
+def test_an_address_says_the_uid_of_its_server(text: str, uid: int) -> None:
+    """``?uid=N`` is part of the address: it is printed with it, and another uid is another address."""
+    address = parse(text)
+    assert (address.uid, str(address)) == (uid, text)
+    assert parse(text.replace(str(uid), "7")) != address != parse(text.partition("?")[0])
 
 
 @pytest.mark.parametrize(
@@ -73,6 +88,26 @@ def test_descriptors() -> None:
         "fd:٣",
         "fd:2147483648",
         "fd:00000000003",
+        "unix:?uid=1",
+        "unix:/a?gid=1",
+        "unix:/a?uid",
+        "unix:/a?uid=",
+        "unix:/a?uid=-1",
+        "unix:/a?uid=+1",
+        "unix:/a?uid=01",
+        "unix:/a?uid=root",
+        "unix:/a?uid=1 ",
+        "unix:/a?uid=٣",
+        "unix:/a?uid=4294967295",
+        "unix:/a?uid=1&uid=1",
+        "unix:/a?uid=1&",
+        "unix:/a?&uid=1",
+        "unix:/a?UID=1",
+        "unix:/a?uid=1#x",
+        "fd:3?uid=x",
+        "fd:3?fd=4",
+        "fd:?uid=1",
+        "tcp://127.0.0.1:1?uid=1",
     ],
 )
 def test_refused_forms(text: str) -> None:
@@ -81,7 +116,10 @@ def test_refused_forms(text: str) -> None:
         parse(text)
 
 
-@given(st.text(max_size=200) | st.from_regex(r"(unix:|fd:|tls://|tcp://127)[ -~]{0,20}", fullmatch=True))
+@given(
+    st.text(max_size=200)
+    | st.from_regex(r"(unix:|fd:|fd:3\?|unix:/a\?uid=|tls://|tcp://127)[ -~]{0,20}", fullmatch=True)
+)
 def test_any_text_is_an_address_or_a_named_error(text: str) -> None:
     """Parsing never ends in another exception, and what parses prints as something that parses to the
     same.

@@ -27,9 +27,10 @@ from keyholt_protocol.errors import (
     ResourceExhaustedError,
 )
 from keyholt_protocol.messages import SecretGetResult
-from tests.client.conftest import ROOT, RunningAgent, command_line, environment
+from tests.client.conftest import RunningAgent, command_line, environment
 from tests.client.handing_out import descriptor_to, hand_over
 from tests.client.scripted import GREETING, Peer, ScriptedAgent
+from tests.support.programs import KEYHOLT
 
 CANARY = "canary-6f3d"
 
@@ -129,7 +130,7 @@ def test_the_command_line_takes_the_fast_path_there(shared: socket.socket) -> No
 @pytest.mark.parametrize("word", ["--address", "$KEYHOLT_ADDRESS"])
 def test_run_hands_a_descriptor_on(agent: RunningAgent, shared: socket.socket, word: str) -> None:
     """With ``--share-agent`` the command, and what that starts, reach the agent by what they inherited."""
-    get = f"{sys.executable} {ROOT}/client/bin/keyholt get fd/a"
+    get = f"{KEYHOLT} get fd/a"
     script = f'echo "$KEYHOLT_ADDRESS $A" && {get} && sh -c "{get}"'
     words = ["run", "--share-agent", "--", "sh", "-c", script]
     if word == "--address":

@@ -12,6 +12,7 @@ from keyholt_protocol import errors
 from keyholt_protocol.errors import (
     ERRORS,
     AgentUnreachableError,
+    AgentUntrustedError,
     ErrorCode,
     InternalError,
     KeyholtError,
@@ -29,27 +30,32 @@ NUMBERS = {
 }  # fmt: skip
 
 
+CLIENTS_OWN = (AgentUnreachableError, AgentUntrustedError)
+
+
 def test_numbers_and_names_stay() -> None:
     """Codes that have been given keep their numbers."""
     assert {name: int(cls.code) for name, cls in ERRORS.items()} == NUMBERS
 
 
 def test_every_class_has_a_code_of_its_own() -> None:
-    """Every error class of the module is on the wire under its own code, but the client's one."""
+    """Every error class of the module is on the wire under its own code, but the client's own."""
     classes = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, KeyholtError)}
-    assert classes - {KeyholtError} == {*ERRORS.values(), AgentUnreachableError}
+    assert classes - {KeyholtError} == {*ERRORS.values(), *CLIENTS_OWN}
     assert len({cls.code for cls in classes - {KeyholtError}}) == len(classes) - 1
     assert {cls.code for cls in classes} == set(ErrorCode)
 
 
-def test_unreachable_is_never_on_the_wire() -> None:
-    """The client's own code cannot be mistaken for one that the agent sent."""
-    assert AgentUnreachableError.code.wire_name not in ERRORS
-    assert AgentUnreachableError.code >= 100
+def test_the_clients_own_are_never_on_the_wire() -> None:
+    """The client's own codes cannot be mistaken for ones that the agent sent."""
+    for cls in CLIENTS_OWN:
+        assert cls.code.wire_name not in ERRORS
+        assert cls.code >= 100
     assert AgentUnreachableError.retryable
+    assert not AgentUntrustedError.retryable
 
 
-@pytest.mark.parametrize("cls", [*ERRORS.values(), AgentUnreachableError])
+@pytest.mark.parametrize("cls", [*ERRORS.values(), *CLIENTS_OWN])
 def test_error_says_what_to_do(cls: type[KeyholtError]) -> None:
     """Every error has one sentence of meaning, which is its message where none is given: without its capital
     and full stop, as messages are.
@@ -94,7 +100,7 @@ def test_error_survives_a_copy_and_a_pickle() -> None:
         assert (str(twin), twin.details, twin.retryable) == ("the words", {"limit": 7}, False)
 
 
-@pytest.mark.parametrize("cls", [*ERRORS.values(), AgentUnreachableError])
+@pytest.mark.parametrize("cls", [*ERRORS.values(), *CLIENTS_OWN])
 def test_a_second_try_is_promised_where_it_may_help(cls: type[KeyholtError]) -> None:
     """A meaning that says to try again is one of a code that may be retried."""
     assert ("try again" in cls.meaning) <= cls.retryable

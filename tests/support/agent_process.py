@@ -1,7 +1,7 @@
 """A real agent in a process of its own, and what can be seen of it from outside.
 
-- It runs as an installed one does: the module, a configuration file, a socket, a state directory, nothing
-  else of the test's environment.
+- It runs as an installed one does: the program, with every warning besides, a configuration file, a socket, a
+  state directory, nothing else of the test's environment.
 - ``stop`` checks that it left as told and that its log holds no defect, no traceback and no warning of the
   interpreter.
 - Whoever starts one stops or kills it; both wait for its end.
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from tests.support.programs import KEYHOLT_AGENT
 from tests.support.wire import WireClient
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class AgentProcess:
         config = self.home / "agent.toml"
         config.write_text(self.config, encoding="utf-8")
         return [
-            *self.wrapper, sys.executable, "-W", "always", "-m", "keyholt_agent", "--config", str(config),
+            *self.wrapper, sys.executable, "-I", "-W", "always", KEYHOLT_AGENT, "--config", str(config),
             "--socket", str(self.socket_path), "--state-dir", str(self.state),
         ]  # fmt: skip
 
@@ -128,8 +129,6 @@ class AgentProcess:
         """Start it, without waiting for anything."""
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
-            "PYTHONDONTWRITEBYTECODE": "",
             **self.environment,
         }
         with (self.home / "log").open("ab") as log:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from keyholt_agent.memory import residue
 from tests.support import registers
 from tests.support.agent_process import AgentProcess
+from tests.support.programs import KEYHOLT_AGENT
 
 if TYPE_CHECKING:
     from tests.support.code_paths import CodePath
@@ -48,5 +49,5 @@ class Careless(AgentProcess):
             "sys.exit(main())\n"
         )
         command = super().command()
-        at = command.index("-m")
-        return [*command[:at], "-c", program, *command[at + 2 :]]
+        at = command.index(KEYHOLT_AGENT)
+        return [*command[:at], "-c", program, *command[at + 1 :]]

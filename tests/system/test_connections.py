@@ -212,6 +212,33 @@ def test_own_uid_and_root_are_served(agent: AgentProcess) -> None:
     assert pwd.getpwuid(agent.store.stat().st_uid).pw_uid == NOBODY
 
 
+def test_agent_of_a_user_believes_nobody_else(agent: AgentProcess) -> None:
+    """An ordinary user's agent: configuration, socket and store in a third user's directory are refused."""
+    need_other_uids()
+    need_readable_interpreter()
+    open_up(agent.home)
+    agent.command()  # writes the configuration
+    theirs = agent.home / "theirs"
+    for folder in (agent.home, agent.home / "run", agent.state, theirs):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, NOBODY, NOBODY)
+    os.chown(theirs, 4711, 4711)
+    theirs.chmod(0o777)
+    agent.wrapper = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    sentence = f"{theirs} belongs to uid 4711, who could put something else in its place: chown it to root or"
+    state, path = agent.state, agent.socket_path
+    agent.state = theirs / "state"
+    assert f"the state directory cannot be used: {sentence} uid {NOBODY}" in agent.refusal()
+    agent.state, agent.socket_path = state, theirs / "agent.sock"
+    assert f"the socket's directory cannot be used: {sentence}" in agent.refusal()
+    agent.socket_path = path
+    (agent.home / "agent.toml").chmod(0o666)
+    assert "the configuration cannot be believed: others may write to" in agent.refusal()
+    (agent.home / "agent.toml").chmod(0o644)
+    assert list(theirs.iterdir()) == []
+    agent.start()  # the control: root's configuration, its own directories
+
+
 @pytest.mark.parametrize("how", ["primary", "supplementary"])
 def test_group_is_served(agent: AgentProcess, how: str) -> None:
     """Members of the configured group come through directory and socket, and are served."""

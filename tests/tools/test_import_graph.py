@@ -24,7 +24,8 @@ FILES = {
     "tests/support.py": "",
     "tools/program.py": "",
     "docs/page.md": "",
-    "client/bin/house": "#!python\nfrom house.hall import open_door",
+    "client/bin/house": "#!/bin/sh\n''':'\nexec python $0\n'''\nfrom house.hall import open_door",
+    "client/bin/shed": "#!/usr/bin/env python\nfrom house.hall import open_door",
     "tests/conftest.py": "",
     "tests/near/child.py": "",
 }
@@ -108,7 +109,7 @@ def test_distance_is_counted_in_references(tmp_path: Path) -> None:
     found = distances(dependencies, "agent/house/cellar.py")
     assert found["agent/house/cellar.py"] == 0
     assert found["agent/house/hall.py"] == 1
-    assert found["client/bin/house"] == 2
+    assert found["client/bin/house"] == found["client/bin/shed"] == 2
     assert found["tests/near/test_it.py"] == 3
     assert "tests/support.py" not in found
 

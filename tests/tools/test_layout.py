@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import SOURCES
 from tools.layout import PACKAGES, measure, misplaced_tests, over_limits, read_modules
 from tools.tracked_text import find_machine_bound_text, project_files
 
@@ -86,14 +87,31 @@ def test_misplaced_test_is_found(test: str, complaint: str | None) -> None:
     assert misplaced_tests([*code, *packages, test]) == expected
 
 
-def test_command_is_a_script_that_starts_fast() -> None:
-    """The ``keyholt`` command is executable, and imports nothing but its entry point."""
-    script = ROOT / "client/bin/keyholt"
-    assert os.access(script, os.X_OK)
-    lines = script.read_text("ascii").splitlines()
-    assert lines[0] == "#!python"  # pip and uv replace it by the interpreter's path
-    imports = [line for line in lines if "import" in line]
-    assert imports == ["import sys", "from keyholt.cli.entry import main"]
+def test_programs_are_one_text_that_starts_fast() -> None:
+    """Both are executable, import nothing but their entry points, and differ in no more than their names."""
+    client, agent = ROOT / "client/bin/keyholt", ROOT / "agent/bin/keyholt-agent"
+    assert os.access(client, os.X_OK)
+    assert os.access(agent, os.X_OK)
+    lines = client.read_text("ascii").splitlines()
+    assert lines[0] == "#!/bin/sh"
+    code = [line.strip() for line in lines[lines.index("'''") :]]
+    imports = [line for line in code if "import" in line]
+    assert imports == [
+        "import sys",
+        "from keyholt.cli.entry import program",
+        "import site",
+        "from keyholt.cli.entry import program",
+    ]
+    renamed = client.read_text("ascii").replace("keyholt.cli.entry", "keyholt_agent.start")
+    assert agent.read_text("ascii") == renamed.replace('"keyholt:', '"keyholt-agent:')
+
+
+def test_programs_are_installed_as_they_lie_here() -> None:
+    """What the tests start is what the wheel brings; no installer writes an entry point of its own."""
+    for program, source in SOURCES.items():
+        assert Path(program).read_bytes() == (ROOT / source).read_bytes()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert "scripts" not in project["project"]
 
 
 @pytest.mark.parametrize(

@@ -11,26 +11,36 @@ import errno
 import os
 import pwd
 import resource
+import socket
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from keyholt.address import Address
 from keyholt.cli.agent import readable_size
 from keyholt.cli.output import counted
 from keyholt.connecting import no_socket, to_start
+from keyholt.handout import HandOut, HandOutError
+from keyholt.peer import UNMAPPED, has_number, read_server, require_trusted
+from keyholt_protocol.errors import AgentUntrustedError
 from keyholt_protocol.messages import AgentStatusResult, SessionHelloResult
 
 __all__ = [
     "Finding",
+    "Server",
     "check_agent_memory",
     "check_directory",
     "check_lock_limit",
     "check_memfd_secret",
     "check_protocol",
+    "check_server",
     "check_socket",
     "check_store",
+    "check_way",
+    "find_server",
 ]
 
 SYS_MEMFD_SECRET: Final = 447  # x86_64 and aarch64, as in the agent
@@ -63,11 +73,83 @@ def _wrong(subject: str, text: str, remedy: str) -> Finding:
     return Finding(state="wrong", subject=subject, text=text, remedy=remedy)
 
 
-def check_socket(path: str) -> Iterator[Finding]:
-    """The socket's file and its directory: whose they are, and who could replace them."""
-    directory = str(Path(path).parent)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Who serves at an address, as the kernel says; ``refusal``: why a client sends them nothing, if so."""
+
+    pid: int
+    uid: int
+    refusal: str | None
+
+
+def find_server(address: Address) -> Server | None:
+    """Who serves at the address; nobody, where none can be reached, which whoever talks to the agent says."""
     try:
-        entry, parent = os.lstat(path), os.stat(directory)
+        with closing(_lead_to(address)) as sock:
+            pid, uid = read_server(sock)
+            try:
+                require_trusted(sock, address)
+            except AgentUntrustedError as error:
+                return Server(pid=pid, uid=uid, refusal=str(error))
+            return Server(pid=pid, uid=uid, refusal=None)
+    except (OSError, HandOutError):
+        return None
+
+
+def _lead_to(address: Address) -> socket.socket:
+    """A socket that leads to whoever serves at an address; nothing is sent over it."""
+    if address.kind == "fd":
+        return socket.socket(fileno=HandOut(address.descriptor).sock.detach())
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        sock.connect(address.path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def check_server(server: Server) -> Iterator[Finding]:
+    """Who serves, and whether they are trusted with what a client sends."""
+    text = f"run by {_user(server.uid)}, uid {server.uid}, as process {server.pid or 'unknown'}"
+    if server.refusal is None:
+        yield _ok("server", text)
+    else:
+        yield _wrong("server", f"{text}, who is not trusted", server.refusal.rpartition("; ")[2])
+
+
+def check_way(path: str, server: Server) -> Iterator[Finding]:
+    """Every directory on the way to the socket, as written and with links resolved: who could replace it.
+
+    The agent looks at the same when it starts.
+    """
+    trusted = {0, os.geteuid()}
+    if server.refusal is None:
+        trusted.add(server.uid)
+    if not has_number(UNMAPPED):
+        trusted.add(UNMAPPED)  # of all whom this user namespace has no number for, root outside is one
+    own = Path(path).absolute().parent
+    ends = {own, own.resolve()}
+    found: list[Finding] = []
+    for directory in sorted(ends.union(*(end.parents for end in ends))):
+        status = directory.stat()
+        held = status.st_mode & stat.S_ISVTX and directory not in ends
+        if status.st_uid not in trusted:
+            text = f"{directory} is {_user(status.st_uid)}'s, who can put another socket in this one's place"
+            found.append(_wrong("way", text, f"give it to the agent's user: chown USER {directory}"))
+        elif status.st_mode & OTHERS_WRITE and not (held and status.st_uid in {0, UNMAPPED}):
+            text = f"others can write to {directory}, and put another socket in this one's place"
+            sticky = status.st_mode & stat.S_ISVTX
+            remedy = f"use a directory below {directory}" if sticky else f"chmod go-w {directory}"
+            found.append(_wrong("way", text, remedy))
+    yield from found or [_ok("way", "nobody else can put another socket in this one's place")]
+
+
+def check_socket(path: str) -> Iterator[Finding]:
+    """The socket's file: whose it is, and what it is."""
+    try:
+        entry = os.lstat(path)
     except FileNotFoundError:
         yield _wrong("socket", no_socket(path), to_start(path))
         return
@@ -82,9 +164,6 @@ def check_socket(path: str) -> Iterator[Finding]:
         yield _wrong("socket", about, "run as the agent's user")
     else:
         yield _ok("socket", about)
-    if parent.st_mode & OTHERS_WRITE and not parent.st_mode & stat.S_ISVTX:
-        text = "others can write to its directory, and put a socket of their own in its place"
-        yield _wrong("socket", text, f"chmod go-w {directory}")
 
 
 def check_protocol(greeting: SessionHelloResult, client_version: str) -> Iterator[Finding]:
@@ -126,18 +205,18 @@ def check_store(status: AgentStatusResult) -> Iterator[Finding]:
 
 
 def check_directory(store_path: str) -> Iterator[Finding]:
-    """Who may look into the store's directory. Nothing is said where this user may not look."""
+    """Whose the store's directory is, and who may look into it. Nothing is said where this user may not."""
     directory = Path(store_path).parent
     try:
-        mode = stat.S_IMODE(directory.stat().st_mode)
+        status = directory.stat()
     except OSError:
         return
+    mode = stat.S_IMODE(status.st_mode)
+    about = f"{directory}, owned by {_user(status.st_uid)}, mode {mode:04o}"
     if mode & OTHERS:
-        yield _wrong(
-            "directory", f"{directory} has mode {mode:04o}, open to others", f"chmod 0700 {directory}"
-        )
+        yield _wrong("directory", f"{about}: open to others", f"chmod 0700 {directory}")
     else:
-        yield _ok("directory", f"{directory}, mode {mode:04o}")
+        yield _ok("directory", about)
 
 
 def check_lock_limit() -> Iterator[Finding]:

@@ -1,13 +1,13 @@
 """Reading from a file descriptor and writing to one: all of it, or an ``OSError`` that says why not.
 
-- `keyholt get` goes through here: nothing is imported but ``os``.
+- `keyholt get` goes through here: nothing is imported but built-in modules.
 - Nothing is printed through ``sys.stdout`` anywhere: what could not be written is known before the exit
   status is.
 """
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        rest = rest[posix.write(descriptor, rest) :]
 
 
 def read_all(descriptor: int, enough: int | None = None) -> memoryview:
@@ -42,7 +42,7 @@ def read_all(descriptor: int, enough: int | None = None) -> memoryview:
     """
     buffer, filled = bytearray(1024 * 1024), 0
     while (enough is None or filled <= enough) and (
-        size := os.readv(descriptor, [memoryview(buffer)[filled:]])
+        size := posix.readv(descriptor, [memoryview(buffer)[filled:]])
     ):
         filled += size
         if filled == len(buffer):

@@ -16,6 +16,7 @@ from keyholt.cli.output import write_error
 from keyholt.cli.parser import parse
 from keyholt_protocol.errors import (
     AgentUnreachableError,
+    AgentUntrustedError,
     DeniedError,
     InvalidRequestError,
     KeyholtError,
@@ -39,6 +40,7 @@ _STATUSES: Final[dict[type[BaseException], int]] = {
     UninitialisedError: 4,
     DeniedError: 5,
     AgentUnreachableError: 6,
+    AgentUntrustedError: 6,
 }
 
 

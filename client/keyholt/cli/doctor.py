@@ -40,8 +40,13 @@ def _examine(options: Namespace) -> Iterator[Finding]:
     from keyholt.cli import checks
 
     address = choose(options.address)
+    server = checks.find_server(address) if address.kind in {"unix", "fd"} else None
     if address.kind == "unix":
         yield from checks.check_socket(address.path)
+    if server is not None:
+        if address.kind == "unix":
+            yield from checks.check_way(address.path, server)
+        yield from checks.check_server(server)
     try:
         with connected(options) as agent:
             greeting, status = agent.greeting, agent.status()

@@ -1,5 +1,8 @@
 """Where the command ``keyholt`` begins: plain `get` and `run` take the fast path, all else the full one.
 
+- The installed program (``client/bin/keyholt``) starts Python isolated (-I) and without ``site`` (-S), which
+  the full path catches up on. ``program`` refuses another start: what is imported would be for variables and
+  the working directory to say.
 - ``keyholt get PATH [-n]`` and ``keyholt run [--env-file F] -- CMD`` import next to nothing, with an
   ``--address`` in front or without. Any other option, and anything but success or a time that is over, falls
   through to the full path, which does the work again and reports.
@@ -7,19 +10,43 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
+from posix import _exit as leave  # pyright: ignore[reportPrivateUsage]  # it is public as os._exit
 
 from keyholt.cli.descriptors import STDERR, STDOUT, write_all
+from keyholt.cli.hardening import harden
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, NoReturn
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
+USAGE: Final = 2
+FAILED: Final = 1
 INTERRUPTED: Final = 130
 """What a shell makes of a program that SIGINT ended: 128 + 2."""
+
+
+def program() -> NoReturn:
+    """Run the command line as the process that it is; ends it."""
+    if not sys.flags.isolated:
+        remedy = "it is started as `keyholt`, or with `python -I -m keyholt`"
+        _end(USAGE, f"{remedy}: without -I others say what runs")
+    try:
+        harden()
+    except OSError as error:
+        _end(FAILED, str(error))
+    status = main()
+    if "keyholt.cli.dispatch" not in sys.modules:
+        leave(status)  # on the fast path nothing is left to be done, and Python's way out takes 1.5 ms
+    sys.exit(status)
+
+
+def _end(status: int, sentence: str) -> NoReturn:
+    write_all(STDERR, f"keyholt: {sentence}\n".encode())
+    leave(status)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = None if sys.stdout is None else _fast(words)
         if status is None:
+            if sys.flags.no_site:
+                import site
+
+                site.main()  # packages may lie where only that looks
             from keyholt.cli.dispatch import run
 
             status = run(words)
@@ -68,7 +99,7 @@ def _get(words: list[str], address: str | None) -> int | None:
         return None
     try:
         write_all(STDOUT, value)
-        if newline and os.isatty(STDOUT) and not value.endswith(b"\n"):
+        if newline and posix.isatty(STDOUT) and not value.endswith(b"\n"):
             write_all(STDOUT, b"\n")
     except OSError as error:
         return _unwritable(error)

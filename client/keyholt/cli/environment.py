@@ -2,21 +2,23 @@
 
 - A variable is a reference if its whole value is one; a reference inside other text stays as it is.
 - Everything is bytes here, as the kernel has it, so that no locale changes a value on the way.
-- Nothing is imported that Python has not loaded at its start.
+- Nothing is imported but built-in modules, until an error; not even ``os``, see ``keyholt.address``.
 """
 
 from __future__ import annotations
 
-import os
+import posix
+import sys
 
 from keyholt.cli.envfile import EnvFileError, parse
+from keyholt.cli.hardening import restore_core_limits
 from keyholt.reference import SCHEME
 from keyholt.reference import parse as parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Final
+    from typing import Any, Final, NoReturn
 
 __all__ = ["VariableError", "assemble", "fill", "references", "replace_process"]
 
@@ -25,6 +27,9 @@ _signal: Any = __import__("_signal")  # the built-in part of `signal`, which imp
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 """What a shell answers, and programs that start commands in its stead do too (POSIX XCU 2.8.2)."""
+
+DEFAULT_PATH: Final = b"/bin:/usr/bin"
+"""Where commands are looked for without a variable PATH, as ``os.defpath``."""
 
 _FILE: Final = "put it into a file with `keyholt inject`"
 _NUL: Final = f"holds a NUL byte, which no variable can; {_FILE}"
@@ -68,7 +73,7 @@ def references(environment: Mapping[bytes, bytes]) -> dict[bytes, tuple[str, int
             try:
                 found[name] = parse_reference(value.decode())
             except Exception as error:  # not UTF-8, or not a reference
-                raise VariableError(f"the variable {os.fsdecode(name)}: {_reason(error)}") from None
+                raise VariableError(f"the variable {_shown(name)}: {_reason(error)}") from None
     return found
 
 
@@ -79,7 +84,7 @@ def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None
         VariableError: the value holds a NUL byte or is not UTF-8.
     """
     if 0 in value:
-        raise VariableError(f"the variable {os.fsdecode(name)}: its secret {_NUL}")
+        raise VariableError(f"the variable {_shown(name)}: its secret {_NUL}")
     try:
         value.decode()
     except UnicodeDecodeError:
@@ -87,19 +92,44 @@ def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None
     else:
         environment[name] = bytes(value)
         return
-    raise VariableError(f"the variable {os.fsdecode(name)}: its secret is not UTF-8 text; {_FILE}")
+    raise VariableError(f"the variable {_shown(name)}: its secret is not UTF-8 text; {_FILE}")
 
 
 def replace_process(command: Sequence[str], environment: Mapping[bytes, bytes]) -> tuple[int, str]:
     """Become the command; returns only if that failed, with the exit status and what to say."""
+    restore_core_limits()
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them; the command expects the default
         _signal.signal(number, _signal.SIG_DFL)
     try:
-        os.execvpe(command[0], list(command), environment)  # starting it is the purpose
+        _execute(list(command), environment)
     except FileNotFoundError:
         return NOT_FOUND, f"the command {command[0]!r} was not found; give its path, or see $PATH"
     except (OSError, ValueError) as error:
         return NOT_EXECUTABLE, f"the command {command[0]!r} cannot be run: {_reason(error)}"
+
+
+def _execute(command: list[str], environment: Mapping[bytes, bytes]) -> NoReturn:
+    """Become the command, looked for as a shell does: ``os.execvpe``, which imports much.
+
+    Raises:
+        OSError: the first that speaks of a file that is there, else the last.
+    """
+    name = command[0].encode(sys.getfilesystemencoding(), "surrogateescape")
+    folders = [b""] if b"/" in name else environment.get(b"PATH", DEFAULT_PATH).split(b":")
+    found: OSError | None = None
+    missing: OSError = FileNotFoundError()
+    for folder in folders:
+        try:
+            posix.execve(folder + b"/" + name if folder else name, command, environment)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = error
+        except OSError as error:
+            found = found or error
+    raise found or missing
+
+
+def _shown(name: bytes) -> str:
+    return name.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
 def _reason(error: Exception) -> str:

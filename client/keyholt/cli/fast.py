@@ -16,6 +16,7 @@ from __future__ import annotations
 import _socket
 
 from keyholt.cli.descriptors import STDERR, write_all
+from keyholt.peer import require_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def fetch(address: Address, wanted: Sequence[tuple[str, int | None]]) -> list[by
     Raises:
         TimeoutError: the agent did not answer in time.
         SilentError: it did not even answer the greeting.
+        AgentUntrustedError: the server is not trusted, and was sent nothing.
         UnusualError: not all of them could be had, for another reason.
     """
     try:
@@ -108,39 +110,47 @@ def tell_silent(address: Address) -> int:
 
 def _connect(address: Address) -> _socket.socket:
     if address.kind == "fd":
-        return _take(address.descriptor)
+        return _take(address)
     if address.kind != "unix":
         raise UnusualError
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.settimeout(0)  # the full path waits for room in the agent's queue of connections
         sock.connect(address.path)
+        require_trusted(sock, address)
         return sock
     except BaseException:
         sock.close()
         raise
 
 
-def _take(number: int) -> _socket.socket:
+def _take(address: Address) -> _socket.socket:
     """A connection from an inherited descriptor."""
     from select import POLLIN, poll
 
     from keyholt.handout import HandOut, HandOutError, has_ended
 
     try:
-        hand_out = HandOut(number)
+        hand_out = HandOut(address.descriptor)
         try:
+            require_trusted(hand_out.sock, address)
             readable = poll()
             readable.register(hand_out.fileno(), POLLIN)
             patience = CONNECT_TIMEOUT
             asked = hand_out.ask()
             while asked and readable.poll(patience * 1000):
                 sock = hand_out.take()
-                if sock is not None and not has_ended(sock):
-                    return sock
-                if sock is not None:
+                if sock is None:
+                    continue
+                try:
+                    require_trusted(sock, address)
+                except BaseException:
                     sock.close()
-                    patience = LEFT_BEHIND
+                    raise
+                if not has_ended(sock):
+                    return sock
+                sock.close()
+                patience = LEFT_BEHIND
         finally:
             hand_out.close()
     except HandOutError:

@@ -4,7 +4,7 @@ reports.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from keyholt.address import choose
 from keyholt.cli.descriptors import STDERR, write_all
@@ -20,7 +20,7 @@ def run(words: list[str], address: str | None) -> int | None:
     if not command:
         return None
     try:
-        environment = assemble(files, os.environb)
+        environment = assemble(files, posix.environ)
         wanted = references(environment)
         if wanted:
             values = fetch(choose(address), list(wanted.values()))

@@ -8,6 +8,7 @@ from typing import Final
 
 from keyholt.address import Address
 from keyholt.blocking import Client
+from keyholt.peer import require_trusted
 from keyholt_protocol.errors import AgentUnreachableError, UnsupportedError
 from keyholt_protocol.messages import SessionHelloResult
 
@@ -24,13 +25,15 @@ def share(address: Address, timeout: float | None) -> Address:
     """The address by which programs started from here reach the agent: a descriptor that they inherit.
 
     The agent is greeted at ``address``, and then over the descriptor as those programs will: what would keep
-    them from it is met here, before any is started.
+    them from it is met here, before any is started. The address names the agent's uid where those programs
+    could not know by themselves that it is to be trusted.
 
     Args:
         timeout: as of ``keyholt.connect``, for each of the two.
 
     Raises:
         AgentUnreachableError: it does not answer, or nobody hands out connections; says what to do.
+        AgentUntrustedError: who serves there is not trusted; says who it is, and what to do.
         DeniedError: it does not serve this user.
         UnsupportedError: it hands out no connections.
     """
@@ -53,8 +56,10 @@ def share(address: Address, timeout: float | None) -> Address:
                 f"the agent at {address} hands out connections, and not at {path} ({error.strerror}); start "
                 "it anew, or correct ListenSequentialPacket= in its socket unit"
             ) from None
+        uid = require_trusted(sock, address)
+        known = address.uid is None and uid in {0, os.geteuid()}
         sock.setblocking(True)
-        shared = Address("fd", descriptor=sock.fileno())
+        shared = Address("fd", descriptor=sock.fileno(), uid=None if known else uid)
         _greet(shared, timeout)
         sock.set_inheritable(True)
         sock.detach()

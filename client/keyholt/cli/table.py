@@ -41,6 +41,8 @@ where the agent is:
   if it exists, else /run/keyholt/agent.sock
   written as a path, unix:PATH, or fd:N: a descriptor that was inherited, from
   `keyholt run --share-agent` or another program
+  it must be run by root, by you or, at /run/keyholt/agent.sock, by the owner of
+  that directory; unix:PATH?uid=N and fd:N?uid=N say that it is run by uid N
 
 exit status:
   0  done
@@ -49,7 +51,7 @@ exit status:
   3  not found
   4  the agent is locked, or has no store yet
   5  denied
-  6  the agent is not reachable
+  6  the agent is not reachable, or who answers there is not trusted
   `keyholt run` gives its command's; 126: it cannot be run, 127: there is none
 
 An error with --json is {"error": {"code", "message", "retryable", "details"}} on standard

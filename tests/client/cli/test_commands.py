@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,8 @@ from keyholt.cli.parser import parse
 from keyholt.cli.table import COMMANDS, GLOBAL, MAX_TIMEOUT
 from keyholt_agent.memory import arena, syscalls
 from keyholt_agent.transport.unix import listener
-from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
+from tests.client.conftest import PASSPHRASE, RunningAgent, environment
+from tests.support.programs import KEYHOLT
 from tests.support.users import without_privileges
 
 CANARY = "canary-c4d1"
@@ -154,7 +154,7 @@ def test_a_socket_that_may_not_be_opened(own_agent: RunningAgent) -> None:
     """
     os.chmod(own_agent.address, 0)
     done = subprocess.run(
-        [*without_privileges(), sys.executable, str(ROOT / "client/bin/keyholt"), "--json", "status"],
+        [*without_privileges(), KEYHOLT, "--json", "status"],
         env={**environment(), "KEYHOLT_ADDRESS": own_agent.address},
         capture_output=True,
         check=False,
@@ -200,7 +200,17 @@ def test_doctor_says_what_is_well_and_what_is_not(agent: RunningAgent, tmp_path:
     report = json.loads(well.out)
     assert (well.status, report["ok"]) == (0, True)
     subjects = {finding["subject"] for finding in report["findings"]}
-    assert subjects >= {"socket", "agent", "protocol", "locked memory", "core dumps", "store", "memfd_secret"}
+    assert subjects >= {
+        "socket",
+        "way",
+        "server",
+        "agent",
+        "protocol",
+        "locked memory",
+        "core dumps",
+        "store",
+        "memfd_secret",
+    }
     state, run = agent.directory / "state", agent.directory / "run"
     modes = [(folder, stat.S_IMODE(folder.stat().st_mode)) for folder in (state, run)]
     try:
@@ -214,6 +224,7 @@ def test_doctor_says_what_is_well_and_what_is_not(agent: RunningAgent, tmp_path:
     assert wrong.out.decode().count("WRONG") == 2
     assert b"-> chmod 0700" in wrong.out
     assert b"-> chmod go-w" in wrong.out
+    assert f"run by root, uid {os.geteuid()}, as process".encode() in wrong.out
     absent = agent.cli("--json", "--address", str(tmp_path / "none"), "doctor")
     assert absent.status == 1
     findings = json.loads(absent.out)["findings"]
@@ -345,22 +356,21 @@ def test_output_that_cannot_be_written(agent: RunningAgent) -> None:
     env = {
         **environment(),
         "KEYHOLT_ADDRESS": agent.address,
-        "PY": sys.executable,
-        "KH": str(ROOT / "client/bin/keyholt"),
+        "KH": KEYHOLT,
     }
 
     def shell(script: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["bash", "-c", script], env=env, capture_output=True, check=False, timeout=60)
 
     for command in ("get full/a", "--json get full/a", "list full/"):
-        full = shell(f"$PY $KH {command} >/dev/full")
+        full = shell(f"$KH {command} >/dev/full")
         assert full.returncode == 1, command
         assert b"No space left" in full.stderr
-        closed = shell(f"$PY $KH {command} >&-")
+        closed = shell(f"$KH {command} >&-")
         assert closed.returncode == 1
         assert b"standard output is closed" in closed.stderr
         assert CANARY.encode() not in closed.stderr
-        pipe = shell(f"set -o pipefail; (sleep 0.1; $PY $KH {command}) | true")
+        pipe = shell(f"set -o pipefail; (sleep 0.1; $KH {command}) | true")
         assert (pipe.returncode, pipe.stderr) == (1, b"")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,9 @@ import pytest
 import keyholt
 from keyholt.cli.shells import bash, fish, zsh
 from keyholt.cli.table import COMMANDS, GROUPS
-from tests.client.conftest import ROOT, RunningAgent, environment
+from tests.client.conftest import RunningAgent, environment
 from tests.client.terminal import Terminal
+from tests.support.programs import KEYHOLT
 
 START = {
     "bash": ["bash", "--noprofile", "--norc", "-i"],
@@ -33,8 +33,7 @@ def shell_environment(agent: RunningAgent, tmp_path: Path) -> dict[str, str]:
         for path in ("shell/only", "shell:x=1/colon", "shell/two/a", "shell/two/b"):
             client.put(path, f"value of {path[-5:]}")
     command = tmp_path / "keyholt"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/client/bin/keyholt "$@"\n')
-    command.chmod(0o755)
+    command.symlink_to(KEYHOLT)
     clean = environment()
     path = f"{tmp_path}:{clean['PATH']}"
     return {

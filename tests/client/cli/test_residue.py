@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 import keyholt
-from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
+from tests.client.conftest import PASSPHRASE, RunningAgent, environment
 from tests.support.code_paths import CODE_PATHS, CodePath
 from tests.support.last_moment import left_at_exit
+from tests.support.programs import KEYHOLT
 
 
 def run(
@@ -19,7 +19,7 @@ def run(
 ) -> tuple[bytes, dict[str, list[str]]]:
     """What ``keyholt`` writes, and what it has left of ``stdin`` or of what it wrote."""
     status, out, left = left_at_exit(
-        [sys.executable, str(ROOT / "client/bin/keyholt"), "--address", agent.address, *words],
+        [KEYHOLT, "--address", agent.address, *words],
         NEEDLES,
         stdin=stdin,
         environment={**environment(), **path.variables},

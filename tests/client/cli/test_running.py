@@ -156,3 +156,31 @@ def test_inject_writes_nothing_when_a_value_is_missing(agent: RunningAgent, tmp_
     assert (done.status, done.err[:15], out.read_text()) == (3, "keyholt: line 2", "old")
     assert list(tmp_path.iterdir()) == [out]
     assert agent.cli("inject", stdin=b"keyholt://run/a keyholt://run/none").out == b""
+
+
+def test_commands_are_looked_for_as_a_shell_does(agent: RunningAgent, tmp_path: Path) -> None:
+    """Each folder of PATH in turn: one that is none, one without it, one where it may not be run, one where
+    it may. An empty name in PATH is the working directory. What is there and cannot be run is said, rather
+    than that it is nowhere.
+    """
+    first, second, empty = (tmp_path / name for name in ("first", "second", "empty"))
+    for folder in (first, second, empty):
+        folder.mkdir()
+    (first / "command").write_text("no program")
+    (second / "command").write_text("#!/bin/sh\necho second $#\n")
+    (second / "command").chmod(0o755)
+    (tmp_path / "here").write_text("#!/bin/sh\necho here\n")
+    (tmp_path / "here").chmod(0o755)
+    for options in ((), ("--timeout", "60")):  # the fast path and the full one
+
+        def run(path: str, *words: str, options: tuple[str, ...] = options) -> tuple[int, bytes]:
+            done = agent.cli(*options, "run", "--", *words, env={"PATH": path}, cwd=tmp_path)
+            return done.status, done.out
+
+        folders = f"{tmp_path}/none:{first}/command:{empty}:{first}:{second}"
+        assert run(folders, "command", "a", "") == (0, b"second 2\n")
+        assert run(f"{first}:{empty}", "command")[0] == 126
+        assert run(f"{empty}:{tmp_path}/none", "command")[0] == 127
+        assert run(f"{empty}:", "here") == (0, b"here\n")
+        assert run(str(empty), "here")[0] == 127
+        assert run(str(empty), "./here") == (0, b"here\n")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import keyholt
-from tests.client.conftest import PASSPHRASE, ROOT, RunningAgent, environment
+from tests.client.conftest import PASSPHRASE, RunningAgent, environment
 from tests.client.terminal import Terminal
-
-KEYHOLT = [sys.executable, str(ROOT / "client/bin/keyholt")]
+from tests.support.programs import KEYHOLT
 
 
 def terminal(agent: RunningAgent, *words: str) -> Terminal:
     """`keyholt` on a terminal."""
-    return Terminal([*KEYHOLT, *words], {**environment(), "KEYHOLT_ADDRESS": agent.address})
+    return Terminal([KEYHOLT, *words], {**environment(), "KEYHOLT_ADDRESS": agent.address})
 
 
 def test_a_passphrase_is_asked_for_twice_and_not_shown(own_agent: RunningAgent) -> None:

@@ -1,6 +1,9 @@
 """The state directory: its lock, the names of the store's files, and what is told from the outside.
 
 - The lock is taken before any other file is looked at, and held until ``release``: one agent a directory.
+- Nobody but root and the agent's own uid may write in the directory or above it, nor read or write a file in
+  it (``keyholt_agent.ownership``). A file that others may read is refused rather than closed to them: whoever
+  could has the whole store by now, and its operator has to know.
 - Nothing is read through this module while SQLite has the store open: closing any descriptor of a file
   drops all of a process's POSIX locks on it (fcntl(2)), SQLite's among them. Only ``stat`` is safe then.
 - A missing directory is created 0700; the store file itself is created 0600 by ``creation``.
@@ -8,13 +11,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from keyholt_agent.ownership import OwnershipError, make_own_directory, require_own_file
 from keyholt_agent.store.errors import StoreBusyError, StoreDamagedError, StoreForeignError
 from keyholt_protocol.errors import StoreUnavailableError
 
@@ -34,8 +42,9 @@ PAGE_COUNT_AT: Final = 28
 APPLICATION_ID_AT: Final = 68
 """Offsets in that header, of big-endian integers: u16 page size, u32 page count, u32 application id."""
 
-OTHERS_WRITE: Final = 0o022
-"""Mode bits of a directory in which others could put a store of theirs."""
+
+BESIDE: Final = ("-wal", "-shm", "-journal")
+"""What SQLite appends to a database's name for the files that it takes for a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +86,26 @@ class StoreHome:
 
         Raises:
             StoreBusyError: another agent has it; stop that one or use another directory.
-            StoreUnavailableError: others may write in it.
+            StoreUnavailableError: others may write in it or above it, or use its lock.
             OSError: the directory cannot be made or written.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = self.directory.stat()
-        if status.st_mode & OTHERS_WRITE or status.st_uid not in {0, os.geteuid()}:
-            raise StoreUnavailableError(
-                f"{self.directory} is another user's or lets others write: chmod 700 it, or choose another"
-            )
+        try:
+            make_own_directory(self.directory)
+        except OwnershipError as error:
+            raise StoreUnavailableError(f"the state directory cannot be used: {error}") from None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(self.directory / "store.lock", flags, 0o600)
         try:
+            require_own_file(self.directory / "store.lock", os.fstat(lock))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             raise StoreBusyError(
                 f"another agent uses {self.directory}: stop it, or give this one its own --state-dir"
             ) from None
+        except OwnershipError as error:
+            os.close(lock)
+            raise StoreUnavailableError(f"the state directory cannot be used: {error}") from None
         self._lock = lock
 
     def release(self) -> None:
@@ -124,8 +135,10 @@ class StoreHome:
 
         Raises:
             StoreForeignError, StoreDamagedError: the message says which.
+            StoreUnavailableError: others may read or write it or what lies beside it.
         """
-        header, size = self._header()
+        header, status = self._header()
+        size = status.st_size
         if size == 0:
             raise StoreDamagedError(f"{self.store} is empty: restore a backup")
         if header[: len(SQLITE_MAGIC)] != SQLITE_MAGIC[: len(header)]:
@@ -138,6 +151,11 @@ class StoreHome:
             )
         if not self._has_log() and size < _promised_size(header):
             raise StoreDamagedError(f"{self.store} is cut short, {size} bytes long: restore a backup")
+        for path, found in ((self.store, status), *self._beside()):
+            try:
+                require_own_file(path, found)
+            except OwnershipError as error:
+                raise StoreUnavailableError(f"the store cannot be used: {error}") from None
 
     def sync(self) -> None:
         """Make the directory's entries durable."""
@@ -151,13 +169,28 @@ class StoreHome:
         # A checkpoint cut off by a crash leaves a store shorter than its header says: the log has the rest.
         return os.path.exists(self.wal) and os.stat(self.wal).st_size > 0
 
-    def _header(self) -> tuple[bytes, int]:
+    def _beside(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """What SQLite reads beside the store, if it is there."""
+        for suffix in BESIDE:
+            path = self.store.with_name(self.store.name + suffix)
+            with suppress(FileNotFoundError):
+                yield path, os.lstat(path)
+
+    def _header(self) -> tuple[bytes, os.stat_result]:
         # O_NONBLOCK: a FIFO of that name must not hang the agent.
-        handle = os.open(self.store, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            if not os.path.isfile(self.store):
+            handle = os.open(self.store, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise StoreUnavailableError(
+                f"{self.store} is a link: name the directory that it leads to with --state-dir"
+            ) from None
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
                 raise StoreUnavailableError(f"{self.store} is not a regular file")
-            return os.read(handle, HEADER_SIZE), os.fstat(handle).st_size
+            return os.read(handle, HEADER_SIZE), status
         finally:
             os.close(handle)
 

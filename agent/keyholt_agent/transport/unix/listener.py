@@ -4,8 +4,10 @@
   and a socket that somebody answers at is left alone even without the lock.
 - A stale socket, one that nobody answers at, is replaced. Anything at the path that is no socket is left
   alone.
-- The directory is made with mode 0700 (0710 where a group is served); one that others may write to is
-  refused, for they could put a socket of their own in its place.
+- The directory is made with mode 0700 (0710 where a group is served). One that others may write to, there or
+  above, is refused, for they could put a socket of their own in its place (``keyholt_agent.ownership``). A
+  group that is served needs no more than to go through.
+- Of a socket that was taken over there is no path here: its directories are the service manager's to look to.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from types import TracebackType
 from typing import Final
 
 from keyholt_agent.config import UnixListenSettings
+from keyholt_agent.ownership import OwnershipError, make_own_directory
 
 __all__ = ["ListenError", "UnixListener", "inherited_listeners", "resolve_group"]
 
@@ -148,19 +151,14 @@ def _adopt(fd: int) -> UnixListener:
 
 
 def _prepare_directory(directory: Path, group: int | None) -> None:
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        if group is not None:  # its members must come as far as the socket
-            os.chown(directory, -1, group)
-            directory.chmod(0o710)
-    status = directory.stat()
-    others_write = stat.S_IMODE(status.st_mode) & 0o022 and not status.st_mode & stat.S_ISVTX
-    if others_write or status.st_uid not in {0, os.geteuid()}:
-        raise ListenError(
-            f"the socket's directory {directory} belongs to another user or lets others write; "
-            "use a directory of your own with mode 0700"
-        )
+    missing = not directory.exists()
+    try:
+        make_own_directory(directory)
+    except OwnershipError as error:
+        raise ListenError(f"the socket's directory cannot be used: {error}") from None
+    if missing and group is not None:  # its members must come as far as the socket
+        os.chown(directory, -1, group)
+        directory.chmod(0o710)
 
 
 def _claim(path: Path) -> int:

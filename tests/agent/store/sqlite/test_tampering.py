@@ -6,6 +6,7 @@ What could undo an acknowledged change is refused before anything is served; a d
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ from keyholt_agent.store.sqlite.backend import RECOVERY_INTERVAL, SqliteBackend
 from keyholt_agent.store.sqlite.database import Database
 from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
 from tests.agent.store.builders import sql, version
+from tests.support.users import need_other_uids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,10 +183,79 @@ async def test_a_directory_that_others_write_in_is_refused(tmp_path: Path, mode:
     directory = tmp_path / "state"
     directory.mkdir()
     directory.chmod(mode)
-    with pytest.raises(StoreUnavailableError, match="chmod 700"):
+    with pytest.raises(
+        StoreUnavailableError, match=r"others may write to .*: (chmod go-w|use a directory below) "
+    ):
         async with open_store(directory):
             pass
     assert os.listdir(directory) == []
     directory.chmod(0o750)
     async with open_store(directory) as store:
         assert not store.initialised
+
+
+def contents(state: Path) -> dict[str, bytes]:
+    """What each file of a directory holds."""
+    return {path.name: path.read_bytes() for path in state.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "name, mode, sentence",
+    [
+        ("store.db", 0o644, "others may read"),
+        ("store.db", 0o620, "others may write to"),
+        ("store.db-wal", 0o604, "others may read"),
+        ("store.db-shm", 0o666, "others may write to"),
+        ("store.db-journal", 0o666, "others may write to"),
+        ("store.lock", 0o660, "others may write to"),
+    ],
+)
+async def test_a_file_that_others_may_use_is_refused(
+    state: Path, name: str, mode: int, sentence: str
+) -> None:
+    """Each file that SQLite takes for a part of the store, and the lock; nothing is changed, nor closed."""
+    file = state / name
+    file.touch()
+    file.chmod(mode)
+    before = contents(state)
+    with pytest.raises(StoreUnavailableError, match=rf"{sentence} {file} \(mode {mode:04o}\): chmod"):
+        async with open_store(state):
+            pass
+    assert before.items() <= contents(state).items()
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    file.chmod(0o600)
+    async with open_store(state) as store:
+        assert store.initialised
+
+
+@pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.lock", "."])
+async def test_a_file_of_another_user_is_refused(state: Path, name: str) -> None:
+    """Its owner could change it at any time, whatever the mode."""
+    need_other_uids()
+    (state / name).touch()
+    (state / name).chmod(0o700 if name == "." else 0o600)
+    os.chown(state / name, 4711, 4711)
+    with pytest.raises(StoreUnavailableError, match=r"belongs to uid 4711.*chown it to root"):
+        async with open_store(state):
+            pass
+
+
+async def test_a_store_that_is_a_link_is_refused(state: Path, tmp_path: Path) -> None:
+    """Its log would lie in another directory than the one that is looked at."""
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (state / "store.db").rename(tmp_path / "elsewhere" / "store.db")
+    (state / "store.db").symlink_to(tmp_path / "elsewhere" / "store.db")
+    with pytest.raises(StoreUnavailableError, match="is a link: name the directory"):
+        async with open_store(state):
+            pass
+    async with open_store(tmp_path / "elsewhere") as store:
+        assert store.initialised
+
+
+async def test_a_directory_above_that_others_write_in_is_refused(state: Path) -> None:
+    """They could put another state directory in the place of this one."""
+    state.parent.chmod(0o777)
+    with pytest.raises(StoreUnavailableError, match=f"others may write to {state.parent} "):
+        async with open_store(state):
+            pass
+    state.parent.chmod(0o700)
