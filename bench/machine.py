@@ -20,7 +20,7 @@ __all__ = ["Cores", "describe_machine", "descriptor_limit", "file_system"]
 QUIET: Final = 0.25
 """Running processes a core, averaged over a minute, below which a machine counts as quiet."""
 
-LIBRARIES: Final = ("trio", "cryptography", "msgpack", "SQLAlchemy", "argon2-cffi")
+LIBRARIES: Final = ("trio", "cryptography", "msgpack", "SQLAlchemy", "argon2-cffi", "PyNaCl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

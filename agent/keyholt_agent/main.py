@@ -25,6 +25,7 @@ from keyholt_agent import __version__
 from keyholt_agent.config import MIN_CONNECTIONS, ConfigError, Settings, UnixListenSettings, load_settings
 from keyholt_agent.handlers import bindings
 from keyholt_agent.hardening import HardeningError, harden
+from keyholt_agent.keys import sodium
 from keyholt_agent.memory import Arena, LockedMemoryError
 from keyholt_agent.memory.residue import ResidueClearing
 from keyholt_agent.pipeline import Pipeline
@@ -59,6 +60,11 @@ HAND_OUT_SUFFIX: Final = ".fds"
 RESERVED_DESCRIPTORS: Final = 64
 """Descriptors that connections leave to the store, the locks and the interpreter."""
 
+_REFUSALS: Final = (
+    ConfigError, HardeningError, LockedMemoryError, StoreUnavailableError, ListenError, sodium.SodiumError,
+)  # fmt: skip
+"""What keeps the agent from starting, each with a sentence that says why."""
+
 _log: Final = logging.getLogger("keyholt")
 
 
@@ -70,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _set_up_logging(settings.agent.level)
         harden()
         trio.run(_serve, settings, instruments=[ResidueClearing()])
-    except (ConfigError, HardeningError, LockedMemoryError, StoreUnavailableError, ListenError) as error:
+    except _REFUSALS as error:
         print(f"keyholt-agent: {error}", file=sys.stderr)
         return 1
     return 0
@@ -86,6 +92,7 @@ async def _serve(settings: Settings) -> None:
         # Before the sockets are there: whoever sees one may tell the agent to end, and that must not kill it.
         signals = stack.enter_context(trio.open_signal_receiver(*_endings()))
         arena = stack.enter_context(closing(Arena.open(settings.memory)))
+        sodium.load()
         cache = SecretCache(settings.store.cache)
         store = await stack.enter_async_context(open_store(store_path.parent, cache))
         services = Services(
