@@ -76,7 +76,6 @@ class Services:
             clock=trio.current_time,
             stopwatch=time.perf_counter,
             free_memory=_free_memory,
-            randomness=KERNEL,
         )
         self.unlocking: Final = Unlocking(
             self.vault, store, arena, self.passphrases, now=wall_time, randomness=KERNEL

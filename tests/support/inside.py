@@ -19,7 +19,7 @@ from keyholt_agent.handlers import bindings
 from keyholt_agent.keys.kdf import FLOOR
 from keyholt_agent.keys.keyslots import passphrase_slot
 from keyholt_agent.keys.randomness import KERNEL
-from keyholt_agent.keys.wrapping_key import SoftwareKey
+from keyholt_agent.keys.recipients import Identity
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.server import Server
@@ -133,11 +133,11 @@ class Inside:
 
 async def create_store(services: Services) -> None:
     """Create the store, with a key that no derivation was needed for, and leave the agent unlocked."""
-    slot = passphrase_slot("passphrase", wall_time(), FLOOR, KERNEL)
-    key = services.arena.allocate(32)
-    KERNEL.fill(key)
-    with SoftwareKey(key, slot.reference, KERNEL) as slot_key:
-        await services.unlocking.create_with(slot, slot_key)
+    draft = passphrase_slot("passphrase", wall_time(), FLOOR, KERNEL)
+    with services.arena.allocate(32) as secret:
+        KERNEL.fill(secret)
+        with Identity(services.arena, secret) as identity:
+            await services.unlocking.create_with(draft, identity)
 
 
 def with_handler(services: Services, operation: str, handler: Callable[..., Any]) -> list[AnyBinding]:

@@ -97,6 +97,11 @@ class SecretLife:
             self._use(clients, operations // PIPELINED)
             self._misuse(clients[0])
 
+    def add_slot(self) -> None:
+        """Wrap the root key for one more passphrase."""
+        with self.agent.connect() as client:
+            client.call("slot.add", two_passphrases(self.passphrase, self.second), name="two").expect()
+
     def change_slots(self) -> None:
         """All that is done with passphrases, right and wrong ones."""
         with self.agent.connect() as client:

@@ -7,6 +7,7 @@ by a program that knows nothing but the documentation.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import shutil
 import sqlite3
 import struct
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
+from tests.support.hpke_traces import open_traced, pair_traced
 from tests.support.key_traces import gcm_traces, hmac_traces
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ KEYSTREAM: Final = 1024
 _RECORD_HEADER: Final = 30
 _BODY: Final = 42
 _TAG: Final = 16
-_SLOT_HEAD: Final = 30
+_SLOT_HEAD: Final = 94
+
+_CONFIRMATION: Final = slice(62, 94)
 
 Secrets = dict[str, bytes]
 
@@ -56,9 +60,8 @@ def keys_of(
             _open_secrets(database, keys, traces, values)
     finally:
         shutil.rmtree(copy)
-    traces |= hmac_traces("slot MAC key", keys["slot MAC key"])
     for name, key in keys.items():
-        traces |= gcm_traces(name, key)
+        traces |= hmac_traces(name, key) if "confirmation" in name or "MAC" in name else gcm_traces(name, key)
     return keys, traces
 
 
@@ -70,8 +73,17 @@ def _open_slots(database: sqlite3.Connection, passphrases: Mapping[str, bytes]) 
     ).fetchall():
         if name in passphrases:
             key, prehash = _slot_key(header, passphrases[name])
-            keys[f"key of slot {name}"], traces[f"passphrase of slot {name}, hashed"] = key, prehash
-            keys["root key"] = _open_record(key, wrapped, store_id, name.encode(), header)
+            traces[f"passphrase of slot {name}, hashed"] = prehash
+            opened, of_slot, left = _open_slot(f"slot {name}", key, wrapped, _context(store_id, name, header))
+            keys |= of_slot
+            traces |= left
+            keys["root key"], keys["confirmation secret"] = opened[:32], opened[32:]
+            confirmed = hmac.digest(
+                keys[f"confirmation key of slot {name}"],
+                b"keyholt confirmation v1\0" + store_id + opened[32:],
+                "sha256",
+            )
+            assert header[_CONFIRMATION] == confirmed
     keys["wrap key"] = _derive(keys["root key"], b"keyholt wrap")
     keys["slot MAC key"] = _derive(keys["root key"], b"keyholt slot")
     return keys, traces
@@ -117,6 +129,20 @@ def _slot_key(header: bytes, passphrase: bytes) -> tuple[bytes, bytes]:
     return hash_secret_raw(passphrase, salt, time, memory, lanes, 32, Type.ID), prehash.digest()
 
 
+def _open_slot(name: str, key: bytes, record: bytes, context: bytes) -> tuple[bytes, Secrets, Secrets]:
+    """What is wrapped to a slot, by the field table of ``recipients``; the slot's keys, and the traces."""
+    private, of_pair = pair_traced(name, key)
+    sealed = record[_RECORD_HEADER:]
+    opened, of_opening = open_traced(name, private, sealed, record[:_RECORD_HEADER] + context)
+    confirming = hmac.digest(key, b"keyholt confirmation key v1", "sha256")
+    keys = {
+        f"key of {name}": key,
+        f"private key of {name}": private,
+        f"confirmation key of {name}": confirming,
+    }
+    return opened, keys, {**of_pair, **of_opening, **hmac_traces(f"key of {name}, for HMAC", key)}
+
+
 def _derive(root: bytes, label: bytes) -> bytes:
     """A derived key: AES-256 of two successive counter blocks."""
     return Cipher(AES256(root), ECB()).encryptor().update(label + bytes(4) + label + b"\0\0\0\1")
@@ -124,6 +150,11 @@ def _derive(root: bytes, label: bytes) -> bytes:
 
 def _open_record(key: bytes, record: bytes, store_id: bytes, path: bytes, metadata: bytes) -> bytes:
     """A record, by the field tables of ``envelope`` alone."""
-    context = store_id + struct.pack(">I", len(path)) + path + struct.pack(">I", len(metadata)) + metadata
+    context = _context(store_id, path.decode(), metadata)
     nonce, header = record[_RECORD_HEADER:_BODY], record[:_RECORD_HEADER]
     return AESGCM(key).decrypt(nonce, record[_BODY:], header + context)
+
+
+def _context(store_id: bytes, path: str, metadata: bytes) -> bytes:
+    name = path.encode()
+    return store_id + struct.pack(">I", len(name)) + name + struct.pack(">I", len(metadata)) + metadata

@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from keyholt_agent.keys import kdf
+from keyholt_agent.keys.custody import SoftwareCustody
 from keyholt_agent.keys.kdf import Argon2Parameters
-from keyholt_agent.keys.keyslots import (
-    Keyslot,
-    PassphraseSource,
-    derive_slot_key,
-    passphrase_slot,
-    wrap_root,
-)
+from keyholt_agent.keys.keyslots import Keyslot, table_mac, wrap_root
 from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.keys.root import RootKeys
+from keyholt_agent.keys.root_secret import RootSecret
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from tests.support.agent_process import PASSPHRASE, AgentProcess
+from tests.support.foreign_slot import foreign_slot
 from tests.support.unharmed import KEPT, KEPT_PATH, check_serves, keep_one
 from tests.support.wire import WireError
 
@@ -220,16 +217,26 @@ def test_derivation_that_is_weaker_opens_nothing(stored: AgentProcess) -> None:
         assert client.call("agent.unlock", PASSPHRASE).code == "unlock_failed"
 
 
+@pytest.mark.parametrize("offset", [29, 40, 70, -1])
+def test_wrapped_root_key_damaged(stored: AgentProcess, offset: int) -> None:
+    """In the root key's version, the encapsulated key, the ciphertext or the tag: the right passphrase is
+    answered with damage, a wrong one that it is wrong.
+    """
+    ((wrapped,),) = look(stored, "SELECT wrapped_root FROM keyslot")
+    damaged = bytearray(wrapped)
+    damaged[offset] ^= 1
+    edit(stored, ("UPDATE keyslot SET wrapped_root = ?", (bytes(damaged),)))
+    stored.start()
+    with stored.connect() as client:
+        assert client.call("agent.unlock", PASSPHRASE).code == "integrity"
+        assert client.call("agent.unlock", INTRUDER).code == "unlock_failed"
+
+
 def _foreign_slot(stored: AgentProcess) -> tuple[str, tuple[Any, ...]]:
     """A statement that inserts an intruder's keyslot: its passphrase is theirs, and so is the key in it."""
-    slot = passphrase_slot("backup", 1, kdf.FLOOR, KERNEL)
-    source, root = PassphraseSource(memoryview(INTRUDER)), memoryview(bytearray(b"r" * 32))
     ((store_id,),) = look(stored, "SELECT store_id FROM store_meta")
-    with (
-        closing(Arena(open_backing("auto", 4096))) as arena,
-        derive_slot_key(arena, slot, source, KERNEL) as key,
-    ):
-        wrapped = wrap_root(slot, key, root, store_id)
+    with closing(Arena(open_backing("auto", 4096))) as arena:
+        _, wrapped = foreign_slot(arena, "backup", INTRUDER, store_id)
     columns = "position, name, kind, created, header, wrapped_root"
     statement = f"INSERT INTO keyslot ({columns}) VALUES (9, 'backup', 'passphrase', 1, ?, ?)"
     return statement, (wrapped.header, wrapped.wrapped_root)
@@ -243,6 +250,37 @@ def test_foreign_slot_opens_nothing(stored: AgentProcess) -> None:
         for passphrase in (INTRUDER, PASSPHRASE):
             refused = client.call("agent.unlock", passphrase)
             assert refused.code == "integrity"
+        assert client.status()["state"] == "locked"
+
+
+def _forged_store(stored: AgentProcess) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Statements that put root and master key of a writer's own beneath the owner's keyslot, which names a
+    public key that everybody can wrap to; the slot table gets its MAC. No passphrase is needed for any of it.
+    """
+    ((store_id,),) = look(stored, "SELECT store_id FROM store_meta")
+    ((header,),) = look(stored, "SELECT header FROM keyslot")
+    ((name, key_id),) = look(stored, "SELECT name, key_id FROM master_key")
+    with closing(Arena(open_backing("auto", 64 * 1024))) as arena, RootSecret.create(arena, KERNEL) as theirs:
+        forged = wrap_root(arena, Keyslot.decode(header), theirs, store_id, KERNEL)
+        keys = RootKeys.derive_from(arena, theirs.key, KERNEL)
+        mac = table_mac(keys.slot_mac, store_id, [forged])
+        master = SoftwareCustody(arena, keys.wrapping, store_id, KERNEL).create(name, key_id, 1)
+        keys.release()
+    return (
+        ("UPDATE keyslot SET wrapped_root = ?", (forged.wrapped_root,)),
+        ("UPDATE store_meta SET slot_table_mac = ?", (mac,)),
+        ("UPDATE master_key SET wrapped = ?", (master.wrapped,)),
+    )
+
+
+def test_store_beneath_the_keyslot_of_somebody_else(stored: AgentProcess) -> None:
+    """The owner's right passphrase does not open it: what would be written then, the writer could read."""
+    edit(stored, *_forged_store(stored))
+    stored.start()
+    with stored.connect() as client:
+        refused = client.call("agent.unlock", PASSPHRASE)
+        assert refused.code == "integrity"
+        assert "root key of another store" in refused.message
         assert client.status()["state"] == "locked"
 
 

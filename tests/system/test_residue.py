@@ -55,6 +55,7 @@ def test_without_clearing_it_is_left_and_reaches_no_further(tmp_path: Path) -> N
         life = SecretLife(agent)
         life.begin()
         life.use(500)
+        life.change_slots()
         life.lock()
         life.unlock()
         with Path(f"/proc/{agent.pid}/mem").open("rb", buffering=0) as memory:

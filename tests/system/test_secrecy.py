@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support import registers
-from tests.support.agent_process import AgentProcess
+from tests.support.agent_process import AgentProcess, hurried
 from tests.support.code_paths import CODE_PATHS, CodePath
+from tests.support.hoarding import Hoarding
 from tests.support.memory_scan import Scan, dump_core, scan_core, scan_process, scan_registers, scannable
 from tests.support.secret_life import SecretLife
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MANY: Final = 10_000
 SOME: Final = 500
 
-IN_ARENA: Final = {"root key", "wrap key", "slot MAC key", "master key 1"}
+IN_ARENA: Final = {"root key", "confirmation secret", "wrap key", "slot MAC key", "master key 1"}
 """What an unlocked agent holds; with ``mlock`` root can read it, other than secret memory."""
 
 FETCHED: Final = "data key of "
@@ -62,8 +63,8 @@ def test_nothing_is_left(agent: AgentProcess) -> None:
 
 @pytest.mark.parametrize("path", CODE_PATHS, ids=str)
 def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> None:
-    """On each code path: when unlocked, after one operation, after many, when locked. What the agent needs is
-    found, in locked memory only.
+    """On each code path: when unlocked, after one operation, after a keyslot was added, after many operations
+    and when locked. What the agent needs is found, in locked memory only.
     """
     life = started(agent, path, "mlock")
     keys, traces = life.keys()
@@ -73,6 +74,10 @@ def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> Non
     check_memory(life, everything, held=IN_ARENA)
     life.fetch()
     check_memory(life, everything, held=IN_ARENA | {FETCHED + "binary"})
+    life.add_slot()
+    keys, traces = life.keys()
+    assert "private key of slot two" in keys
+    check_memory(life, {**keys, **traces}, held=IN_ARENA | {FETCHED + "binary"})
     life.use(SOME)
     keys, traces = life.keys()
     everything = {**keys, **traces}
@@ -80,6 +85,20 @@ def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> Non
     life.lock()
     check_memory(life, everything, held=set())
     check_core(life, everything)
+
+
+def test_nothing_passes_through_an_object(tmp_path: Path) -> None:
+    """An agent that keeps all that its interpreter ever allocated has none of it there: no value, passphrase
+    or key was in an object, for however short a time.
+    """
+    with hurried(Hoarding(tmp_path)) as agent:
+        life = started(agent, CODE_PATHS[0], "memfd_secret")
+        life.lock()
+        life.unlock()
+        life.use(SOME)
+        life.change_slots()
+        keys, traces = life.keys()
+        check_memory(life, {**keys, **traces}, held=set())
 
 
 def test_planted_in_a_register_it_is_found(agent: AgentProcess) -> None:

@@ -1,4 +1,4 @@
-"""The envelope: one sealed record, AES-256-GCM under a key that its header names.
+"""The envelope: one sealed record, under a key and by a suite that its header names.
 
 A record is ``header | nonce | ciphertext | tag``, integers big-endian:
 
@@ -6,7 +6,8 @@ A record is ``header | nonce | ciphertext | tag``, integers big-endian:
 offset  bytes  field           meaning
 ======  =====  ==============  ==================================================================
 0       4      magic           ``KHLT``
-4       1      suite           1: AES-256-GCM with a random 96-bit nonce (NIST SP 800-38D, 8.2.2)
+4       1      suite           a ``Suite``; this one is 1: AES-256-GCM with a random 96-bit nonce
+                               (NIST SP 800-38D, 8.2.2)
 5       1      type            what is sealed, a ``RecordType``
 6       16     key id          of the key that seals; zeroes for the data key in the same row
 22      4      key version     of that key; 0 with a key id of zeroes
@@ -15,6 +16,8 @@ offset  bytes  field           meaning
 42      n      ciphertext      as long as the plaintext
 42+n    16     tag
 ======  =====  ==============  ==================================================================
+
+The records of suite 2 have the same header, and what follows it is laid out in ``recipients``.
 
 The additional authenticated data is the header, then the ``Context``:
 
@@ -61,6 +64,7 @@ __all__ = [
     "HeaderFields",
     "KeyReference",
     "RecordType",
+    "Suite",
     "bind",
     "decrypt",
     "header_under",
@@ -87,7 +91,6 @@ NONCE_SIZE: Final = 12
 """Bytes of a nonce for AES-GCM (NIST SP 800-38D, section 8.2.2)."""
 
 _MAGIC: Final = b"KHLT"
-_SUITE_AES_256_GCM: Final = 1
 _HEADER: Final = struct.Struct(">4sBB16sII")
 _HEADER_SIZE: Final = _HEADER.size
 _TAG_SIZE: Final = 16
@@ -122,25 +125,40 @@ class RecordType(IntEnum):
     ROOT_KEY = 4
 
 
+class Suite(IntEnum):
+    """How a record is sealed. The number is stored: it is never reused."""
+
+    AES_256_GCM = 1
+    HPKE_X25519_CHACHA20_POLY1305 = 2
+
+
 class HeaderFields(NamedTuple):
     """What a record says of itself.
 
     Attributes:
+        suite: how it is sealed.
         type: what is sealed.
         key_id: of the key that seals, 16 bytes.
         key_version: of that key.
         record_version: of the sealed thing.
     """
 
+    suite: Suite
     type: RecordType
     key_id: bytes
     key_version: int
     record_version: int
 
 
-def make_header(kind: RecordType, key_id: bytes, key_version: int, record_version: int) -> Header:
+def make_header(
+    kind: RecordType,
+    key_id: bytes,
+    key_version: int,
+    record_version: int,
+    suite: Suite = Suite.AES_256_GCM,
+) -> Header:
     """The header of a record; see ``HeaderFields`` for the arguments."""
-    return Header(_HEADER.pack(_MAGIC, _SUITE_AES_256_GCM, kind, key_id, key_version, record_version))
+    return Header(_HEADER.pack(_MAGIC, suite, kind, key_id, key_version, record_version))
 
 
 def bind(store_id: bytes, path: str, metadata: bytes = b"") -> Context:
@@ -231,17 +249,21 @@ def read_header(record: bytes) -> HeaderFields:
     magic, suite, kind, key_id, key_version, record_version = _HEADER.unpack_from(record)
     if magic != _MAGIC:
         raise IntegrityError("a sealed record does not begin as one; restore a backup")
-    if suite != _SUITE_AES_256_GCM:
-        raise IntegrityError(f"a sealed record names cipher suite {suite}, unknown to this agent")
     try:
-        return HeaderFields(RecordType(kind), key_id, key_version, record_version)
+        known = Suite(suite)
+    except ValueError:
+        raise IntegrityError(f"a sealed record names cipher suite {suite}, unknown to this agent") from None
+    try:
+        return HeaderFields(known, RecordType(kind), key_id, key_version, record_version)
     except ValueError:
         raise IntegrityError(f"a sealed record names type {kind}, unknown to this agent") from None
 
 
-def key_reference(kind: RecordType, key_id: bytes, key_version: int) -> KeyReference:
+def key_reference(
+    kind: RecordType, key_id: bytes, key_version: int, suite: Suite = Suite.AES_256_GCM
+) -> KeyReference:
     """What every record of a kind begins with that this version of a key seals."""
-    return KeyReference(make_header(kind, key_id, key_version, 0)[:_REFERENCE_SIZE])
+    return KeyReference(make_header(kind, key_id, key_version, 0, suite)[:_REFERENCE_SIZE])
 
 
 def referenced_key(record: bytes) -> KeyReference:
@@ -256,7 +278,7 @@ def header_under(reference: KeyReference, record_version: int) -> Header:
 
 def _mismatch(record: bytes, expected: Header) -> IntegrityError:
     found = read_header(record)
-    _, _, *wanted = _HEADER.unpack(expected)
+    _, *wanted = _HEADER.unpack(expected)
     different = [name for name, one, other in zip(found._fields, found, wanted, strict=True) if one != other]
     return IntegrityError(
         f"a sealed record has another {', '.join(different)} than its place asks for; restore a backup"

@@ -10,14 +10,18 @@ offset  bytes  field         meaning
 5       1      kind          a ``SlotKind``
 6       16     slot id       random; the key id in the wrapped root key's record
 22      8      created       seconds since 1970
-30      2      name length   bytes
-32      n      name          UTF-8
-32+n    2      length        bytes of the parameters
-34+n    m      parameters    of the kind; ``kdf.Argon2Parameters.encode`` for a passphrase
+30      32     public key    X25519; whom the root key is wrapped to (``recipients``)
+62      32     confirmation  of the store's confirmation secret (``recipients``)
+94      2      name length   bytes
+96      n      name          UTF-8
+96+n    2      length        bytes of the parameters
+98+n    m      parameters    of the kind; ``kdf.Argon2Parameters.encode`` for a passphrase
 ======  =====  ============  ==============================================================
 
-The wrapped root key is an ``envelope`` record of type ``ROOT_KEY`` whose context is the slot's name and,
-as metadata, this whole header: parameters that were changed open nothing.
+The wrapped root key is a record of ``recipients``, of type ``ROOT_KEY``, whose context is the slot's name
+and, as metadata, this whole header: parameters that were changed open nothing. Its key version is that of the
+slot's key, which never changes; its record version is that of the root key. It holds, 32 bytes each, the root
+key and the confirmation secret.
 
 The table's MAC is HMAC-SHA-256 under a root-derived key over
 
@@ -34,8 +38,8 @@ What must hold:
 
 - One encoding a value: what ``Keyslot.decode`` accepts, ``encode`` gives back to the byte.
 - Parameters are bounded before work is done for them. They are authentic only once the slot has opened.
-- Deriving a slot's key may take seconds and runs in a worker thread; wrapping and unwrapping take
-  microseconds and run where the root key is owned.
+- Wrapping takes nothing of a slot but its header, unwrapping its identity. Deriving that may take seconds and
+  runs in a worker thread; wrapping and unwrapping take microseconds and run where the root key is owned.
 - A caller learns only that a slot did not open (``UnlockFailedError``), or that the store is damaged
   (``IntegrityError``).
 """
@@ -44,7 +48,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -52,29 +56,33 @@ from keyholt_agent.keys import kdf
 from keyholt_agent.keys.envelope import (
     ID_SIZE,
     KEY_SIZE,
-    OVERHEAD,
     RecordType,
+    Suite,
     bind,
     header_under,
     key_reference,
+    read_header,
 )
-from keyholt_agent.keys.wrapping_key import SoftwareKey
-from keyholt_agent.memory import Arena, Guarded, LockedBuffer
+from keyholt_agent.keys.recipients import Identity, Recipient
+from keyholt_agent.keys.root_secret import ROOT_SECRET_SIZE, RootSecret
+from keyholt_agent.memory import Arena, Guarded
 from keyholt_protocol.errors import IntegrityError, UnlockFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyholt_agent.keys.envelope import KeyReference
+    from keyholt_agent.keys.envelope import Header
     from keyholt_agent.keys.randomness import Randomness
 
 __all__ = [
     "Keyslot",
+    "KeyslotDraft",
     "PassphraseSource",
     "SlotKeySource",
     "SlotKind",
     "StoredKeyslot",
-    "derive_slot_key",
+    "complete_slot",
+    "derive_identity",
     "open_slot",
     "passphrase_slot",
     "table_mac",
@@ -84,16 +92,13 @@ __all__ = [
 
 _MAGIC: Final = b"KHKS"
 _FORMAT: Final = 1
-_HEAD: Final = struct.Struct(">4sBB16sQ")
+_HEAD: Final = struct.Struct(">4sBB16sQ32s32s")
 _SHORT: Final = struct.Struct(">H")
 _LONG: Final = struct.Struct(">I")
 _TABLE_LABEL: Final = b"keyholt slot table v1\0\0\0"
 
-_WRAPPED_SIZE: Final = KEY_SIZE + OVERHEAD
 _KEY_VERSION: Final = 1
 """A slot's key never changes: a new passphrase is a new slot."""
-
-_ROOT_VERSION: Final = 1
 
 
 class SlotKind(IntEnum):
@@ -103,8 +108,8 @@ class SlotKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keyslot:
-    """The header of a keyslot.
+class KeyslotDraft:
+    """What is settled of a keyslot before its key is derived.
 
     Attributes:
         kind: how its key is come by.
@@ -120,18 +125,34 @@ class Keyslot:
     name: str
     parameters: bytes
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyslot(KeyslotDraft):
+    """The header of a keyslot.
+
+    Attributes:
+        public_key: whom the root key is wrapped to, 32 bytes.
+        confirmation: by which the slot knows its store again, 32 bytes.
+    """
+
+    public_key: bytes
+    confirmation: bytes
+
     def encode(self) -> bytes:
         """The header's only encoding (the module's first table)."""
         name = self.name.encode()
-        head = _HEAD.pack(_MAGIC, _FORMAT, self.kind, self.slot_id, self.created)
+        head = _HEAD.pack(
+            _MAGIC, _FORMAT, self.kind, self.slot_id, self.created, self.public_key, self.confirmation
+        )
         return b"".join(
             (head, _SHORT.pack(len(name)), name, _SHORT.pack(len(self.parameters)), self.parameters)
         )
 
-    @property
-    def reference(self) -> KeyReference:
-        """How the record begins in which the slot's key wraps the root key."""
-        return key_reference(RecordType.ROOT_KEY, self.slot_id, _KEY_VERSION)
+    def record_header(self, root_version: int) -> Header:
+        """How the record begins in which that version of the root key is wrapped to this slot."""
+        suite = Suite.HPKE_X25519_CHACHA20_POLY1305
+        reference = key_reference(RecordType.ROOT_KEY, self.slot_id, _KEY_VERSION, suite)
+        return header_under(reference, root_version)
 
     def describe(self) -> str:
         """Its key derivation and what that costs, for people.
@@ -150,7 +171,7 @@ class Keyslot:
             IntegrityError: not what ``encode`` makes, or of a kind or format that this agent does not know.
         """
         try:
-            magic, version, kind, slot_id, created = _HEAD.unpack_from(encoded)
+            magic, version, kind, slot_id, created, public_key, confirmation = _HEAD.unpack_from(encoded)
             name, rest = _take(encoded[_HEAD.size :])
             parameters, rest = _take(rest)
             if magic != _MAGIC or version != _FORMAT or rest:
@@ -161,6 +182,8 @@ class Keyslot:
                 created=created,
                 name=name.decode(),
                 parameters=parameters,
+                public_key=public_key,
+                confirmation=confirmation,
             )
         except (struct.error, ValueError):
             raise IntegrityError(
@@ -170,7 +193,7 @@ class Keyslot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKeyslot:
-    """What the store keeps of a keyslot: its encoded ``header``, and the root key wrapped by its key."""
+    """What the store keeps of a keyslot: its encoded ``header``, and the root key wrapped to it."""
 
     header: bytes
     wrapped_root: bytes
@@ -185,7 +208,7 @@ class SlotKeySource(Protocol):
         ...
 
     def derive(self, parameters: bytes, target: memoryview) -> None:
-        """Write the slot's key to ``target``, 32 bytes of locked memory. May block; runs in a thread."""
+        """Write what the slot's keys follow from, 32 bytes of locked memory. May block; runs in a thread."""
         ...
 
 
@@ -210,9 +233,11 @@ class PassphraseSource(Guarded):
         return "<PassphraseSource>"
 
 
-def passphrase_slot(name: str, created: int, costs: kdf.Argon2Parameters, randomness: Randomness) -> Keyslot:
-    """A new passphrase keyslot with a new id and salt."""
-    return Keyslot(
+def passphrase_slot(
+    name: str, created: int, costs: kdf.Argon2Parameters, randomness: Randomness
+) -> KeyslotDraft:
+    """A new passphrase keyslot with a new id and salt, before anything is derived."""
+    return KeyslotDraft(
         kind=SlotKind.PASSPHRASE,
         slot_id=randomness.draw(ID_SIZE),
         created=created,
@@ -221,10 +246,8 @@ def passphrase_slot(name: str, created: int, costs: kdf.Argon2Parameters, random
     )
 
 
-def derive_slot_key(
-    arena: Arena, slot: Keyslot, source: SlotKeySource, randomness: Randomness
-) -> SoftwareKey:
-    """The key of a slot, the caller's to release. Blocks: call it in a worker thread.
+def derive_identity(arena: Arena, slot: KeyslotDraft, source: SlotKeySource) -> Identity:
+    """Who unwraps what is wrapped to a slot, the caller's to release. Blocks: call it in a worker thread.
 
     Raises:
         UnlockFailedError: the slot is of another kind than the source opens.
@@ -235,40 +258,57 @@ def derive_slot_key(
         raise UnlockFailedError(
             f"keyslot {slot.name!r} is of kind {slot.kind.name.lower()}; give what it takes"
         )
-    key = arena.allocate(KEY_SIZE)
-    try:
-        source.derive(slot.parameters, key.view)
-    except BaseException:
-        key.release()
-        raise
-    return SoftwareKey(key, slot.reference, randomness)
+    with arena.allocate(KEY_SIZE) as secret:
+        source.derive(slot.parameters, secret.view)
+        return Identity(arena, secret)
 
 
-def wrap_root(slot: Keyslot, slot_key: SoftwareKey, root: memoryview, store_id: bytes) -> StoredKeyslot:
-    """Wrap the root key under a slot's key."""
+def complete_slot(draft: KeyslotDraft, identity: Identity, root: RootSecret, store_id: bytes) -> Keyslot:
+    """The keyslot of a draft: with the public key of its identity, and confirmed by it."""
+    return Keyslot(
+        **asdict(draft),
+        public_key=identity.public_key,
+        confirmation=identity.confirm(store_id, root.confirmation),
+    )
+
+
+def wrap_root(
+    arena: Arena, slot: Keyslot, root: RootSecret, store_id: bytes, randomness: Randomness
+) -> StoredKeyslot:
+    """Wrap a root key to a slot. Only for a header that is known to be genuine: its public key is relied on.
+
+    Raises:
+        IntegrityError: the public key is not one.
+    """
     header = slot.encode()
-    wrapped = slot_key.wrap(_ROOT_VERSION, bind(store_id, slot.name, header), root)
+    recipient = Recipient(arena, slot.public_key, randomness)
+    with arena.allocate(ROOT_SECRET_SIZE) as plaintext:
+        root.join(plaintext)
+        wrapped = recipient.wrap(
+            slot.record_header(root.version), bind(store_id, slot.name, header), plaintext
+        )
     return StoredKeyslot(header=header, wrapped_root=wrapped)
 
 
-def open_slot(arena: Arena, stored: StoredKeyslot, slot_key: SoftwareKey, store_id: bytes) -> LockedBuffer:
+def open_slot(arena: Arena, stored: StoredKeyslot, identity: Identity, store_id: bytes) -> RootSecret:
     """The root key out of a slot, the caller's to release.
 
     Raises:
-        UnlockFailedError: the key does not open it; for a passphrase: it is wrong.
-        IntegrityError: the stored slot is not one.
+        UnlockFailedError: the identity is not the slot's; for a passphrase: it is wrong.
+        IntegrityError: the stored slot is not one, or its root key was not wrapped by somebody who had one of
+            this store.
     """
     slot = Keyslot.decode(stored.header)
-    expected = header_under(slot.reference, _ROOT_VERSION)
-    if not stored.wrapped_root.startswith(expected) or len(stored.wrapped_root) != _WRAPPED_SIZE:
-        raise IntegrityError("a keyslot's wrapped root key does not belong to its header")
-    root = arena.allocate(KEY_SIZE)
-    try:
+    if not hmac.compare_digest(identity.public_key, slot.public_key):
+        raise UnlockFailedError
+    version = read_header(stored.wrapped_root).record_version
+    with arena.allocate(ROOT_SECRET_SIZE) as plaintext:
         context = bind(store_id, slot.name, stored.header)
-        slot_key.unwrap(stored.wrapped_root, _ROOT_VERSION, context, root.view)
-    except IntegrityError:
+        identity.unwrap(stored.wrapped_root, slot.record_header(version), context, plaintext)
+        root = RootSecret.split(arena, version, plaintext)
+    if not hmac.compare_digest(identity.confirm(store_id, root.confirmation), slot.confirmation):
         root.release()
-        raise UnlockFailedError from None
+        raise IntegrityError(f"keyslot {slot.name!r} holds a root key of another store; restore a backup")
     return root
 
 

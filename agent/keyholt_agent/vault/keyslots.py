@@ -92,9 +92,10 @@ class Keyslots:
             candidates, others = _placed(table, name, replace=replace)
             await self._prove(principal, existing, table, candidates)
             parameters = await self._passphrases.calibrated()
-            slot = passphrase_slot(name, self._now(), parameters, self._randomness)
-            with await self._passphrases.derive(slot, new) as key:
-                row = slot_row(slot, self._vault.keyring.wrap_root(slot, key))
+            draft = passphrase_slot(name, self._now(), parameters, self._randomness)
+            with await self._passphrases.derive(draft, new) as identity:
+                slot = self._vault.keyring.complete_slot(draft, identity)
+            row = slot_row(slot, self._vault.keyring.wrap_root(slot))
             await self._replace(table, (*others, row))
         return slot
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.keyslots import PassphraseSource, StoredKeyslot, derive_slot_key, open_slot
+from keyholt_agent.keys.keyslots import PassphraseSource, StoredKeyslot, derive_identity, open_slot
 from keyholt_agent.memory.residue import run_in_thread
 from keyholt_agent.vault.stored_keys import decode_slot
 from keyholt_agent.vault.throttle import UnlockThrottle
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
 
     from keyholt_agent.clocks import Clock
-    from keyholt_agent.keys.keyslots import Keyslot
-    from keyholt_agent.keys.randomness import Randomness
-    from keyholt_agent.keys.wrapping_key import SoftwareKey
-    from keyholt_agent.memory import Arena, LockedBuffer
+    from keyholt_agent.keys.keyslots import KeyslotDraft
+    from keyholt_agent.keys.recipients import Identity
+    from keyholt_agent.keys.root_secret import RootSecret
+    from keyholt_agent.memory import Arena
     from keyholt_agent.principal import Principal
     from keyholt_agent.store import SlotRow, SlotTable
 
@@ -98,7 +98,6 @@ class Passphrases:
         clock: for the waits after wrong passphrases.
         stopwatch: what a derivation is measured with.
         free_memory: bytes that are free on this machine.
-        randomness: for what the keys wrap.
     """
 
     def __init__(
@@ -109,14 +108,12 @@ class Passphrases:
         clock: Clock,
         stopwatch: Clock,
         free_memory: Callable[[], int],
-        randomness: Randomness,
     ) -> None:
         self._arena: Final = arena
         self._target: Final = target
         self._clock: Final = clock
         self._stopwatch: Final = stopwatch
         self._free_memory: Final = free_memory
-        self._randomness: Final = randomness
         self._throttle: Final = UnlockThrottle()
         self._at_work: Final = trio.Lock()
         self._waiting: Final[Counter[Hashable]] = Counter()  # by quota, the one at work included
@@ -139,7 +136,7 @@ class Passphrases:
 
     async def open_keyslot(
         self, principal: Principal, passphrase: memoryview, table: SlotTable, candidates: Iterable[SlotRow]
-    ) -> tuple[str, LockedBuffer]:
+    ) -> tuple[str, RootSecret]:
         """The name of the first candidate that the passphrase opens, and the root key, the caller's to
         release.
 
@@ -165,18 +162,17 @@ class Passphrases:
         _log.warning("a passphrase from %s opened no keyslot", principal.name)
         raise damage or UnlockFailedError
 
-    async def derive(self, slot: Keyslot, passphrase: memoryview) -> SoftwareKey:
-        """The key of a keyslot, the caller's to release; errors as of ``derive_slot_key``."""
-        source = PassphraseSource(passphrase)
-        return await run_in_thread(derive_slot_key, self._arena, slot, source, self._randomness)
+    async def derive(self, slot: KeyslotDraft, passphrase: memoryview) -> Identity:
+        """The identity of a keyslot, the caller's to release; errors as of ``derive_identity``."""
+        return await run_in_thread(derive_identity, self._arena, slot, PassphraseSource(passphrase))
 
     async def calibrated(self) -> kdf.Argon2Parameters:
         """Argon2id parameters that take about as long as configured, on this machine, now."""
         return await run_in_thread(kdf.calibrate, self._target, self._stopwatch, self._free_memory())
 
-    async def _open(self, passphrase: memoryview, store_id: bytes, row: SlotRow) -> tuple[str, LockedBuffer]:
+    async def _open(self, passphrase: memoryview, store_id: bytes, row: SlotRow) -> tuple[str, RootSecret]:
         """The name in the slot's header, authentic now that it has opened, and the root key."""
         slot = decode_slot(row)
-        with await self.derive(slot, passphrase) as key:
+        with await self.derive(slot, passphrase) as identity:
             stored = StoredKeyslot(header=row.header, wrapped_root=row.wrapped_root)
-            return slot.name, open_slot(self._arena, stored, key, store_id)
+            return slot.name, open_slot(self._arena, stored, identity, store_id)

@@ -41,14 +41,15 @@ def slot_row(slot: Keyslot, stored: StoredKeyslot) -> SlotRow:
     )
 
 
-def store_seed(new: NewStore, slot: Keyslot) -> StoreSeed:
+def store_seed(new: NewStore) -> StoreSeed:
     """A new store as it is first written."""
+    created = new.slot.created
     return StoreSeed(
         store_id=new.store_id,
-        created=slot.created,
-        slots=(slot_row(slot, new.slot),),
+        created=created,
+        slots=(slot_row(new.slot, new.stored_slot),),
         slot_table_mac=new.table_mac,
-        master_key=master_key_row(new.master, slot.created),
+        master_key=master_key_row(new.master, created),
     )
 
 

@@ -17,9 +17,9 @@ from keyholt_agent.vault.stored_keys import store_seed, stored_slots
 
 if TYPE_CHECKING:
     from keyholt_agent.clocks import WallClock
-    from keyholt_agent.keys.keyslots import Keyslot
+    from keyholt_agent.keys.keyslots import Keyslot, KeyslotDraft
     from keyholt_agent.keys.randomness import Randomness
-    from keyholt_agent.keys.wrapping_key import SoftwareKey
+    from keyholt_agent.keys.recipients import Identity
     from keyholt_agent.memory import Arena
     from keyholt_agent.principal import Principal
     from keyholt_agent.store import Store
@@ -66,24 +66,23 @@ class Unlocking:
         async with self._passphrases.turn(principal):
             self._vault.check(VaultEvent.CREATE)
             parameters = await self._passphrases.calibrated()
-            slot = passphrase_slot(name, self._now(), parameters, self._randomness)
-            with await self._passphrases.derive(slot, passphrase) as key:
-                store_id = await self.create_with(slot, key)
-        return store_id, slot
+            draft = passphrase_slot(name, self._now(), parameters, self._randomness)
+            with await self._passphrases.derive(draft, passphrase) as identity:
+                return await self.create_with(draft, identity)
 
-    async def create_with(self, slot: Keyslot, slot_key: SoftwareKey) -> bytes:
-        """Create the store with that keyslot, whose key was derived, and unlock it; gives the store's id."""
+    async def create_with(self, draft: KeyslotDraft, identity: Identity) -> tuple[bytes, Keyslot]:
+        """Create the store with the keyslot of a draft, whose identity was derived, and unlock it."""
         locks = self._vault.locks
-        keyring, new = Keyring.create(self._arena, slot, slot_key, SECRETS_MASTER, self._randomness)
+        keyring, new = Keyring.create(self._arena, draft, identity, SECRETS_MASTER, self._randomness)
         try:
             # Shielded: whether there is a store has to be known afterwards, and its keys are here only.
             with trio.CancelScope(shield=True):
-                await self._store.ask(CreateStore(seed=store_seed(new, slot)))
+                await self._store.ask(CreateStore(seed=store_seed(new)))
         except BaseException:
             keyring.release()
             raise
         self._vault.open(keyring, VaultEvent.CREATE, locks=locks)
-        return new.store_id
+        return new.store_id, new.slot
 
     async def unlock(self, principal: Principal, passphrase: memoryview, slot: str | None) -> str:
         """Unseal the root key with the named keyslot, or with the first that opens, whose name it gives.

@@ -6,6 +6,7 @@ import pytest
 
 from keyholt_agent.keys.custody import SoftwareCustody
 from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.keys.recipients import Identity
 from keyholt_agent.keys.wrapping_key import SoftwareKey
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
@@ -42,6 +43,22 @@ def software_key(arena: Arena) -> Iterator[Callable[[KeyReference, bytes], Softw
         buffer = arena.allocate(len(key))
         buffer.view[:] = key
         made.append(SoftwareKey(buffer, reference, KERNEL))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.release()
+
+
+@pytest.fixture
+def identity_of(arena: Arena) -> Iterator[Callable[[bytes], Identity]]:
+    """Makes identities of known bytes, which are released in the end."""
+    made: list[Identity] = []
+
+    def make(secret: bytes) -> Identity:
+        with arena.allocate(len(secret)) as buffer:
+            buffer.view[:] = secret
+            made.append(Identity(arena, buffer))
         return made[-1]
 
     yield make

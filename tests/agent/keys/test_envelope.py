@@ -14,6 +14,7 @@ from keyholt_agent.keys.envelope import (
     OVERHEAD,
     Context,
     RecordType,
+    Suite,
     bind,
     decrypt,
     header_under,
@@ -77,7 +78,8 @@ def test_fields_lie_where_the_table_says() -> None:
     header = make_header(RecordType.DATA_KEY, b"i" * 16, 0x01020304, 0x05060708)
     record = seal(KEY, header, CONTEXT, memoryview(PLAINTEXT), NONCE)
     assert record[:30] == b"KHLT\x01\x02" + b"i" * 16 + bytes([1, 2, 3, 4, 5, 6, 7, 8])
-    assert read_header(record) == (RecordType.DATA_KEY, b"i" * 16, 0x01020304, 0x05060708)
+    fields = (Suite.AES_256_GCM, RecordType.DATA_KEY, b"i" * 16, 0x01020304, 0x05060708)
+    assert read_header(record) == fields
     reference = key_reference(RecordType.DATA_KEY, b"i" * 16, 0x01020304)
     assert referenced_key(record) == reference == record[:26]
     assert header_under(reference, 0x05060708) == header
@@ -133,6 +135,10 @@ def test_another_key_is_refused(arena: Arena) -> None:
 @pytest.mark.parametrize(
     "header, complaint",
     [
+        (
+            make_header(RecordType.SECRET_VALUE, ANONYMOUS_KEY, 0, 3, Suite.HPKE_X25519_CHACHA20_POLY1305),
+            "another suite than",
+        ),
         (make_header(RecordType.DATA_KEY, ANONYMOUS_KEY, 0, 3), "another type than"),
         (make_header(RecordType.SECRET_VALUE, b"x" * 16, 0, 3), "another key_id than"),
         (make_header(RecordType.SECRET_VALUE, ANONYMOUS_KEY, 1, 3), "another key_version than"),
@@ -148,7 +154,7 @@ def test_another_header_is_refused_by_name(arena: Arena, header: bytes, complain
 
 @pytest.mark.parametrize(
     "offset, value, complaint",
-    [(0, b"k", "does not begin"), (4, b"\x02", "suite 2"), (5, b"\x00", "type 0"), (5, b"\x63", "type 99")],
+    [(0, b"k", "does not begin"), (4, b"\x03", "suite 3"), (5, b"\x00", "type 0"), (5, b"\x63", "type 99")],
 )
 def test_unknown_suite_type_and_magic_are_refused(offset: int, value: bytes, complaint: str) -> None:
     """Each with a sentence that says which."""

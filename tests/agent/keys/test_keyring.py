@@ -16,9 +16,9 @@ from keyholt_agent.keys.keyring import Keyring, NewStore
 from keyholt_agent.keys.keyslots import PassphraseSource, open_slot, passphrase_slot
 from keyholt_agent.keys.master_key import ReserveWraps
 from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.keys.recipients import Identity
 from keyholt_agent.keys.root import RootKeys, create_root
 from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret
-from keyholt_agent.keys.wrapping_key import SoftwareKey
 from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.memory.backing import open_backing
 from keyholt_protocol.errors import IntegrityError
@@ -26,38 +26,36 @@ from keyholt_protocol.errors import IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from keyholt_agent.keys.envelope import KeyReference
-
 SLOT = passphrase_slot("main", 1, FLOOR, KERNEL)
 VALUE = b"a secret value"
 
 
 @pytest.fixture
-def slot_key(software_key: Callable[[KeyReference, bytes], SoftwareKey]) -> SoftwareKey:
-    """The key of ``SLOT``."""
-    return software_key(SLOT.reference, b"k" * 32)
+def identity(identity_of: Callable[[bytes], Identity]) -> Identity:
+    """Whom the keyslot of the store belongs to."""
+    return identity_of(b"k" * 32)
 
 
 @pytest.fixture
-def created(arena: Arena, slot_key: SoftwareKey) -> Iterator[tuple[Keyring, NewStore]]:
+def created(arena: Arena, identity: Identity) -> Iterator[tuple[Keyring, NewStore]]:
     """A new store's keys, and what is to be committed."""
-    keyring, new = Keyring.create(arena, SLOT, slot_key, "default", KERNEL)
+    keyring, new = Keyring.create(arena, SLOT, identity, "default", KERNEL)
     yield keyring, new
     keyring.release()
     keyring.release()
 
 
-def reopened(arena: Arena, slot_key: SoftwareKey, new: NewStore, **changes: object) -> Keyring:
+def reopened(arena: Arena, identity: Identity, new: NewStore, **changes: object) -> Keyring:
     """The keys as from a store, with what it holds changed."""
     stored: dict[str, Any] = {
         "store_id": new.store_id,
-        "slots": [new.slot],
+        "slots": [new.stored_slot],
         "table_mac": new.table_mac,
         "master_keys": [new.master],
         "randomness": KERNEL,
         **changes,
     }
-    return Keyring.open(arena, open_slot(arena, new.slot, slot_key, new.store_id), **stored)
+    return Keyring.open(arena, open_slot(arena, new.stored_slot, identity, new.store_id), **stored)
 
 
 def seal(keyring: Keyring) -> SealedSecret:
@@ -81,14 +79,14 @@ def opened(keyring: Keyring, sealed: SealedSecret) -> bytes:
 
 
 def test_secrets_survive_their_keyring(
-    arena: Arena, slot_key: SoftwareKey, created: tuple[Keyring, NewStore]
+    arena: Arena, identity: Identity, created: tuple[Keyring, NewStore]
 ) -> None:
     """Create, seal, release, open from what was stored, open the secret; wraps have to be reserved anew."""
     keyring, new = created
     sealed = seal(keyring)
     assert opened(keyring, sealed) == VALUE
     keyring.release()
-    again = reopened(arena, slot_key, new)
+    again = reopened(arena, identity, new)
     assert opened(again, sealed) == VALUE
     assert again.masters.named("default").need() is not None
     again.release()
@@ -99,9 +97,8 @@ def test_release_zeroes_every_key() -> None:
     backing = open_backing("mlock", 64 * 1024)
     address, size = backing.address, 64 * 1024
     arena = Arena(backing)
-    buffer = arena.allocate(32)
-    with SoftwareKey(buffer, SLOT.reference, KERNEL) as slot_key:
-        keyring, _ = Keyring.create(arena, SLOT, slot_key, "default", KERNEL)
+    with arena.allocate(32) as secret, Identity(arena, secret) as identity:
+        keyring, _ = Keyring.create(arena, SLOT, identity, "default", KERNEL)
     seal(keyring)
     assert any(ctypes.string_at(address, size))
     keyring.release()
@@ -112,7 +109,7 @@ def test_release_zeroes_every_key() -> None:
 
 @pytest.mark.parametrize("changed", ["table_mac", "slots", "master_keys", "no master keys", "store_id"])
 def test_changed_store_does_not_open(
-    arena: Arena, slot_key: SoftwareKey, created: tuple[Keyring, NewStore], changed: str
+    arena: Arena, identity: Identity, created: tuple[Keyring, NewStore], changed: str
 ) -> None:
     """IntegrityError; the arena holds nothing new, and the keys in use stay as they were."""
     keyring, new = created
@@ -120,13 +117,13 @@ def test_changed_store_does_not_open(
     used = arena.usage.used
     values: dict[str, dict[str, object]] = {
         "table_mac": {"table_mac": bytes(32)},
-        "slots": {"slots": [new.slot, new.slot]},
+        "slots": {"slots": [new.stored_slot, new.stored_slot]},
         "master_keys": {"master_keys": [replace(new.master, version=2)]},
         "no master keys": {"master_keys": [replace(new.master, wrapped=b"")]},
         "store_id": {"store_id": bytes(16)},
     }
     with pytest.raises(IntegrityError):
-        reopened(arena, slot_key, new, **values[changed])
+        reopened(arena, identity, new, **values[changed])
     assert arena.usage.used == used
     assert opened(keyring, sealed) == VALUE
 
@@ -134,21 +131,21 @@ def test_changed_store_does_not_open(
 def test_new_slot_opens_the_same_root(
     arena: Arena,
     created: tuple[Keyring, NewStore],
-    software_key: Callable[[KeyReference, bytes], SoftwareKey],
+    identity_of: Callable[[bytes], Identity],
 ) -> None:
     """A second slot, added while unlocked, opens what the first one was created with."""
     keyring, new = created
     sealed = seal(keyring)
-    slot = passphrase_slot("second", 2, FLOOR, KERNEL)
-    key = software_key(slot.reference, b"2" * 32)
-    second = keyring.wrap_root(slot, key)
-    slots = [new.slot, second]
+    other = identity_of(b"2" * 32)
+    slot = keyring.complete_slot(passphrase_slot("second", 2, FLOOR, KERNEL), other)
+    second = keyring.wrap_root(slot)
+    slots = [new.stored_slot, second]
     mac = keyring.table_mac(slots)
     keyring.verify_table(slots, mac)
     keyring.release()
     again = Keyring.open(
         arena,
-        open_slot(arena, second, key, new.store_id),
+        open_slot(arena, second, other, new.store_id),
         store_id=new.store_id,
         slots=slots,
         table_mac=mac,
@@ -177,19 +174,21 @@ def test_rotation_keeps_old_secrets(created: tuple[Keyring, NewStore]) -> None:
     assert opened(keyring, old) == opened(keyring, new) == VALUE
 
 
-def test_holders_of_keys_hide_them(created: tuple[Keyring, NewStore], slot_key: SoftwareKey) -> None:
+def test_holders_of_keys_hide_them(created: tuple[Keyring, NewStore], identity: Identity) -> None:
     """A repr shows no value, pickling and copying are refused, for each class that holds a key."""
     keyring, _ = created
     master = keyring.masters.named("default")
     holders = (
         keyring,
         keyring._root,
+        keyring._root.wrapping,
         keyring.masters,
         keyring.secrets,
         keyring.secrets.data_keys,
         master,
         master.active,
-        slot_key,
+        identity,
+        keyring._secret,
         PassphraseSource(memoryview(b"hunter2")),
     )
     for holder in holders:

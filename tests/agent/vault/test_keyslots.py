@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.keys import kdf
-from keyholt_agent.keys.keyslots import PassphraseSource, derive_slot_key, passphrase_slot, wrap_root
-from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.store import ReadSlotTable
 from keyholt_agent.vault import keyslots
 from keyholt_agent.vault.state import VaultState
 from keyholt_agent.vault.stored_keys import slot_row, stored_slots
 from tests.support.agent_process import PASSPHRASE
+from tests.support.foreign_slot import foreign_slot
 from tests.support.inside import of_uid
 from tests.support.intercepting import intercept
 from tests.support.wire import two_passphrases
@@ -118,13 +116,7 @@ async def test_two_passphrases_in_one_payload(derived: Inside, kind: str) -> Non
 
 def foreign_row(services: Services, store_id: bytes) -> SlotRow:
     """A keyslot of an intruder, who knows its passphrase, around a key of theirs."""
-    slot = passphrase_slot("backup", 1, kdf.FLOOR, KERNEL)
-    source = PassphraseSource(memoryview(INTRUDER))
-    with (
-        derive_slot_key(services.arena, slot, source, KERNEL) as key,
-        services.arena.allocate(32) as root,
-    ):
-        return slot_row(slot, wrap_root(slot, key, root.view, store_id))
+    return slot_row(*foreign_slot(services.arena, "backup", INTRUDER, store_id))
 
 
 def changed_header(table: SlotTable) -> SlotTable:

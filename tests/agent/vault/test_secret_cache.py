@@ -17,8 +17,8 @@ from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.keyslots import passphrase_slot
 from keyholt_agent.keys.master_key import ReserveWraps
 from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.keys.recipients import Identity
 from keyholt_agent.keys.secrets import SealedSecret
-from keyholt_agent.keys.wrapping_key import SoftwareKey
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.store import SecretVersion
 from keyholt_agent.vault.metadata import Metadata
@@ -39,8 +39,8 @@ METADATA = Metadata(created=1_700_000_000, expires=1_800_000_000, labels={"team"
 @pytest.fixture
 def keyring(arena: Arena) -> Iterator[Keyring]:
     """The keys of an open store."""
-    with SoftwareKey(arena.allocate(32), SLOT.reference, KERNEL) as key:
-        keyring = Keyring.create(arena, SLOT, key, "default", KERNEL)[0]
+    with arena.allocate(32) as secret, Identity(arena, secret) as identity:
+        keyring = Keyring.create(arena, SLOT, identity, "default", KERNEL)[0]
     yield keyring
     keyring.release()
 

@@ -10,7 +10,7 @@ from keyholt_agent.keys.kdf import FLOOR
 from keyholt_agent.keys.keyring import Keyring
 from keyholt_agent.keys.keyslots import passphrase_slot
 from keyholt_agent.keys.randomness import KERNEL
-from keyholt_agent.keys.wrapping_key import SoftwareKey
+from keyholt_agent.keys.recipients import Identity
 from keyholt_agent.vault.autolock import AutoLock
 from keyholt_agent.vault.state import VaultEvent, VaultState
 from keyholt_agent.vault.vault import Vault
@@ -41,8 +41,8 @@ class Machine:
         self.served.append(keyring)
 
     def keyring(self) -> Keyring:
-        with SoftwareKey(self.arena.allocate(32), SLOT.reference, KERNEL) as key:
-            return Keyring.create(self.arena, SLOT, key, "default", KERNEL)[0]
+        with self.arena.allocate(32) as secret, Identity(self.arena, secret) as identity:
+            return Keyring.create(self.arena, SLOT, identity, "default", KERNEL)[0]
 
     def open(self, event: VaultEvent) -> Keyring:
         keyring = self.keyring()
