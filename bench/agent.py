@@ -23,6 +23,7 @@ class AgentProcess(ServerProcess):
         core: to run on; None for any.
         settings: of the configuration, by dotted name; the defaults hold for the rest.
         wrapper: a command to run it under, which ends with it.
+        launcher: what is run in the place of the installed program, with the same arguments.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class AgentProcess(ServerProcess):
         core: int | None = None,
         settings: Mapping[str, int] | None = None,
         wrapper: Sequence[str] = (),
+        launcher: Sequence[str] = (),
     ) -> None:
         # The key derivation is measured apart: the least that the agent accepts will do.
         chosen = {"unlock.kdf_target": 0, **(settings or {})}
@@ -42,7 +44,7 @@ class AgentProcess(ServerProcess):
         command = [
             *wrapper,
             *pinned,
-            program("keyholt-agent"),
+            *(launcher or [program("keyholt-agent")]),
             *("--config", str(configuration)),
             *("--socket", str(address)),
             *("--state-dir", str(directory / "state")),

@@ -25,6 +25,7 @@ from bench.report import page
 from bench.scenario_command import RUNS_PER_ROUND, command
 from bench.scenario_connect import connect
 from bench.scenario_fetch import fetch, idle
+from bench.scenario_flood import flood
 from bench.scenario_library import library
 from bench.scenario_listing import listing
 from bench.scenario_many import first_fetch, import_file
@@ -39,6 +40,7 @@ __all__ = ["SCENARIOS", "run_suite"]
 SCENARIOS: Final[dict[str, Scenario]] = {
     "fetch": fetch,
     "idle": idle,
+    "flood": flood,
     "connect": connect,
     "library": library,
     "command": command,

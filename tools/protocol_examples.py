@@ -61,6 +61,10 @@ EXAMPLES: Final = {
         payload=b"correct horse",
         result=m.StoreInitResult(store_id="00112233445566778899aabbccddeeff", slot="passphrase", kdf=_KDF),
     ),
+    "store.rekey": Example(
+        request=m.StoreRekeyRequest(),
+        result=m.StoreRekeyResult(root_version=2, to_rewrap=12),
+    ),
     "agent.status": Example(
         request=m.AgentStatusRequest(),
         result=m.AgentStatusResult(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock", "WallClock", "boot_time", "wall_time"]
+__all__ = ["Clock", "WallClock", "boot_time", "fine_time", "wall_time"]
 
 Clock = Callable[[], float]
 """Seconds that only rise, from any beginning."""
@@ -22,3 +22,7 @@ def boot_time() -> float:
 def wall_time() -> int:
     """Seconds since 1970-01-01 UTC."""
     return int(time.time())
+
+
+fine_time = time.time_ns
+"""Nanoseconds since 1970-01-01 UTC: no two machines read the same at the same moment."""

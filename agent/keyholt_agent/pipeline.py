@@ -78,12 +78,14 @@ class Call(Generic[Request]):
         principal: who asks.
         request: the typed request; there from the authorisation on.
         in_turn: whether its answer may be large, so that it waits until the peer has taken those before.
+        pause: set by whoever waits for a call; see ``let_others``.
         payload: locked memory with the request's payload; given back when the call is concluded.
     """
 
-    __slots__ = ("id", "in_turn", "op", "payload", "principal", "request")
+    __slots__ = ("id", "in_turn", "op", "pause", "payload", "principal", "request")
 
     request: Request
+    pause: Callable[[], Awaitable[None]]
 
     def __init__(self, request_id: int, op: str, principal: Principal) -> None:
         self.id = request_id
@@ -98,6 +100,11 @@ class Call(Generic[Request]):
         if self.payload is None:
             raise InternalError
         return self.payload.view
+
+    async def let_others(self) -> None:
+        """To be awaited now and then by a handler that has much to do: others have their turn first."""
+        if hasattr(self, "pause"):
+            await self.pause()
 
     def release(self) -> None:
         """Zero and give back the payload; again is harmless."""
@@ -224,6 +231,10 @@ class Pipeline:
     def refuse(self, event: RequestReceived, principal: Principal, error: KeyholtError) -> KeyholtError:
         """Conclude a request that its connection has no room for."""
         return self._refused(Call(event.id, event.op, principal), error)
+
+    def turn_away(self, call: Call[Any], error: KeyholtError) -> KeyholtError:
+        """Conclude a call that was begun and is not to be carried out any more."""
+        return self._refused(call, error)
 
     def carry_out(self, call: Call[Any]) -> Outcome | Awaitable[Reply[Any]]:
         """Call the handler; what is still to be waited for goes to ``wait_for``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +9,13 @@ import trio
 
 from keyholt_agent.clocks import boot_time, wall_time
 from keyholt_agent.keys.randomness import KERNEL
+from keyholt_agent.memory.available import available_memory
 from keyholt_agent.vault.autolock import AutoLock
 from keyholt_agent.vault.keyslots import Keyslots
 from keyholt_agent.vault.passphrases import Passphrases
 from keyholt_agent.vault.permits import Permits
+from keyholt_agent.vault.rekeying import Rekeying
+from keyholt_agent.vault.rewrapping import Rewrapping
 from keyholt_agent.vault.secrets import Secrets
 from keyholt_agent.vault.unlocking import Unlocking
 from keyholt_agent.vault.vault import Vault
@@ -46,6 +48,7 @@ class Services:
         unlocking: makes the store, and unlocks it.
         keyslots: who may unlock it.
         permits: to wrap under master keys.
+        rewrapping: what goes on below master keys that were replaced.
         secrets: reads and writes secrets.
         started: when the agent started, in seconds since boot.
     """
@@ -75,16 +78,21 @@ class Services:
             target=unlock.kdf_target,
             clock=trio.current_time,
             stopwatch=time.perf_counter,
-            free_memory=_free_memory,
+            free_memory=available_memory,
         )
-        self.unlocking: Final = Unlocking(
-            self.vault, store, arena, self.passphrases, now=wall_time, randomness=KERNEL
-        )
-        self.keyslots: Final = Keyslots(self.vault, store, self.passphrases, now=wall_time, randomness=KERNEL)
         self.permits: Final = Permits(self.vault, store, now=wall_time)
+        self.rewrapping: Final = Rewrapping(self.vault, store, self.permits)
+        self.unlocking: Final = Unlocking(
+            self.vault,
+            store,
+            arena,
+            self.passphrases,
+            self.rewrapping,
+            now=wall_time,
+            randomness=KERNEL,
+        )
+        rekeying = Rekeying(self.vault, store, self.permits, self.rewrapping, now=wall_time)
+        self.keyslots: Final = Keyslots(
+            self.vault, store, self.passphrases, rekeying, now=wall_time, randomness=KERNEL
+        )
         self.secrets: Final = Secrets(self.vault, store, cache, self.permits)
-
-
-def _free_memory() -> int:
-    """Bytes that are free on this machine."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -86,6 +86,17 @@ class AsyncMethods(ABC):
         invocation = invocation_of(ops.STORE_INIT, request, passphrase)
         return await self.perform(invocation, timeout)
 
+    async def rekey(self, *, timeout: float | None = None) -> m.StoreRekeyResult:
+        """Makes a new root key and new master keys, so that older copies of the store open nothing new.
+
+        Raises:
+            IntegrityError: what is stored was damaged or replaced.
+            ContentionError: the keyslots were changed meanwhile.
+        """
+        request = request_of(m.StoreRekeyRequest)
+        invocation = invocation_of(ops.STORE_REKEY, request)
+        return await self.perform(invocation, timeout)
+
     async def status(self, *, timeout: float | None = None) -> m.AgentStatusResult:
         """Tells the agent's state and the health of its parts."""
         request = request_of(m.AgentStatusRequest)
@@ -118,7 +129,9 @@ class AsyncMethods(ABC):
         return await self.perform(invocation, timeout)
 
     async def lock(self, *, timeout: float | None = None) -> None:
-        """Zeroes every key in memory and drops what was cached; locking a locked agent is no error."""
+        """Zeroes every key in memory, and drops what was cached and the values that have not left; locking a
+        locked agent is no error.
+        """
         request = request_of(m.AgentLockRequest)
         invocation = invocation_of(ops.AGENT_LOCK, request)
         await self.perform(invocation, timeout)

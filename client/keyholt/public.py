@@ -47,6 +47,7 @@ from keyholt_protocol.messages import (
     SlotInfo,
     SlotRemoveResult,
     StoreInitResult,
+    StoreRekeyResult,
 )
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "SlotInfo",
     "SlotRemoveResult",
     "StoreInitResult",
+    "StoreRekeyResult",
     "StoreUnavailableError",
     "TokenUnavailableError",
     "TooLargeError",

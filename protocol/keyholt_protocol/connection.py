@@ -57,6 +57,11 @@ class Connection:
         """Whether the peer owes the rest of a frame."""
         return self._decoder.mid_frame
 
+    @property
+    def missing(self) -> int:
+        """Bytes that it owes, as far as that is known by now."""
+        return self._decoder.missing
+
     def receive_data(self, data: memoryview) -> None:
         """Lend received bytes; they must not change until ``next_event`` gives ``None``."""
         self._decoder.feed(data)

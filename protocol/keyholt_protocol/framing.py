@@ -80,6 +80,18 @@ class FrameDecoder:
         """Whether a frame has begun and not ended: the peer owes bytes."""
         return self._missing > 0 or bool(self._partial)
 
+    @property
+    def missing(self) -> int:
+        """Bytes that the frame under way has still to get, as far as is known: of its prefix, then of its
+        header, then of its payload. 0 between frames.
+        """
+        if self._missing:
+            return self._missing
+        size = len(self._partial)
+        if size < PREFIX_SIZE:
+            return PREFIX_SIZE - size if size else 0
+        return PREFIX_SIZE + int.from_bytes(self._partial[:4], "big") - size
+
     def feed(self, data: memoryview) -> None:
         """Lend received bytes to the decoder, which reads them before it is fed again."""
         if self._failed or self._data:

@@ -14,9 +14,15 @@ PREFIX_SIZE: Final = 8
 """Bytes before a header: two big-endian u32, the header's length and the payload's."""
 
 MAX_REQUEST_HEADER: Final = 8 * 1024
-"""Bytes. The largest request of this version has less than 7,000. What a peer can make the agent decode costs
-at most 1.4 ms and 2.1 MiB while it lasts (the worst that were measured: small maps, arrays that announce
-many)."""
+"""Bytes. The largest request of this version has less than 7,000."""
+
+MAX_REQUEST_VALUES: Final = 64
+"""Values of a request's header: keys, maps and arrays themselves and what is in them, each counted. The
+largest request has 47. Decoding is what a peer can make the agent do for nothing: the bound, and the next,
+keep it below what a fetch takes."""
+
+MAX_REQUEST_CONTAINERS: Final = 8
+"""Maps and arrays of a request's header. The largest request has three."""
 
 MAX_RESPONSE_HEADER: Final = 64 * 1024
 """Bytes. Holds a page of a listing."""
@@ -24,9 +30,9 @@ MAX_RESPONSE_HEADER: Final = 64 * 1024
 MAX_ENTRIES: Final = 256
 """Entries of one map or array in a header, checked before any of them is built."""
 
-MAX_BEFORE_ID: Final = 256
+MAX_BEFORE_ID: Final = 16
 """Values that may stand before the id, those within others included, where a header cannot be decoded: the
-agent looks no further. A good request has less than half as many; what is bounded is the search."""
+agent looks no further. What is bounded is the search."""
 
 MAX_VALUE: Final = 16 * 1024 * 1024
 """Bytes of a value. Bounds what one request can ask of locked memory."""

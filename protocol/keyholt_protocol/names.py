@@ -37,7 +37,7 @@ _PLAIN_PATH: Final = re.compile(
 """Most paths; none that it matches breaks a rule, so they are spared the slow checks."""
 
 _NAME: Final = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_NAME - 1}}}")
-_RESERVED: Final = frozenset("?#")
+_RESERVED: Final = re.compile("[?#]")
 
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
@@ -122,18 +122,18 @@ def _check_label(text: str, what: str, limit: int) -> None:
 def _check_characters(text: str, field: str) -> None:
     if _utf8_size(text, field) > MAX_PATH:
         raise _too_large(field, MAX_PATH, f"the {field} is longer than {MAX_PATH} bytes of UTF-8; shorten it")
-    for character in text:
-        if character in _RESERVED:
-            raise _refused(field, f"the {field} holds {character!r}, which ends a reference; leave it out")
+    if reserved := _RESERVED.search(text):
+        raise _refused(field, f"the {field} holds {reserved[0]!r}, which ends a reference; leave it out")
     _check_visible(text, field, field)
 
 
 def _check_visible(text: str, field: str, what: str) -> None:
-    for character in text:
-        if not character.isprintable() or _INVISIBLE.match(character):
-            raise _refused(
-                field, f"the {what} holds U+{ord(character):04X}, which is not a visible character; remove it"
-            )
+    invisible = _INVISIBLE.search(text)
+    if invisible is not None or not text.isprintable():
+        character = invisible[0] if invisible else next(one for one in text if not one.isprintable())
+        raise _refused(
+            field, f"the {what} holds U+{ord(character):04X}, which is not a visible character; remove it"
+        )
     if not unicodedata.is_normalized("NFKC", text):
         normalised = unicodedata.normalize("NFKC", text)
         raise InvalidRequestError(

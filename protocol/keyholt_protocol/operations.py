@@ -139,6 +139,17 @@ STORE_INIT: Final = Operation(
         E.STORE_UNAVAILABLE: _STORE[E.STORE_UNAVAILABLE],
     },
 )
+STORE_REKEY: Final = Operation(
+    name="store.rekey",
+    summary="Makes a new root key and new master keys, so that older copies of the store open nothing new.",
+    request=m.StoreRekeyRequest,
+    result=m.StoreRekeyResult,
+    needs=Needs.UNLOCKED,
+    permission=Permission.ADMINISTER,
+    mutates=True,
+    repeatable=False,
+    errors={**_UNLOCKED, E.CONTENTION: _KEYSLOTS[E.CONTENTION]},
+)
 AGENT_STATUS: Final = Operation(
     name="agent.status",
     summary="Tells the agent's state and the health of its parts.",
@@ -169,7 +180,8 @@ AGENT_UNLOCK: Final = Operation(
 )
 AGENT_LOCK: Final = Operation(
     name="agent.lock",
-    summary="Zeroes every key in memory and drops what was cached; locking a locked agent is no error.",
+    summary="Zeroes every key in memory, and drops what was cached and the values that have not left; "
+    "locking a locked agent is no error.",
     request=m.AgentLockRequest,
     result=m.AgentLockResult,
     needs=Needs.STORE,

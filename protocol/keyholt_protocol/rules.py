@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 
 from keyholt_protocol.errors import ErrorCode as E
 from keyholt_protocol.limits import (
-    MAX_ENTRIES,
     MAX_IN_FLIGHT,
     MAX_PAGE,
     MAX_PAYLOAD,
+    MAX_REQUEST_CONTAINERS,
     MAX_REQUEST_HEADER,
     MAX_REQUEST_ID,
+    MAX_REQUEST_VALUES,
 )
 
 __all__ = ["RULES", "Rule"]
@@ -49,7 +50,8 @@ RULES: Final = (
     Rule("a key is not text", E.INVALID_REQUEST, ends=False),
     Rule("a text is not valid UTF-8", E.INVALID_REQUEST, ends=False),
     Rule("there is a byte string or an extension type", E.INVALID_REQUEST, ends=False),
-    Rule(f"a map or an array has more than {MAX_ENTRIES} entries", E.TOO_LARGE, ends=False),
+    Rule(f"the header has more than {MAX_REQUEST_VALUES} values", E.TOO_LARGE, ends=False),
+    Rule(f"the header has more than {MAX_REQUEST_CONTAINERS} maps and arrays", E.TOO_LARGE, ends=False),
     Rule("the header has other keys than `id`, `op` and `args`", E.INVALID_REQUEST, ends=False),
     Rule("`op` is not text, or `args` is no map", E.INVALID_REQUEST, ends=False),
     Rule("there is no such operation", E.UNSUPPORTED, ends=False),

@@ -1,5 +1,7 @@
-"""The id of a request whose header the codec refuses: while it can be told by that, it ends nothing else.
+"""What can be told of a request's header without building anything of it: how much it is, and its id.
 
+- How much it is, is told before it is decoded: what a peer can make the agent build is bounded by it.
+- The id is told where the codec refuses the rest: while a request can be told by it, it ends nothing else.
 - The header is walked by the lengths that msgpack's formats announce; nothing of it is built.
 - The walk is short, whatever is announced: nobody can have the agent walk for long.
 """
@@ -10,9 +12,10 @@ import struct
 from typing import Final, NamedTuple
 
 from keyholt_protocol.codec import as_integer
-from keyholt_protocol.limits import MAX_BEFORE_ID
+from keyholt_protocol.errors import TooLargeError
+from keyholt_protocol.limits import MAX_BEFORE_ID, MAX_REQUEST_CONTAINERS, MAX_REQUEST_VALUES
 
-__all__ = ["readable_id"]
+__all__ = ["check_extent", "readable_id"]
 
 Header = memoryview | bytearray | bytes
 
@@ -62,6 +65,62 @@ _FORMATS: Final = {
 """By the first byte: all of msgpack, which leaves 0xc1 alone without a meaning."""
 
 
+_SPANS: Final = tuple(
+    0 if form is None or form.width else 1 + form.size for form in map(_FORMATS.get, range(256))
+)
+"""By the first byte: bytes of a value, without its entries; 0 where a length says it, or the byte is none."""
+
+_INSIDE: Final = tuple(form.values if form else 0 for form in map(_FORMATS.get, range(256)))
+"""By the first byte: the entries that a value has by it."""
+
+_CONTAINERS: Final = frozenset([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
+
+
+_TEXT_255: Final = 0xD9
+"""Text of up to 255 bytes: the next byte is their number."""
+
+
+def check_extent(header: bytes) -> None:
+    """Hold the number of a header's values against the limits, those that are announced and not there too.
+
+    What is no msgpack is the codec's to refuse: the walk ends there.
+
+    Raises:
+        TooLargeError: says which limit.
+    """
+    at, end, missing, seen, containers = 0, len(header), 1, 0, 0
+    while missing and at < end:
+        first = header[at]
+        span = _SPANS[first]
+        seen += 1
+        missing -= 1
+        if span:
+            at += span
+        elif first == _TEXT_255:  # as most that are not short
+            at += 2 + header[at + 1] if at + 1 < end else 2
+        else:
+            form = _FORMATS.get(first)
+            if form is None:
+                return
+            count = int.from_bytes(header[at + 1 : at + 1 + form.width], "big")
+            at += 1 + form.width + form.size + form.each * count
+            missing += form.values_each * count
+        if first in _CONTAINERS:
+            missing += _INSIDE[first]
+            containers += 1
+            if containers > MAX_REQUEST_CONTAINERS:
+                raise _too_large("maps and arrays", MAX_REQUEST_CONTAINERS)
+            if seen + missing > MAX_REQUEST_VALUES:
+                raise _too_large("values", MAX_REQUEST_VALUES)
+
+
+def _too_large(what: str, limit: int) -> TooLargeError:
+    return TooLargeError(
+        f"the header has more than {limit} {what}; send less in one request",
+        details={"field": "header", "limit": limit},
+    )
+
+
 class _LostError(Exception):
     """The bytes end too early, or begin nothing, or are too many values."""
 
@@ -108,6 +167,12 @@ class _Walk:
     def step(self) -> int:
         """Pass one value, but not what is in it; gives how many values are its entries."""
         header, at = self._header, self.at
+        if at < len(header) and self._left and _SPANS[header[at]]:
+            self.at = at + _SPANS[header[at]]
+            self._left -= 1
+            if self.at > len(header):
+                raise _LostError
+            return _INSIDE[header[at]]
         form = _FORMATS.get(header[at]) if at < len(header) and self._left else None
         if form is None:
             raise _LostError

@@ -41,7 +41,8 @@ from keyholt_protocol.limits import (
     MAX_RESPONSE_HEADER,
     PROTOCOL_VERSION,
 )
-from keyholt_protocol.salvage import readable_id
+from keyholt_protocol.refusal import error_frame
+from keyholt_protocol.salvage import check_extent, readable_id
 from keyholt_protocol.usual import USUAL_FETCH, PackedResult, read_usual_fetch, result_header
 
 __all__ = ["ServerConnection"]
@@ -50,9 +51,6 @@ _REQUEST_KEYS: Final = frozenset({"id", "op", "args"})
 _WRONG_KEYS: Final = "a request's header has exactly the keys id, op and args"
 _WRONG_TYPES: Final = "in a request's header, op is text and args is a map"
 _GREETED: Final = f"{HELLO_OPERATION} is the first request of a connection, and is not sent again"
-
-_MAX_MESSAGE: Final = 2000
-"""Characters of an error's message that are sent: in any encoding less than a header may hold."""
 
 
 class ServerConnection(Connection):
@@ -112,16 +110,7 @@ class ServerConnection(Connection):
         Raises:
             LocalProtocolError: the request is not open.
         """
-        # A message may name a path of the agent's file system, which need not be text.
-        message = str(error)[:_MAX_MESSAGE].encode(errors="backslashreplace").decode()
-        body: dict[str, object] = {
-            "code": error.code.wire_name,
-            "message": message,
-            "retryable": error.retryable,
-        }
-        if error.details:
-            body["details"] = error.details
-        head = frame_head(pack_header({"id": request_id, "ok": False, "error": body}), 0, MAX_RESPONSE_HEADER)
+        head = error_frame(request_id, error)
         if not request_id:
             self._fail()
             return head
@@ -144,14 +133,16 @@ class ServerConnection(Connection):
         Raises:
             RemoteProtocolError: it has no id that its refusal could be told by.
         """
-        if (fetch := read_usual_fetch(bytes(data))) is not None:
+        raw = bytes(data)
+        if (fetch := read_usual_fetch(raw)) is not None:
             number, message = fetch
             return RequestReceived(number, USUAL_FETCH, {"path": message.path}, payload_size, None, message)
         defect: KeyholtError | None = None
         try:
-            header = unpack_header(data)
+            check_extent(raw)
+            header = unpack_header(raw)
         except (InvalidRequestError, TooLargeError) as error:
-            header, request_id, defect = {}, readable_id(data), error
+            header, request_id, defect = {}, readable_id(raw), error
         else:
             request_id = as_integer(header.get("id"))
             if header.keys() != _REQUEST_KEYS:

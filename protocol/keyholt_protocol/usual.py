@@ -16,6 +16,7 @@ processor's caches, so that what it does not do counts twice.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from keyholt_protocol.codec import pack_header, to_map
@@ -24,9 +25,12 @@ from keyholt_protocol.limits import MAX_REQUEST_ID
 from keyholt_protocol.messages import SecretGetRequest
 
 __all__ = [
+    "ENTRIES_AT_ONCE",
     "USUAL_FETCH",
     "PackedResult",
     "fetch_header",
+    "pack_entries",
+    "pack_page",
     "pack_result",
     "read_usual_answer",
     "read_usual_fetch",
@@ -55,6 +59,15 @@ _TEXT_255: Final = 0xD9
 _TEXT_65535: Final = 0xDA
 """A text of up to 65,535 bytes: its length is the next two."""
 
+_NO_ENTRIES: Final = b"\x90"
+"""An array of none; of up to 15 entries begins with this byte, their number added."""
+
+ENTRIES_AT_ONCE: Final = 15
+"""Entries of an array whose head is one byte."""
+
+_ARRAY: Final = b"\xdc"
+"""An array of up to 65,535 entries: their number is the next two bytes."""
+
 _LONGEST_SHORT: Final = 31
 _LONGEST_MIDDLE: Final = 255
 
@@ -81,6 +94,28 @@ class PackedResult(bytes):
 def pack_result(result: object) -> PackedResult:
     """A result message as it goes on the wire, to be sent any number of times."""
     return PackedResult(pack_header(to_map(result)))
+
+
+def pack_entries(entries: Sequence[object]) -> bytes:
+    """Entries of a page as they go on the wire, ``ENTRIES_AT_ONCE`` of them at most."""
+    # Packed as an array of so few, whose head is one byte; with that of the map around it they are three.
+    return pack_header({"": list(map(to_map, entries))})[3:]
+
+
+def pack_page(page: object, field: str, count: int, entries: Sequence[bytes]) -> PackedResult:
+    """A page as it goes on the wire, in the bytes in which the codec packs it, of entries packed beforehand.
+
+    Args:
+        page: the result message, its array ``field`` empty; before that come numbers only.
+        count: how many entries there are.
+        entries: of ``pack_entries``, all of them.
+    """
+    name = bytes((_TEXT_31 + len(field),)) + field.encode()
+    before, empty, after = pack_header(to_map(page)).partition(name + _NO_ENTRIES)
+    array = (
+        bytes((_NO_ENTRIES[0] + count,)) if count <= ENTRIES_AT_ONCE else _ARRAY + count.to_bytes(2, "big")
+    )
+    return PackedResult(b"".join((before, empty[:-1], array, *entries, after)))
 
 
 def result_header(request_id: int, result: PackedResult) -> bytes:

@@ -167,7 +167,7 @@ FRAMES = {
     "no `id` can be read": [
         frame(encode({"op": GET, "args": {}})),
         frame(b"\x82" + encode("op") + b"\xc1" + encode("id") + encode(7)),
-        frame(encode({"x": [0] * 256, "id": 7, "op": GET, "args": b"\xc1"})),
+        frame(encode({"x": [0] * 16, "id": 7, "op": GET, "args": b"\xc1"})),
     ],
     "`id` is no integer from 1 to 9007199254740991": [
         request(GET, {"path": "a"}, number=number) for number in (0, -1, 2**53, 7.5, True, "7", None)
@@ -195,9 +195,15 @@ HEADERS = {
         request(GET, {"path": "a", "version": value})
         for value in (b"\xc4\x00", b"\xc4\x01\x01", b"\xd4\x05\x00", b"\xd6\xff" + bytes(4))
     ],
-    "a map or an array has more than 256 entries": [
-        request(GET, {"path": "a", "version": [0] * 257}),
-        request(GET, {f"{number}": 0 for number in range(257)}),
+    "the header has more than 64 values": [
+        request(GET, {"path": "a", "version": [0] * 54}),
+        request(GET, {f"{number}": 0 for number in range(30)}),
+        request(GET, b"\x81\xa1a\xdd\xff\xff\xff\xff"),
+        request(GET, b"\xdf\x00\x00\x00\xff"),
+    ],
+    "the header has more than 8 maps and arrays": [
+        request(GET, {"path": "a", "version": [[]] * 6}),
+        request(GET, b"\x81\xa1a" * 7 + b"\x80"),
     ],
     "the header has other keys than `id`, `op` and `args`": [
         request(GET, {"path": "a"}, more=1),

@@ -42,9 +42,9 @@ def test_names_follow_from_the_operation_s(operation: Operation[Any, Any]) -> No
 def test_operations_of_the_design_are_there() -> None:
     """The names of this version; one that was given is never taken away within it."""
     assert list(OPERATIONS) == [
-        "session.hello", "store.init", "agent.status", "agent.unlock", "agent.lock", "slot.list", "slot.add",
-        "slot.remove", "secret.put", "secret.get", "secret.list", "secret.history", "secret.delete",
-        "secret.undelete", "secret.destroy",
+        "session.hello", "store.init", "store.rekey", "agent.status", "agent.unlock", "agent.lock",
+        "slot.list", "slot.add", "slot.remove", "secret.put", "secret.get", "secret.list",
+        "secret.history", "secret.delete", "secret.undelete", "secret.destroy",
     ]  # fmt: skip
     assert all(OPERATIONS[name].name == name for name in OPERATIONS)
 

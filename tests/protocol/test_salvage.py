@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyholt_protocol import salvage
-from keyholt_protocol.limits import MAX_BEFORE_ID
-from keyholt_protocol.salvage import readable_id
+from keyholt_protocol.errors import TooLargeError
+from keyholt_protocol.limits import MAX_BEFORE_ID, MAX_REQUEST_CONTAINERS, MAX_REQUEST_VALUES
+from keyholt_protocol.salvage import check_extent, readable_id
 
 _leaves = (
     st.none()
@@ -78,6 +79,7 @@ def test_search_for_an_id_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -
     """Were the type of an extension not counted, the search would miss what stands behind one."""
     formats = {**salvage._FORMATS, 0xC9: salvage._Format(width=4, each=1)}
     monkeypatch.setattr(salvage, "_FORMATS", formats)
+    assert salvage._SPANS[0xC9] == 0
     assert not found_behind("x", WIDE["extension"])
     assert found_behind("x", WIDE["bytes"])
 
@@ -98,6 +100,7 @@ def test_every_first_byte_has_its_format(first: int) -> None:
     """The table of formats gives each value the length that msgpack's reader gives it."""
     data = bytes([first]) + b"\x00\x00\x00\x01\x05" + bytes(40)
     unpacker, walk = msgpack.Unpacker(raw=True, strict_map_key=False), salvage._Walk(data)
+    walk._left = 100
     unpacker.feed(data)
     try:
         unpacker.skip()
@@ -118,3 +121,73 @@ def test_search_is_short() -> None:
             head = b"\xdd" + (many + rest + more).to_bytes(4, "big")
             array = head + shape * many + b"\xc0" * (rest + more)
             assert readable_id(b"\x82\xa1x" + array + entry("id", 7)) == found
+
+
+def containers(value: object) -> int:
+    """The maps and arrays that a value is, with those within it."""
+    if isinstance(value, dict):
+        return 1 + sum(map(containers, cast("dict[object, object]", value).values()))
+    return 1 + sum(map(containers, cast("list[object]", value))) if isinstance(value, list) else 0
+
+
+def refused(data: bytes) -> bool:
+    """Whether a header is too much."""
+    try:
+        check_extent(data)
+    except TooLargeError:
+        return True
+    return False
+
+
+@given(value=values)
+def test_extent_is_counted(value: Any) -> None:
+    """Every value within the bounds passes, and none beyond; cut anywhere, what is announced still counts."""
+    data = bytes(msgpack.packb({"x": value}))
+    too_much = 2 + count(value) > MAX_REQUEST_VALUES or 1 + containers(value) > MAX_REQUEST_CONTAINERS
+    assert refused(data) == too_much
+    if not too_much:
+        assert not any(refused(data[:cut]) for cut in range(min(len(data), 100)))
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_extent_of_the_wide_formats(name: str) -> None:
+    """Lengths of two and of four bytes are gone by: what stands behind is seen."""
+    data = b"\x92" + bytes(msgpack.packb(WIDE[name]))
+    assert not refused(data + b"\xc0")
+    assert refused(data + b"\xdc\x00\xff")
+
+
+@pytest.mark.parametrize("filler", [b"\x80", b"\x90", b"\x81\xa1a\x01", b"\x01", b"\xa0", b"\xc0"])
+def test_work_on_a_hostile_header_is_bounded(filler: bytes) -> None:
+    """Whatever fills it, no more of it is looked at than what may be in it; counted, not timed."""
+
+    class Looked(bytes):
+        """Counts how often a byte of it is looked at."""
+
+        def __getitem__(self, index: Any) -> Any:
+            looks.append(index)
+            return super().__getitem__(index)
+
+    looks: list[Any] = []
+    per = 250
+    array = b"\xdc" + per.to_bytes(2, "big") + filler * per
+    header = Looked(b"\x81\xa1a\xdc\x00\x10" + array * 10)
+    with pytest.raises(TooLargeError):
+        check_extent(header)
+    assert len(looks) <= 3 * MAX_REQUEST_VALUES
+    looks.clear()
+    header = Looked(b"\x81\xa1a" * 2000)
+    with pytest.raises(TooLargeError):
+        check_extent(header)
+    assert len(looks) <= 6 * MAX_REQUEST_CONTAINERS
+
+
+def test_largest_request_is_within_the_bounds() -> None:
+    """A write with all that it can have."""
+    labels = {f"{number:02}" + "k" * 62: "v" * 256 for number in range(16)}
+    args = {"path": "p" * 512, "labels": labels, "if_version": 2**31 - 1, "expires": 253_402_300_799}
+    request = {"id": 2**53 - 1, "op": "secret.put", "args": args}
+    data = bytes(msgpack.packb(request))
+    assert count(request) == 47
+    assert not refused(data)
+    assert len(data) < 7000

@@ -23,10 +23,10 @@ from keyholt_protocol.errors import (
 from keyholt_protocol.events import PayloadReceived, RequestReceived, ResponseReceived
 from keyholt_protocol.framing import FrameDecoder
 from keyholt_protocol.limits import (
-    MAX_ENTRIES,
     MAX_PAYLOAD,
     MAX_REQUEST_HEADER,
     MAX_REQUEST_ID,
+    MAX_REQUEST_VALUES,
     MAX_RESPONSE_HEADER,
 )
 from keyholt_protocol.server_connection import ServerConnection
@@ -81,7 +81,7 @@ DEFECTIVE_REQUESTS: Final = {
     "cut short behind it": frame(b"\x83\xa2id\x02\xa2op"),
     "no msgpack behind it": frame(b"\x82\xa2id\x02\xa2op\xc1"),
     "bytes after the map": frame(b"\x81\xa2id\x02\x00"),
-    "deep before it, as far as is looked": frame(b"\x82\xa1a" + b"\x91" * 254 + b"\xc0\xa2id\x02"),
+    "deep before it, as far as is looked": frame(b"\x82\xa1a" + b"\x91" * 14 + b"\xc0\xa2id\x02"),
     **{
         f"header: {name}, before the id": frame(b"\x82\xa1x" + data[:1] + data[1:] + b"\xa2id\x02")
         for name, data in HOSTILE.items()
@@ -140,15 +140,22 @@ def test_defective_request_is_told_by_its_id(name: str, pieces: Pieces) -> None:
     check_refusable(greeted_server, DEFECTIVE_REQUESTS[name], pieces)
 
 
-def test_defect_on_the_number_of_entries_is_too_large() -> None:
-    """A limit is told as one, with what it is of; arrays and maps have the same."""
-    for head in (b"\xdc\x01\x00", b"\xdc\x01\x01", b"\xde\x01\x01", b"\xdf\x7f\xff\xff\xff", b"\xdd\0\0\1\1"):
+def test_defect_on_the_number_of_values_is_too_large() -> None:
+    """A limit is told as one, with what it is of; what is announced counts, be it there or not."""
+    room = MAX_REQUEST_VALUES - 5  # the map, three of its values, the array
+    for head, too_many in (
+        (b"\xdc" + room.to_bytes(2, "big"), False),
+        (b"\xdc" + (room + 1).to_bytes(2, "big"), True),
+        (b"\xde" + (room // 2 + 1).to_bytes(2, "big"), True),
+        (b"\xdf\x7f\xff\xff\xff", True),
+        (b"\xdd\0\0\1\1", True),
+    ):
         ((event, _),) = read_events(greeted_server(), [frame(b"\x82\xa2id\x02\xa2op" + head)])
         assert isinstance(event, RequestReceived)
         assert event.defect is not None
-        too_many = int.from_bytes(head[1:], "big") > MAX_ENTRIES
         assert isinstance(event.defect, TooLargeError if too_many else InvalidRequestError)
-        assert event.defect.details == {"field": "header", **({"limit": MAX_ENTRIES} if too_many else {})}
+        limit = {"limit": MAX_REQUEST_VALUES} if too_many else {}
+        assert event.defect.details == {"field": "header", **limit}
 
 
 @given(data=st.binary(max_size=60), number=st.integers(1, MAX_REQUEST_ID))

@@ -14,11 +14,21 @@ from keyholt_protocol.codec import as_integer, from_map, pack_header, to_map, un
 from keyholt_protocol.errors import KeyholtError, LocalProtocolError, RemoteProtocolError
 from keyholt_protocol.events import PayloadReceived, RequestReceived, ResponseReceived
 from keyholt_protocol.limits import MAX_REQUEST_ID
-from keyholt_protocol.messages import SecretGetRequest, SecretGetResult
+from keyholt_protocol.messages import (
+    SecretGetRequest,
+    SecretGetResult,
+    SecretHistoryResult,
+    SecretInfo,
+    SecretListResult,
+    SecretVersionInfo,
+)
 from keyholt_protocol.server_connection import ServerConnection
 from keyholt_protocol.usual import (
+    ENTRIES_AT_ONCE,
     USUAL_FETCH,
     fetch_header,
+    pack_entries,
+    pack_page,
     pack_result,
     read_usual_answer,
     read_usual_fetch,
@@ -261,3 +271,27 @@ def test_a_payload_that_came_with_its_header_is_whole_at_once(cut: int | None) -
         assert client.next_event() == PayloadReceived(id=number)
     assert client.next_event() is None
     assert value == b"\1\2\3\4"
+
+
+@pytest.mark.parametrize("count", [0, 1, 14, 15, 16, 30, 31, 200])
+@pytest.mark.parametrize("following", [None, "prod/\x90secrets\x90"])
+def test_page_is_packed_as_the_codec_packs_it(count: int, following: str | None) -> None:
+    """In pieces, to the byte; whatever its texts are."""
+    infos = [
+        SecretInfo(path=f"secrets/{number}", version=number + 1, created=number, labels={"secrets": "\x90"})
+        for number in range(count)
+    ]
+    pieces = [
+        pack_entries(infos[first : first + ENTRIES_AT_ONCE]) for first in range(0, count, ENTRIES_AT_ONCE)
+    ]
+    page = pack_page(SecretListResult(secrets=(), next=following), "secrets", count, pieces)
+    assert page == pack_result(SecretListResult(secrets=tuple(infos), next=following))
+
+
+@given(latest=st.integers(0, 2**31 - 1), deleted=st.none() | st.integers(0, 2**40))
+def test_history_is_packed_as_the_codec_packs_it(latest: int, deleted: int | None) -> None:
+    """Numbers before its array take nothing away."""
+    info = SecretVersionInfo(version=1, created=1)
+    empty = SecretHistoryResult(latest=latest, deleted=deleted, versions=())
+    packed = pack_page(empty, "versions", 1, [pack_entries([info])])
+    assert packed == pack_result(SecretHistoryResult(latest=latest, deleted=deleted, versions=(info,)))

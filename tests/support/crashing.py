@@ -18,7 +18,10 @@ MOST_WRITES: Final = 60
 
 
 def kill_rounds(agent: AgentProcess, rounds: int, seed: int) -> Ledger:
-    """Kill an agent ``rounds`` times under writers; after each, all that it acknowledged is there."""
+    """Kill an agent ``rounds`` times under writers; after each, all that it acknowledged is there.
+
+    So are all other rows, and they are what was sealed, or it would not unlock.
+    """
     chance = random.Random(seed)
     ledger = Ledger()
     for number in range(rounds):

@@ -26,7 +26,8 @@ VALUE: Final = b"v" * 5000
 def crash_points(agent: AgentProcess, call: str, step: int = 1) -> int:
     """Kill an agent with a store at every ``step``-th call of a kind; how many there were.
 
-    After each, a new agent opens the store, and all that was acknowledged is there.
+    After each, a new agent opens the store and unlocks it, so that its rows are what was sealed; and all that
+    was acknowledged is there.
     """
     agent.wrapper = traceable()
     ledger = Ledger()

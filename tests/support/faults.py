@@ -93,4 +93,7 @@ def _traced(pid: int) -> bool:
 
 
 def _killed(trace: Path) -> bool:
-    return "killed by SIGKILL" in trace.read_text(errors="replace")
+    """Whether the process ended, or a call of it for ever: strace may have written of the latter alone."""
+    return (
+        re.search(r"killed by SIGKILL|\) += \?$", trace.read_text(errors="replace"), re.MULTILINE) is not None
+    )

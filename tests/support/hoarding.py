@@ -8,9 +8,12 @@ machine. Here it stays.
 from __future__ import annotations
 
 import ctypes
+import os
+from pathlib import Path
 from typing import Final
 
 from tests.support.agent_process import AgentProcess
+from tests.support.programs import KEYHOLT_AGENT
 
 __all__ = ["Hoarding", "hoard"]
 
@@ -45,11 +48,12 @@ class Hoarding(AgentProcess):
     def command(self) -> list[str]:
         program = (
             "import sys\n"
+            f"sys.path.append({os.fspath(Path(__file__).parents[2])!r})\n"
             "from tests.support.hoarding import hoard\n"
             "hoard()\n"
             "from keyholt_agent.main import main\n"
             "sys.exit(main())\n"
         )
         command = super().command()
-        at = command.index("-m")
-        return [*command[:at], "-c", program, *command[at + 2 :]]
+        at = command.index(KEYHOLT_AGENT)
+        return [*command[:at], "-c", program, *command[at + 1 :]]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keyholt_agent.memory import LockedBuffer
     from keyholt_agent.pipeline import AnyBinding
     from keyholt_agent.services import Services
+    from keyholt_agent.transport.turns import Observe
 
 __all__ = ["PEER", "Inside", "Peer", "create_store", "of_uid", "serving", "with_handler"]
 
@@ -121,9 +122,9 @@ class Inside:
             (await client.call("session.hello", **HELLO_ARGS)).expect()
         return client
 
-    def use(self, bindings: list[AnyBinding]) -> None:
-        """Have other handlers answer the connections that are opened from now on."""
-        self._server = _server(self.services, bindings, self._buffer)
+    def use(self, others: list[AnyBinding] | None = None, observe: Observe | None = None) -> None:
+        """Have other handlers, or an observer, for the connections that are opened from now on."""
+        self._server = _server(self.services, others or bindings(self.services), self._buffer, observe)
         self._nursery.start_soon(self._server.serve, ())
 
     def close(self) -> None:
@@ -162,6 +163,13 @@ async def serving(services: Services, nursery: trio.Nursery) -> AsyncIterator[In
             inside.close()
 
 
-def _server(services: Services, bindings: Iterable[AnyBinding], buffer: LockedBuffer) -> Server:
+def _server(
+    services: Services,
+    bindings: Iterable[AnyBinding],
+    buffer: LockedBuffer,
+    observe: Observe | None = None,
+) -> Server:
     pipeline = Pipeline(OPERATIONS, bindings, gate=services.vault.require, arena=services.arena)
-    return Server(pipeline, buffer, services.connections)
+    server = Server(pipeline, buffer, services.connections, observe)
+    services.vault.when_locked(server.forget_secrets)
+    return server

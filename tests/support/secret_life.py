@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tests.support.agent_process import poll
 from tests.support.store_keys import keys_of
 from tests.support.wire import frame, request_frame, two_passphrases
 
@@ -114,6 +115,13 @@ class SecretLife:
             client.call("slot.add", two_passphrases(self.passphrase, self.wrong), name="three").expect()
             client.call("slot.remove", self.second, name="three").expect()
             assert client.get(self.marker) == self.values[self.marker]
+
+    def rekey(self) -> None:
+        """Make the first new root key, and have all data keys rewrapped."""
+        with self.agent.connect() as client:
+            client.call("store.rekey").expect()
+        done = "version 1 of master key 'default' wraps nothing, and is destroyed"
+        poll(lambda: done in self.agent.log)
 
     def lock(self) -> None:
         with self.agent.connect() as client:

@@ -70,7 +70,7 @@ DEFECTS: Final = {
     "extension type before the id": (frame(b"\x84\xa1x\xc7\x01\x05\x00" + EXTENSION[1:]), "invalid_request"),
     "binary": (frame(packed({"id": 7, "op": b"agent.status", "args": {}})), "invalid_request"),
     "invalid UTF-8": (frame(b"\x83\xa2id\x07\xa2op\xa2\xff\xfe\xa4args\x80"), "invalid_request"),
-    "nested deeply": (frame(nested(2000)), "invalid_request"),
+    "nested deeply": (frame(nested(2000)), "too_large"),
     "array of a million": (frame(MILLION), "too_large"),
     "map of 1,000": (request_frame(7, "x", {str(n): 0 for n in range(1000)}), "too_large"),
     "field too many": (frame(packed({"id": 7, "op": "x", "args": {}, "more": 1})), "invalid_request"),

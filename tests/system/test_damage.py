@@ -1,6 +1,7 @@
 """A store that somebody else wrote to: damage is named, and never becomes a value.
 
-The file is changed while the agent is stopped, by a program that knows SQLite but no key.
+The file is changed while the agent is stopped, by a program that knows SQLite but no key. What an unlock
+finds (``test_set_back``) is looked at here as if somebody had been able to seal the state of the store anew.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from tests.support.agent_process import PASSPHRASE, AgentProcess
 from tests.support.foreign_slot import foreign_slot
+from tests.support.store_keys import keys_of, reseal
+from tests.support.tampering import edit, look
 from tests.support.unharmed import KEPT, KEPT_PATH, check_serves, keep_one
 from tests.support.wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 VICTIM: Final = "prod/db/password"
@@ -46,7 +49,6 @@ CHANGES: Final = (
     f"UPDATE secret_version SET metadata = x'' WHERE id = {OF}",
     f"UPDATE data_key SET wrapped_key = x'00' WHERE id = {OF}",
     "UPDATE secret SET deleted_at = 1 WHERE path = 'byte/{}'",
-    f"DELETE FROM data_key WHERE id = {OF}",
 )
 """What is done to ``byte/0``, ``byte/1`` and so on."""
 
@@ -55,19 +57,6 @@ UPDATES: Final = (
     "UPDATE data_key SET wrapped_key = ? WHERE id = ?",
     "UPDATE secret_version SET value = ? WHERE id = ?",
 )
-
-
-def edit(agent: AgentProcess, *statements: tuple[str, tuple[Any, ...]]) -> None:
-    """Change the database of a stopped agent."""
-    with closing(sqlite3.connect(agent.store, timeout=0)) as database, database:
-        for statement, parameters in statements:
-            database.execute(statement, parameters)
-
-
-def look(agent: AgentProcess, query: str) -> list[tuple[Any, ...]]:
-    """What is in the database of a stopped agent."""
-    with closing(sqlite3.connect(agent.store)) as database:
-        return database.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +73,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return agent.state
 
 
+@pytest.fixture(scope="module")
+def keys(template: Path) -> Mapping[str, bytes]:
+    """Those of the template."""
+    return keys_of(template, {"passphrase": PASSPHRASE}, {})[0]
+
+
 @pytest.fixture
 def stored(agent: AgentProcess, template: Path) -> AgentProcess:
     """A stopped agent with the secrets of the template."""
@@ -91,7 +86,7 @@ def stored(agent: AgentProcess, template: Path) -> AgentProcess:
     return agent
 
 
-def test_every_byte_of_a_record(stored: AgentProcess) -> None:
+def test_every_byte_of_a_record(stored: AgentProcess, keys: Mapping[str, bytes]) -> None:
     """One byte of metadata, wrapped key or value changed, each in a record of its own: none gives a value."""
     rows = look(
         stored,
@@ -109,6 +104,7 @@ def test_every_byte_of_a_record(stored: AgentProcess) -> None:
         damaged[offset] ^= 1 << offset % 8
         changes.append((UPDATES[column], (bytes(damaged), row)))
     edit(stored, *changes)
+    reseal(stored.state, keys)
     stored.start_unlocked()
     with stored.connect() as client:
         for _, (path, *_) in zip(places, rows, strict=False):
@@ -119,14 +115,15 @@ def test_every_byte_of_a_record(stored: AgentProcess) -> None:
         assert client.status()["connections"] == 1
 
 
-def test_every_field_of_a_row(stored: AgentProcess) -> None:
+def test_every_field_of_a_row(stored: AgentProcess, keys: Mapping[str, bytes]) -> None:
     """Path, latest, version, tombstone, parts left out or emptied: changed, they give no wrong value."""
     edit(stored, *((statement.format(number), ()) for number, statement in enumerate(CHANGES)))
+    reseal(stored.state, keys)
     stored.start_unlocked()
     with stored.connect() as client:
         assert client.call("secret.get", path="byte/0").code == "not_found"
         assert client.call("secret.get", path="byte/x").code == "integrity"
-        for number in range(1, 9):
+        for number in range(1, len(CHANGES)):
             for version in ({}, {"version": 1}, {"version": 2}):
                 code = client.call("secret.get", path=f"byte/{number}", **version).code
                 assert code in {"integrity", "not_found"} or (number, version) == (1, {"version": 1})
@@ -135,7 +132,7 @@ def test_every_field_of_a_row(stored: AgentProcess) -> None:
         check_serves(stored)
 
 
-def test_two_records_swapped(stored: AgentProcess) -> None:
+def test_two_records_swapped(stored: AgentProcess, keys: Mapping[str, bytes]) -> None:
     """Whole records, or parts of them, moved to another path open nowhere."""
     rows = look(
         stored,
@@ -151,6 +148,7 @@ def test_two_records_swapped(stored: AgentProcess) -> None:
         ),
         *(("UPDATE data_key SET wrapped_key = ? WHERE id = ?", c) for c in ((two_key, one), (one_key, two))),
     )
+    reseal(stored.state, keys)
     stored.start_unlocked()
     with stored.connect() as client:
         assert client.call("secret.get", path=VICTIM).code == "integrity"
@@ -158,7 +156,7 @@ def test_two_records_swapped(stored: AgentProcess) -> None:
         check_serves(stored)
 
 
-def test_old_version_in_the_place_of_the_new(stored: AgentProcess) -> None:
+def test_old_version_in_the_place_of_the_new(stored: AgentProcess, keys: Mapping[str, bytes]) -> None:
     """A version's record put in the place of another version of the same path opens not."""
     stored.start_unlocked()
     with stored.connect() as client:
@@ -171,6 +169,7 @@ def test_old_version_in_the_place_of_the_new(stored: AgentProcess) -> None:
         ("UPDATE secret_version SET version = 1 WHERE secret_id = ? AND version = 2", (secret_id,)),
         ("UPDATE secret_version SET version = 2 WHERE secret_id = ? AND version = 99", (secret_id,)),
     )
+    reseal(stored.state, keys)
     stored.start_unlocked()
     with stored.connect() as client:
         for version in (1, 2):
@@ -260,9 +259,10 @@ def _forged_store(stored: AgentProcess) -> tuple[tuple[str, tuple[Any, ...]], ..
     ((store_id,),) = look(stored, "SELECT store_id FROM store_meta")
     ((header,),) = look(stored, "SELECT header FROM keyslot")
     ((name, key_id),) = look(stored, "SELECT name, key_id FROM master_key")
-    with closing(Arena(open_backing("auto", 64 * 1024))) as arena, RootSecret.create(arena, KERNEL) as theirs:
+    with closing(Arena(open_backing("auto", 64 * 1024))) as arena:
+        theirs = RootSecret.create(arena, KERNEL)
+        keys = RootKeys.derive_from(arena, theirs, store_id, KERNEL)
         forged = wrap_root(arena, Keyslot.decode(header), theirs, store_id, KERNEL)
-        keys = RootKeys.derive_from(arena, theirs.key, KERNEL)
         mac = table_mac(keys.slot_mac, store_id, [forged])
         master = SoftwareCustody(arena, keys.wrapping, store_id, KERNEL).create(name, key_id, 1)
         keys.release()

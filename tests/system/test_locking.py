@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
 from keyholt_protocol.limits import MAX_REQUEST_HEADER
 from tests.support.agent_process import PASSPHRASE, poll
@@ -10,6 +11,9 @@ from tests.support.unharmed import KEPT, KEPT_PATH
 
 if TYPE_CHECKING:
     from tests.support.agent_process import AgentProcess
+
+BIG: Final = 1024 * 1024
+"""Bytes of a value that no socket takes whole."""
 
 
 def test_idle_agent_locks_itself(stopped: AgentProcess) -> None:
@@ -35,6 +39,36 @@ def test_idle_agent_locks_itself(stopped: AgentProcess) -> None:
             return reply.payload == KEPT
 
         poll(fetched)
+
+
+def test_locked_agent_delivers_nothing(stopped: AgentProcess) -> None:
+    """A value that is half taken ends there, with its connection; its memory is back before the answer."""
+    stopped.start_unlocked()
+    with stopped.connect() as reader, stopped.connect() as client:
+        client.put("big", os.urandom(BIG))
+        reader.request("secret.get", {"path": "big"})
+        poll(lambda: client.status()["memory_used"] > BIG)
+        client.call("agent.lock").expect()
+        assert client.status()["memory_used"] == MAX_REQUEST_HEADER
+        taken = 0
+        while data := reader.socket.recv(BIG):
+            taken += len(data)
+        assert 0 < taken < BIG
+        poll(lambda: client.status()["connections"] == 1)
+
+
+def test_agent_that_stops_delivers_nothing(stopped: AgentProcess) -> None:
+    """Told to end, it waits for nobody who has half a value."""
+    stopped.start_unlocked()
+    with stopped.connect() as reader, stopped.connect() as client:
+        client.put("big", os.urandom(BIG))
+        reader.request("secret.get", {"path": "big"})
+        poll(lambda: client.status()["memory_used"] > BIG)
+        stopped.stop()
+        taken = 0
+        while data := reader.socket.recv(BIG):
+            taken += len(data)
+        assert 0 < taken < BIG
 
 
 def test_restart_finds_it_locked(agent: AgentProcess) -> None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 MANY: Final = 10_000
 SOME: Final = 500
 
-IN_ARENA: Final = {"root key", "confirmation secret", "wrap key", "slot MAC key", "master key 1"}
+ROOT_KEYS: Final = {"root key", "wrap key", "slot MAC key", "element key", "seal key"}
+
+IN_ARENA: Final = ROOT_KEYS | {"confirmation secret", "master key 1"}
 """What an unlocked agent holds; with ``mlock`` root can read it, other than secret memory."""
 
 FETCHED: Final = "data key of "
@@ -84,6 +86,35 @@ def test_nothing_is_left_at_any_time(agent: AgentProcess, path: CodePath) -> Non
     check_memory(life, everything, held=IN_ARENA | {FETCHED + path for path in life.values | life.long})
     life.lock()
     check_memory(life, everything, held=set())
+    check_core(life, everything)
+
+
+@pytest.mark.parametrize("path", CODE_PATHS, ids=str)
+def test_nothing_is_left_of_keys_that_were_replaced(agent: AgentProcess, path: CodePath) -> None:
+    """Once there is another root key, nothing is left of those before but the master key, which goes with the
+    next lock: whoever has read a record may still open it.
+    """
+    life = started(agent, path, "mlock")
+    life.fetch()
+    before, traces = life.keys()
+    before = {
+        f"old {name}": key for name, key in before.items() if name in IN_ARENA - {"confirmation secret"}
+    }
+    life.rekey()
+    after, new_traces = life.keys()
+    assert [name for name, key in before.items() if key in after.values()] == []
+    everything = {**before, **{f"old {name}": trace for name, trace in traces.items()}, **after, **new_traces}
+    held = ROOT_KEYS | {"confirmation secret", "master key 2", "old master key 1"}
+    check_memory(life, everything, held=held)
+    life.lock()
+    check_memory(life, everything, held=set())
+    life.unlock()
+    life.fetch()
+    check_memory(
+        life, everything, held=ROOT_KEYS | {"confirmation secret", "master key 2", FETCHED + "binary"}
+    )
+    check_files_arguments_environment(life, {**before, **after})
+    life.lock()
     check_core(life, everything)
 
 

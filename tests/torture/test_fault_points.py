@@ -9,6 +9,7 @@ import pytest
 from tests.support.agent_process import AgentProcess
 from tests.support.fault_points import crash_points, error_points
 from tests.support.faults import STORE_CALLS
+from tests.support.rekey_points import rekey_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,12 @@ def agent(tmp_path: Path) -> Iterator[AgentProcess]:
 def test_crash_at_every_call(agent: AgentProcess, call: str) -> None:
     """Killed at each: what was acknowledged is there, and the store opens."""
     assert crash_points(agent, call)
+
+
+@pytest.mark.parametrize("call", STORE_CALLS)
+def test_crash_at_every_call_of_a_rekey(agent: AgentProcess, call: str) -> None:
+    """Killed at each: it is wholly in force or wholly not, and every keyslot that stays opens."""
+    assert rekey_points(agent, call)
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EDQUOT"])

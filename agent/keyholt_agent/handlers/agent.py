@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from keyholt_agent.services import Services
     from keyholt_agent.store import StoreStatistics
     from keyholt_agent.vault.unlocking import Unlocking
-    from keyholt_agent.vault.vault import Vault
 
 __all__ = ["bindings", "lock", "status", "unlock"]
 
@@ -40,7 +39,7 @@ def bindings(services: Services) -> tuple[AnyBinding, ...]:
     return (
         bind(ops.AGENT_STATUS, status, services),
         bind(ops.AGENT_UNLOCK, unlock, services.unlocking),
-        bind(ops.AGENT_LOCK, lock, services.vault),
+        bind(ops.AGENT_LOCK, lock, services),
     )
 
 
@@ -48,6 +47,7 @@ async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[Ag
     """Gather what every part says of itself. A store that fails is told of, not raised."""
     statistics, problem = await _store_statistics(services)
     vault, usage, now = services.vault, services.arena.usage, boot_time()
+    check = services.unlocking.check
     result = AgentStatusResult(
         state=vault.state.value,
         version=__version__,
@@ -66,6 +66,9 @@ async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[Ag
         store_secrets=statistics.secrets if statistics else None,
         store_size=statistics.bytes if statistics else None,
         locks_in=None if vault.locks_at is None else max(0, math.ceil(vault.locks_at - now)),
+        checked_rows=check.done if check else None,
+        checking_rows=check.rows if check else None,
+        to_rewrap=services.rewrapping.left,
         problem=problem,
     )
     return Reply(result=result)
@@ -78,10 +81,12 @@ async def unlock(unlocking: Unlocking, call: Call[AgentUnlockRequest]) -> Reply[
     return Reply(result=AgentUnlockResult(slot=name))
 
 
-def lock(vault: Vault, call: Call[AgentLockRequest]) -> Reply[AgentLockResult]:
-    """Zero the keys and drop what was cached, before the answer."""
+async def lock(services: Services, call: Call[AgentLockRequest]) -> Reply[AgentLockResult]:
+    """Zero the keys and drop what was cached; nothing is committed after the answer."""
+    vault = services.vault
     was = vault.state
     vault.lock()
+    await services.store.settle()
     if was is VaultState.UNLOCKED:
         _log.info("locked by %s", call.principal.name)
     return Reply(result=AgentLockResult())

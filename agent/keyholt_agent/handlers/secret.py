@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from keyholt_agent.clocks import wall_time
 from keyholt_agent.memory import LockedBuffer
@@ -53,6 +53,7 @@ from keyholt_protocol.messages import (
     SecretVersionInfo,
 )
 from keyholt_protocol.names import check_path
+from keyholt_protocol.usual import ENTRIES_AT_ONCE, pack_entries, pack_page
 
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
@@ -187,11 +188,17 @@ def _position(head: Head) -> str:
 async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[SecretListResult]:
     """One page of live secrets."""
     request = call.request
-    found = await store.ask(ListSecrets(prefix=request.prefix, after=request.after, limit=request.limit + 1))
-    page, now = _page(found, request.limit), wall_time()
-    shown = tuple(_secret_info(one, now) for one in page if _has_name(one))
-    following = shown[-1].path if shown and len(page) < len(found) else None
-    return Reply(result=SecretListResult(secrets=shown, next=following))
+    scan = await store.ask(ListSecrets(prefix=request.prefix, after=request.after, limit=request.limit + 1))
+    found, now = scan.secrets, wall_time()
+    page = _page(found, request.limit)
+    named = [one for one in page if _is_path(one.path)]
+    entries = await _packed(call, named, lambda one: _secret_info(one, now))
+    following = scan.scanned_to if scan.scanned_to and _is_path(scan.scanned_to) else None
+    if named and len(page) < len(found):
+        following = named[-1].path
+    return Reply(
+        result=pack_page(SecretListResult(secrets=(), next=following), "secrets", len(named), entries)
+    )
 
 
 async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[SecretHistoryResult]:
@@ -201,13 +208,11 @@ async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[Secre
         ReadHistory(path=request.path, before=request.before, limit=request.limit + 1)
     )
     page, now = _page(found, request.limit), wall_time()
-    shown = tuple(_version_info(one, now) for one in page)
-    following = shown[-1].version if len(page) < len(found) else None
-    return Reply(
-        result=SecretHistoryResult(
-            latest=head.latest, deleted=head.deleted_at, versions=shown, next=following
-        )
-    )
+    numbered = [one for one in page if one.version]  # only damage makes others
+    entries = await _packed(call, numbered, lambda one: _version_info(one, now))
+    following = numbered[-1].version if numbered and len(page) < len(found) else None
+    result = SecretHistoryResult(latest=head.latest, deleted=head.deleted_at, versions=(), next=following)
+    return Reply(result=pack_page(result, "versions", len(numbered), entries))
 
 
 async def delete(store: Store, call: Call[SecretDeleteRequest]) -> Reply[SecretDeleteResult]:
@@ -239,10 +244,24 @@ def _page(found: Sequence[Summary], limit: int) -> Sequence[Summary]:
     return found[:limit]
 
 
-def _has_name(summary: SecretSummary) -> bool:
+async def _packed(
+    call: Call[Any], page: Sequence[Summary], describe: Callable[[Summary], SecretInfo | SecretVersionInfo]
+) -> list[bytes]:
+    """The entries of a page, made and packed a few at a time: others have their turn in between.
+
+    So many take about as long as two fetches.
+    """
+    entries: list[bytes] = []
+    for first in range(0, len(page), ENTRIES_AT_ONCE):
+        await call.let_others()
+        entries.append(pack_entries([describe(one) for one in page[first : first + ENTRIES_AT_ONCE]]))
+    return entries
+
+
+def _is_path(path: str) -> bool:
     """Whether anybody could ask for it. Only damage makes other paths, which may hold terminal controls."""
     try:
-        check_path(summary.path)
+        check_path(path)
     except (InvalidRequestError, TooLargeError):
         return False
     return True

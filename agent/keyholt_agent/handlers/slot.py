@@ -43,7 +43,8 @@ async def add(keyslots: Keyslots, call: Call[SlotAddRequest]) -> Reply[SlotAddRe
     """Wrap the root key for one more passphrase, or for another one in the place of an old one."""
     request = call.request
     existing, new = two_passphrases(call.body)
-    slot = await keyslots.add(call.principal, request.name, existing, new, replace=request.replace)
+    change = keyslots.change if request.replace else keyslots.add
+    slot = await change(call.principal, request.name, existing, new)
     return Reply(result=SlotAddResult(name=slot.name, kdf=slot.describe()))
 
 

@@ -78,6 +78,14 @@ class Custodian(Protocol):
         """
         ...
 
+    def rewrapped(self, stored: StoredMasterKey, wrapping: SoftwareKey) -> bytes:
+        """What the store is to hold of a version when another root-derived key wraps.
+
+        Raises:
+            IntegrityError: it is not one that this custodian made for this store.
+        """
+        ...
+
 
 class SoftwareCustody:
     """Wrapped by ``wrapping``, and held in the arena while in use.
@@ -110,6 +118,12 @@ class SoftwareCustody:
             raise
         reference = key_reference(RecordType.DATA_KEY, stored.key_id, stored.version)
         return SoftwareKey(key, reference, self._randomness)
+
+    def rewrapped(self, stored: StoredMasterKey, wrapping: SoftwareKey) -> bytes:
+        context = self._context(stored.name, stored.key_id)
+        with self._arena.allocate(KEY_SIZE) as key:
+            self._wrapping.unwrap(stored.wrapped, stored.version, context, key.view)
+            return wrapping.wrap(stored.version, context, key.view)
 
     def _context(self, name: str, key_id: bytes) -> Context:
         return bind(self._store_id, name, key_id + Custody.SOFTWARE.value.encode())

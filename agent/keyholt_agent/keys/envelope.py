@@ -123,6 +123,7 @@ class RecordType(IntEnum):
     DATA_KEY = 2
     MASTER_KEY = 3
     ROOT_KEY = 4
+    STATE = 5
 
 
 class Suite(IntEnum):

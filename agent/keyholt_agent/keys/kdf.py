@@ -2,7 +2,8 @@
 
 - The floor is the second recommended set of RFC 9106, section 4: t=3, 64 MiB, p=4. No new keyslot goes
   below it, and a stored one that does is refused like any other damage.
-- Parameters that come from a store are bounded above before any memory is taken.
+- Parameters that come from a store are bounded above before any memory is taken, each by itself and those of
+  all keyslots together (``MAX_TOGETHER``), and are held against what memory there is (``require_memory``).
 - Neither the passphrase nor the output passes through a Python object: ``argon2.low_level.core`` works on
   the locked memory in place. (``hash_secret_raw`` left two copies of the passphrase.)
 - ``derive`` blocks for as long as it was calibrated to: it runs in a worker thread, with the buffers kept
@@ -26,7 +27,16 @@ from keyholt_protocol.errors import IntegrityError, InternalError, ResourceExhau
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FLOOR", "MAX_MEMORY", "SALT_SIZE", "Argon2Parameters", "calibrate", "derive"]
+__all__ = [
+    "FLOOR",
+    "MAX_MEMORY",
+    "MAX_TOGETHER",
+    "SALT_SIZE",
+    "Argon2Parameters",
+    "calibrate",
+    "derive",
+    "require_memory",
+]
 
 SALT_SIZE: Final = 16
 """Bytes; RFC 9106, section 3.1, recommends 16 for password hashing."""
@@ -43,6 +53,10 @@ MAX_TIME: Final = 64
 
 MAX_PARALLELISM: Final = 16
 """Lanes, each a thread."""
+
+MAX_TOGETHER: Final = MAX_TIME * MAX_MEMORY
+"""KiB times passes of all keyslots of a store together: what the dearest single one may cost. Whoever names
+no keyslot has every one tried. 32 that were calibrated to a second take a quarter to a half of it."""
 
 _CALIBRATION_MEMORY: Final = 1024 * 1024
 """KiB (1 GiB). A higher cost goes into memory up to this, then into passes (RFC 9106, section 4)."""
@@ -81,6 +95,11 @@ class Argon2Parameters:
             raise ValueError(
                 f"Argon2 parameters t={self.time}, m={self.memory} KiB, p={self.parallelism} out of bounds"
             )
+
+    @property
+    def cost(self) -> int:
+        """KiB times passes: what a derivation takes is about proportional to it."""
+        return self.time * self.memory
 
     def encode(self, salt: bytes) -> bytes:
         """The parameters of a passphrase keyslot, 29 bytes.
@@ -141,6 +160,23 @@ def derive(passphrase: memoryview, salt: bytes, parameters: Argon2Parameters, ta
             )
         if result != 0:
             raise InternalError(f"Argon2 failed with its error {result}")
+
+
+def require_memory(parameters: Argon2Parameters, available: int) -> None:
+    """Refuse a derivation before it takes memory that is not there: the kernel would end the agent for it.
+
+    Args:
+        available: bytes that may be taken.
+
+    Raises:
+        ResourceExhaustedError: it is less than the derivation needs.
+    """
+    needed = parameters.memory * 1024
+    if needed > available:
+        raise ResourceExhaustedError(
+            f"the key derivation needs {needed >> 20} MiB of memory, and {available >> 20} MiB are free; "
+            "free memory, or raise MemoryMax= of the unit"
+        )
 
 
 def calibrate(target_seconds: float, clock: Callable[[], float], available_memory: int) -> Argon2Parameters:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyholt_agent.keys.custody import Custodian, SealedMasterKey, StoredMasterKey
-    from keyholt_agent.keys.wrapping_key import WrappingKey
+    from keyholt_agent.keys.wrapping_key import SoftwareKey, WrappingKey
 
 __all__ = ["MasterKeys"]
 
@@ -91,6 +91,31 @@ class MasterKeys(Guarded):
         """A new version of a key that is used up, to be committed and then ``put_in_force``."""
         custodian = self._custodian(rotation.custody)
         return custodian.create(rotation.name, rotation.key_id, rotation.version + 1)
+
+    def rewrapped(
+        self, stored: Iterable[StoredMasterKey], wrapping: SoftwareKey
+    ) -> dict[tuple[bytes, int], bytes]:
+        """Each stored version, by its id and number, as it is to be stored when another key wraps."""
+        return {
+            (one.key_id, one.version): (
+                self._custodian(one.custody).rewrapped(one, wrapping) if one.state in _USABLE else one.wrapped
+            )
+            for one in stored
+        }
+
+    def successors(self, custodians: Mapping[Custody, Custodian]) -> tuple[SealedMasterKey, ...]:
+        """A new version of each key, made by those who are to keep them next; to be committed."""
+        active = [(master.name, master.active) for master in self._by_name.values() if master.active]
+        return tuple(
+            custodians[version.custody].create(name, version.key_id, version.version + 1)
+            for name, version in active
+        )
+
+    def change_hands(self, custodians: Mapping[Custody, Custodian], added: Iterable[SealedMasterKey]) -> None:
+        """Have others keep the keys from now on, and wrap with the versions that they made."""
+        self._custodians = custodians
+        for version in added:
+            self.put_in_force(version)
 
     def put_in_force(self, stored: StoredMasterKey) -> None:
         """Wrap with the version that the store says is active; one that is known already is held once."""

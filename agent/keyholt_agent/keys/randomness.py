@@ -2,6 +2,8 @@
 
 - A key is written by its source straight into locked memory; no object of the interpreter ever holds it.
 - Nonces, ids and salts are public.
+- Nothing is drawn ahead: a virtual machine that is cloned, and a process that forks, would hand out twice
+  what lies ready (docs/adr/0023).
 
 ``KERNEL`` is the only source so far. Another one, a token that mixes its own in, say, takes its place here.
 """
@@ -9,15 +11,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final, Protocol
 
+from keyholt_agent.clocks import fine_time
 from keyholt_agent.keys.envelope import NONCE_SIZE
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.memory.syscalls import fill_random
 
 __all__ = ["KERNEL", "KernelRandomness", "Randomness"]
-
-_NONCES_AT_ONCE: Final = 256
 
 
 class Randomness(Protocol):
@@ -37,37 +39,39 @@ class Randomness(Protocol):
 
 
 class KernelRandomness:
-    """getrandom(2)."""
+    """getrandom(2).
 
-    __slots__ = ("_nonces",)
+    Args:
+        chance: gives that many random bytes, at once.
+        clock: nanoseconds, of any beginning.
+    """
 
-    def __init__(self) -> None:
-        self._nonces: list[bytes] = []
+    __slots__ = ("_chance", "_clock")
+
+    def __init__(
+        self, chance: Callable[[int], bytes] = os.getrandom, clock: Callable[[], int] = fine_time
+    ) -> None:
+        self._chance: Final = chance
+        self._clock: Final = clock
 
     def fill(self, target: LockedBuffer) -> None:
         fill_random(target.address, len(target))
 
     def nonce(self) -> bytes:
-        """Drawn some hundred at a time.
+        """Drawn now, with the time mixed in.
 
-        ``os.urandom`` lets go of the interpreter's lock, and getting it back from the store's thread costs a
-        writer forty times the call (measured).
+        The kernel draws anew when it is told that the machine was cloned (VmGenId). Where nobody tells it,
+        two clones draw the same bytes, the same data keys too, but not in the same nanosecond. Twelve random
+        bytes XORed with anything that does not depend on them are as random as before.
+
+        Not ``os.urandom``: it lets go of the interpreter's lock, and getting that back from the store's
+        thread costs a writer forty times the call (measured).
         """
-        try:
-            return self._nonces.pop()
-        except IndexError:
-            block = os.urandom(NONCE_SIZE * _NONCES_AT_ONCE)
-            rest = range(NONCE_SIZE, len(block), NONCE_SIZE)
-            self._nonces.extend(block[at : at + NONCE_SIZE] for at in rest)
-            return block[:NONCE_SIZE]
+        drawn = int.from_bytes(self._chance(NONCE_SIZE), "big")
+        return (drawn ^ self._clock()).to_bytes(NONCE_SIZE, "big")
 
     def draw(self, size: int) -> bytes:
         return os.urandom(size)
 
-    def forget_nonces(self) -> None:
-        """Begin with none that were drawn ahead."""
-        self._nonces.clear()
-
 
 KERNEL: Final = KernelRandomness()
-os.register_at_fork(after_in_child=KERNEL.forget_nonces)  # or the child would give out its parent's

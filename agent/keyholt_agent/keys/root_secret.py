@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys.envelope import KEY_SIZE
-from keyholt_agent.keys.root import create_root
 from keyholt_agent.memory import Guarded
 
 if TYPE_CHECKING:
@@ -47,11 +46,19 @@ class RootSecret(Guarded):
     def create(cls, arena: Arena, randomness: Randomness) -> RootSecret:
         """The first of a new store."""
         with ExitStack() as undo:
-            key = undo.enter_context(create_root(arena, randomness))
-            confirmation = undo.enter_context(arena.allocate(KEY_SIZE))
-            randomness.fill(confirmation)
+            key = undo.enter_context(_random(arena, randomness))
+            confirmation = undo.enter_context(_random(arena, randomness))
             undo.pop_all()
         return cls(1, key, confirmation)
+
+    def following(self, arena: Arena, randomness: Randomness) -> RootSecret:
+        """The next version: a new root key, and the same confirmation secret."""
+        with ExitStack() as undo:
+            key = undo.enter_context(_random(arena, randomness))
+            confirmation = undo.enter_context(arena.allocate(KEY_SIZE))
+            undo.pop_all()
+        confirmation.view[:] = self.confirmation.view
+        return RootSecret(self.version + 1, key, confirmation)
 
     @classmethod
     def split(cls, arena: Arena, version: int, plaintext: LockedBuffer) -> RootSecret:
@@ -84,3 +91,9 @@ class RootSecret(Guarded):
 
     def __repr__(self) -> str:
         return f"<RootSecret version {self.version}>"
+
+
+def _random(arena: Arena, randomness: Randomness) -> LockedBuffer:
+    key = arena.allocate(KEY_SIZE)
+    randomness.fill(key)
+    return key

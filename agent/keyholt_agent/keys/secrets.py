@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from keyholt_agent.keys.data_keys import NOT_KEPT, DataKeys
 from keyholt_agent.keys.envelope import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from keyholt_agent.keys.randomness import Randomness
     from keyholt_agent.memory import Arena
 
-__all__ = ["OpenableSecret", "SealedSecret", "SecretKeys"]
+__all__ = ["OpenableSecret", "RewrappedKey", "SealedSecret", "SecretKeys"]
 
 _DATA_KEY_BESIDE: Final = key_reference(RecordType.SECRET_VALUE, ANONYMOUS_KEY, 0)
 """How a value names its key: the data key in the same row."""
@@ -51,6 +51,14 @@ class SealedSecret:
 
     wrapped_key: bytes
     value: bytes
+    master_id: bytes
+    master_version: int
+
+
+class RewrappedKey(NamedTuple):
+    """A data key that was wrapped anew, for the store, and who wrapped it."""
+
+    wrapped_key: bytes
     master_id: bytes
     master_version: int
 
@@ -143,6 +151,28 @@ class SecretKeys(Guarded):
             target.release()
             raise
         return target
+
+    async def rewrap(
+        self, permit: WrapPermit, path: str, version: int, metadata: bytes, wrapped: bytes
+    ) -> RewrappedKey:
+        """The data key of a secret version, wrapped by the active version of a master key.
+
+        Raises:
+            IntegrityError: ``wrapped`` is not what was wrapped for that path, version and metadata.
+            LockedError: the agent was locked since the permit was given.
+        """
+        master = permit.use()
+        context = bind(self._store_id, path, metadata)
+        before = self._masters.referenced(referenced_key(wrapped))
+        with self._arena.allocate(KEY_SIZE) as data_key:
+            unwrapping = before.unwrap(wrapped, version, context, data_key.view)
+            if unwrapping is not None:
+                await unwrapping
+                if not self._open:
+                    raise LockedError
+            rewrapped = master.key.wrap(version, context, data_key.view)
+            rewrapped = rewrapped if isinstance(rewrapped, bytes) else await rewrapped
+        return RewrappedKey(rewrapped, master.key_id, master.version)
 
     def release(self) -> None:
         """Zero the data keys; again is harmless. What waits for a token is refused when it comes back."""

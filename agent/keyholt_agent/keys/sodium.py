@@ -1,4 +1,4 @@
-"""libsodium over locked memory: X25519, HMAC-SHA256 and ChaCha20-Poly1305, and nothing else of it.
+"""libsodium over locked memory: X25519, HMAC-SHA256, ChaCha20-Poly1305 and BLAKE2b, and nothing else of it.
 
 The library comes with PyNaCl, whose own functions take and give ``bytes``: copies in ordinary memory that
 nobody can wipe. So its shared object is opened here a second time, for the functions of its C interface.
@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Final
 from keyholt_protocol.errors import InternalError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from keyholt_agent.memory import Arena, LockedBuffer
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "chacha20poly1305_encrypt",
     "hmac_sha256",
     "load",
+    "sum_of_blake2b",
     "x25519",
     "x25519_base",
 ]
@@ -45,7 +48,7 @@ POINT_SIZE: Final = 32
 """Bytes of an X25519 public key, private key and shared secret (RFC 7748, section 5)."""
 
 HASH_SIZE: Final = 32
-"""Bytes of SHA-256's output."""
+"""Bytes of SHA-256's output, and of BLAKE2b's as it is used here."""
 
 TAG_SIZE: Final = 16
 """Bytes by which ChaCha20-Poly1305 makes longer what it encrypts (RFC 8439, section 2.8)."""
@@ -60,6 +63,7 @@ _LENGTH: Final = ctypes.c_ulonglong
 _SIGNATURES: Final[dict[str, tuple[type, ...]]] = {
     "crypto_scalarmult": (_P, _P, _P),
     "crypto_scalarmult_base": (_P, _P),
+    "crypto_generichash_blake2b": (_P, _SIZE, _P, _LENGTH, _P, _SIZE),
     "crypto_auth_hmacsha256_init": (_P, _P, _SIZE),
     "crypto_auth_hmacsha256_update": (_P, _P, _LENGTH),
     "crypto_auth_hmacsha256_final": (_P, _P),
@@ -146,6 +150,18 @@ def chacha20poly1305_decrypt(
         nonce.address,
         key.address,
     )
+
+
+def sum_of_blake2b(key: LockedBuffer, messages: Iterable[bytes]) -> int:
+    """The sum of the keyed BLAKE2b hashes (RFC 7693) of messages, 32 bytes each, as big-endian numbers."""
+    blake2b, place, size = _library().crypto_generichash_blake2b, key.address, HASH_SIZE
+    digest = bytearray(size)
+    target = ctypes.addressof(ctypes.c_char.from_buffer(digest))
+    total, number = 0, int.from_bytes
+    for message in messages:
+        blake2b(target, size, message, len(message), place, size)
+        total += number(digest, "big")
+    return total
 
 
 def _place(data: LockedBuffer | bytes) -> int | bytes:

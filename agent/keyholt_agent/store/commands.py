@@ -1,7 +1,8 @@
 """What can be asked of the store: one frozen class a command, with what it answers and what refuses it.
 
-They are the seam between the store and its back end. Whoever asks knows no SQL; a back end answers each class
-and knows nothing of who asks.
+Here are those on the store as a whole and on secrets; ``key_commands`` has the others. They are the seam
+between the store and its back end. Whoever asks knows no SQL; a back end answers each class and knows nothing
+of who asks.
 
 - A refusal (``KeyholtError``) is an answer, and has changed nothing. Beside those that a command lists there
   is always ``StoreUnavailableError``, and ``UninitialisedError`` where there is no store yet.
@@ -15,27 +16,23 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
+from keyholt_agent.sealed_state import StateKeeper
 from keyholt_agent.store.rows import (
     Counts,
     Head,
-    MasterKeyRow,
     NewVersion,
-    SecretSummary,
+    SecretPage,
     SecretVersion,
-    SlotRow,
-    SlotTable,
     StoreSeed,
     VersionSummary,
 )
 
 __all__ = [
     "SMALL_VALUE",
-    "AddMasterVersion",
     "AnyAnswer",
     "AnyCommand",
     "Command",
     "CountSecrets",
-    "CountWraps",
     "CreateStore",
     "DeleteSecret",
     "DestroyVersion",
@@ -44,10 +41,7 @@ __all__ = [
     "ListSecrets",
     "PutSecret",
     "ReadHistory",
-    "ReadMasterKeys",
     "ReadSecret",
-    "ReadSlotTable",
-    "ReplaceSlotTable",
     "SecretCommand",
     "UndeleteSecret",
 ]
@@ -64,6 +58,7 @@ class Kind(Enum):
     CREATE = auto()
     READ = auto()
     WRITE = auto()
+    REKEY = auto()
 
 
 class Effect(Enum):
@@ -116,7 +111,7 @@ class SecretCommand(Command[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateStore(Command[None]):
-    """Make the store, whole or not at all.
+    """Make the store, whole or not at all, its state sealed by ``keeper``, which is in force from then on.
 
     Raises:
         AlreadyExistsError: there is one; it is left as it is.
@@ -124,6 +119,7 @@ class CreateStore(Command[None]):
 
     kind = Kind.CREATE
     seed: StoreSeed
+    keeper: StateKeeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +152,7 @@ class PutSecret(SecretCommand[SecretVersion]):
     Raises:
         HeadMovedError: ``new.version`` is not the next, or ``deleted`` not so; it has the head.
         NotFoundError: there is no such master key version.
+        MasterRetiredError: it is not the active one.
     """
 
     kind = Kind.WRITE
@@ -219,7 +216,7 @@ class DestroyVersion(SecretCommand[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListSecrets(Command[list[SecretSummary]]):
+class ListSecrets(Command[SecretPage]):
     """Up to ``limit`` live secrets that begin with ``prefix`` and come after ``after``, by code points.
 
     Fewer, but two if there are so many, once they come to ``LISTING_BYTES``. A path that is no text, which
@@ -249,66 +246,3 @@ class ReadHistory(Command[tuple[Head, list[VersionSummary]]]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountSecrets(Command[Counts]):
     """How much there is; no row of a live secret is read for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadSlotTable(Command[SlotTable]):
-    """The store's id, its keyslots in order, and their MAC (unverified here)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceSlotTable(Command[None]):
-    """Put ``slots`` in the place of all keyslots; of those left out nothing remains in the files.
-
-    Attributes:
-        slots: every keyslot there is to be, in order.
-        mac: over all of ``slots``.
-        expected_mac: the MAC of the table that ``slots`` was worked out from.
-
-    Raises:
-        SlotTableMovedError: the table changed since; read it again.
-    """
-
-    kind = Kind.WRITE
-    erases = True
-    slots: tuple[SlotRow, ...]
-    mac: bytes
-    expected_mac: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadMasterKeys(Command[list[MasterKeyRow]]):
-    """Every version of every master key, by name and version."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountWraps(Command[None]):
-    """Count ``count`` wraps under the active master key version, durably, before they are made.
-
-    A crash can only over-count (NIST SP 800-38D, section 8.3).
-
-    Raises:
-        WrapLimitError: it would come to more than ``limit``; add a version.
-        ConflictError: that version is not active.
-        NotFoundError: no such version.
-    """
-
-    kind = Kind.WRITE
-    key_id: bytes
-    version: int
-    count: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddMasterVersion(Command[None]):
-    """Insert a master key version, and make the active version ``retire`` decrypt-only with it.
-
-    Raises:
-        ConflictError: the version to retire is not active; somebody else rotated.
-        AlreadyExistsError: there is such a version, or the name is another key's.
-    """
-
-    kind = Kind.WRITE
-    row: MasterKeyRow
-    retire: tuple[bytes, int] | None = None

@@ -6,12 +6,14 @@
     ├── StoreBusyError                another agent has it
     ├── StoreNewerError               written by a newer Keyholt
     ├── StoreForeignError             not a Keyholt store
+    ├── ErasureOwedError              done, but for the erasing of what was replaced
     └── StoreDamagedError             a Keyholt store, but not a whole one
     ConflictError                     (keyholt_protocol)
     ├── HeadMovedError                a path's latest version is not the expected one
     └── WrapLimitError                a master key version may not wrap that often
     ContentionError                   (keyholt_protocol)
-    └── SlotTableMovedError           the keyslots are not the ones that were read
+    ├── SlotTableMovedError           the keyslots are not the ones that were read
+    └── MasterRetiredError            a master key version is not the active one any more
 
 What a back end meets of its own libraries' errors it turns into these.
 """
@@ -22,7 +24,9 @@ from keyholt_agent.store.rows import Head
 from keyholt_protocol.errors import ConflictError, ContentionError, StoreUnavailableError
 
 __all__ = [
+    "ErasureOwedError",
     "HeadMovedError",
+    "MasterRetiredError",
     "SlotTableMovedError",
     "StoreBusyError",
     "StoreDamagedError",
@@ -54,6 +58,18 @@ class StoreDamagedError(StoreUnavailableError):
     retryable = False
 
 
+class ErasureOwedError(StoreUnavailableError):
+    """It is done and in force, but there was no room to clear the log of what it took away."""
+
+    retryable = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "it is done, and gone from the store, but its log has it still: free some disk space, and it is "
+            "gone from there as well"
+        )
+
+
 class HeadMovedError(ConflictError):
     """Somebody wrote first: decide again from ``head``."""
 
@@ -64,6 +80,10 @@ class HeadMovedError(ConflictError):
 
 class SlotTableMovedError(ContentionError):
     """The keyslots changed since they were read; read them again."""
+
+
+class MasterRetiredError(ContentionError):
+    """The master key version that wrapped is not active any more; wrap with the one that is."""
 
 
 class WrapLimitError(ConflictError):

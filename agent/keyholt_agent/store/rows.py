@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from keyholt_agent.key_states import Custody, KeyState
@@ -19,6 +20,7 @@ __all__ = [
     "KeyState",
     "MasterKeyRow",
     "NewVersion",
+    "SecretPage",
     "SecretSummary",
     "SecretVersion",
     "SlotRow",
@@ -26,6 +28,7 @@ __all__ = [
     "StoreSeed",
     "StoreStatistics",
     "VersionSummary",
+    "WrappedKey",
 ]
 
 
@@ -82,6 +85,20 @@ class SecretSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPage:
+    """A page of a listing.
+
+    Attributes:
+        secrets: in order.
+        scanned_to: the path to go on after, where the page ended for the number of deleted ones that it
+            passed over.
+    """
+
+    secrets: Sequence[SecretSummary]
+    scanned_to: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionSummary:
     """A version in a history."""
 
@@ -112,7 +129,13 @@ class SlotTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterKeyRow:
-    """One version of a master key; ``key_id`` is 16 bytes, ``wraps_reserved`` only ever grows."""
+    """One version of a master key.
+
+    Attributes:
+        key_id: 16 bytes.
+        wraps_reserved: only ever grows.
+        retiring: whether what it wrapped is to be rewrapped, until there is nothing left.
+    """
 
     key_id: bytes
     name: str
@@ -122,6 +145,22 @@ class MasterKeyRow:
     wrapped: bytes = field(repr=False)
     wraps_reserved: int
     created: int
+    retiring: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A data key as it is wrapped, of one version of a secret; ``wrapped`` is all zeroes once destroyed."""
+
+    row: int
+    path: str
+    version: int
+    metadata: bytes = field(repr=False)
+    wrapped: bytes = field(repr=False)
+
+    @property
+    def destroyed(self) -> bool:
+        return not any(self.wrapped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

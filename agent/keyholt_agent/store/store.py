@@ -9,20 +9,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import trio
-from outcome import Outcome, Value
+from outcome import Error, Outcome, Value
 
-from keyholt_agent.store.commands import AnyCommand, Command, CountSecrets, Kind, ReadSecret
+from keyholt_agent.sealed_state import CheckProgress, StateKeeper
+from keyholt_agent.store.commands import (
+    AnyCommand,
+    Command,
+    CountSecrets,
+    Kind,
+    ReadSecret,
+    SecretCommand,
+)
+from keyholt_agent.store.errors import ErasureOwedError
+from keyholt_agent.store.key_commands import AddUp, PutInForce
 from keyholt_agent.store.latest import NOBODY, LatestVersions, settle
 from keyholt_agent.store.rows import SecretVersion, StoreStatistics
 from keyholt_agent.store.sqlite import SqliteBackend
 from keyholt_agent.store.thread import Backend, StoreThread, Waiter
-from keyholt_protocol.errors import BusyError, IntegrityError, StoreUnavailableError
+from keyholt_protocol.errors import BusyError, IntegrityError, KeyholtError, StoreUnavailableError
 from keyholt_protocol.limits import MAX_VALUE
 
 __all__ = ["Store", "open_store"]
@@ -36,8 +46,14 @@ SMALL_WRITE: Final = 64 * 1024
 WAITING_COST: Final = 2 * 1024
 """Bytes that a waiting write takes beside its value; without them endlessly many empty ones could wait."""
 
+READS_AT_ONCE: Final = 128
+"""Small values that are read at once, 64 MiB at most; further readers wait for their turn."""
+
 LARGEST_SEALED: Final = MAX_VALUE + 64 * 1024
 """Bytes of the largest sealed value: a value, and what sealing adds, which is far less."""
+
+ROWS_AT_ONCE: Final = 2048
+"""Rows that are added up in one go: about 10 ms, for which others wait."""
 
 T = TypeVar("T")
 
@@ -70,6 +86,7 @@ class Store:
         self._thread = StoreThread(backend, self._answered)
         self._closed = False
         self._waiting_bytes = 0
+        self._reading_small = trio.Semaphore(READS_AT_ONCE)
         self._reading_large = trio.Lock()
 
     @asynccontextmanager
@@ -107,13 +124,25 @@ class Store:
         answer: T = await trio.lowlevel.wait_task_rescheduled(waiter.abandon)
         return answer
 
+    async def settle(self) -> None:
+        """Wait until what was asked before has been answered."""
+        with suppress(KeyholtError):  # a store that failed has answered all the same
+            await self.ask(CountSecrets())
+
     async def read_secret(self, path: str, version: int | None) -> SecretVersion:
         """One version of a live secret, None for the latest, which ``latest`` is then told of.
 
         Raises:
             NotFoundError: never written, deleted, or no such version; the message says which.
         """
-        found = await self.ask(ReadSecret(path=path, version=version))
+        try:
+            self._reading_small.acquire_nowait()
+        except trio.WouldBlock:
+            await self._reading_small.acquire()
+        try:
+            found = await self.ask(ReadSecret(path=path, version=version))
+        finally:
+            self._reading_small.release()
         if found is None:
             async with self._reading_large:  # one at a time, or the readers' number would bound the memory
                 found = await self.ask(ReadSecret(path=path, version=version, most=LARGEST_SEALED))
@@ -122,6 +151,31 @@ class Store:
                 f"the value of {path!r} is larger than any that the agent writes: restore a backup"
             )
         return found
+
+    async def unseal(
+        self, keeper: StateKeeper, report: Callable[[CheckProgress], None] | None = None
+    ) -> None:
+        """Add all rows up, and seal with these keys from now on if they come to what was sealed.
+
+        Until then the store takes no writes, so nothing changes while it is read.
+
+        Args:
+            report: is told how far it is, from time to time.
+
+        Raises:
+            IntegrityError: rows were changed, set back, removed or added by something else than the agent.
+        """
+        counts = await self.ask(CountSecrets())
+        total = done = 0
+        following: tuple[int, int] | None = None
+        while True:
+            part = await self.ask(AddUp(keeper=keeper, after=following, most=ROWS_AT_ONCE))
+            total, done, following = total + part.total, done + part.rows, part.after
+            if following is None:
+                break
+            if report is not None:
+                report(CheckProgress(done, max(done, counts.paths + counts.versions)))
+        await self.ask(PutInForce(keeper=keeper, total=total))
 
     async def statistics(self) -> StoreStatistics:
         """Counts and sizes; takes no longer for a large store."""
@@ -143,6 +197,8 @@ class Store:
             if isinstance(outcome, Value):
                 recent = waiter.epoch == self._latest.epoch
                 settle(self._latest, waiter.command, outcome.value, recent=recent)
+            elif isinstance(waiter.command, SecretCommand) and _is_owed(outcome):
+                self._latest.evict(waiter.command.path)  # it was done all the same
             if waiter.task is not None:
                 trio.lowlevel.reschedule(waiter.task, outcome)
                 waiter.task = None
@@ -150,3 +206,7 @@ class Store:
 
 def _waiting_bytes(command: AnyCommand) -> int:
     return command.weight + WAITING_COST if command.kind is Kind.WRITE else 0
+
+
+def _is_owed(outcome: Outcome[Any]) -> bool:
+    return isinstance(outcome, Error) and isinstance(outcome.error, ErasureOwedError)

@@ -5,6 +5,7 @@
 - Group commit: what is queued while a commit is under way becomes the next one.
 - Answers are delivered in the order in which batches were run; reads of a batch come before its writes.
   The commands of a batch are all under way at once, so any order among them is a correct one.
+- When it waits, nothing of a key is left in its registers or on its stack (``memory.residue``).
 - Nothing queued is lost: ``stop`` lets the thread finish what was submitted before it.
 """
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
 import trio
 from outcome import Error, Outcome
 
+from keyholt_agent.memory.residue import clear_residue
 from keyholt_agent.store.commands import AnyCommand, Kind
 from keyholt_protocol.errors import InternalError
 
@@ -151,7 +154,10 @@ class StoreThread:
         self._post(self._started.set)
         if self._refusal is None:
             while not self._stopping:
-                self._serve(self._take())
+                batch = self._take()
+                # Through a call of C, which puts its frames below those of the clearing.
+                copy_context().run(self._serve, batch)
+                clear_residue()
             self._backend.stop()
         self._post(self._ended.set)
 

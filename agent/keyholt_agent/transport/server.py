@@ -3,6 +3,7 @@
 - All listening sockets and all connections wait together, in one task (``common_wait``). A connection that
   waits for nothing but its peer has no task of its own; a call that has to wait for something else has one
   for as long as it waits.
+- Whose turn it is, ``turns`` decides.
 - The limits leave descriptors for the store and room for other principals: what one opens never shuts out the
   rest.
 - Nothing that a peer or a handler does raises out of ``serve``, or ends another's connection.
@@ -26,7 +27,8 @@ from keyholt_agent.transport.deadlines import Deadlines
 from keyholt_agent.transport.endpoint import Endpoint, refuse
 from keyholt_agent.transport.session import Session
 from keyholt_agent.transport.stream import ByteStream
-from keyholt_agent.transport.visit import Job, Visit
+from keyholt_agent.transport.turns import Entry, Job, Observe, Turns
+from keyholt_agent.transport.visit import Visit
 from keyholt_protocol.errors import ResourceExhaustedError
 from keyholt_protocol.limits import FRAME_DEADLINE
 
@@ -35,8 +37,8 @@ __all__ = ["Server"]
 ACCEPT_PAUSE: Final = 0.1
 """Seconds without accepting when the process is out of descriptors or the kernel out of memory."""
 
-ACCEPTS_AT_ONCE: Final = 16
-"""Connections accepted in one turn: enough for a crowd, few enough to leave a turn to the others."""
+ACCEPTS_AT_ONCE: Final = 4
+"""Connections accepted, and first served, in one turn of the door."""
 
 _log: Final = logging.getLogger("keyholt.server")
 
@@ -48,13 +50,22 @@ class Server:
         pipeline: where requests go.
         buffer: the locked memory that all sessions receive into, one at a time.
         quotas: how many connections there may be.
+        observe: is told how long each connection waited for its turn, and had it; see ``turns``.
     """
 
-    def __init__(self, pipeline: Pipeline, buffer: LockedBuffer, quotas: ConnectionQuotas) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        buffer: LockedBuffer,
+        quotas: ConnectionQuotas,
+        observe: Observe | None = None,
+    ) -> None:
         self._pipeline: Final = pipeline
         self._buffer: Final = buffer
         self._quotas: Final = quotas
-        self._wait: Final[CommonWait[Visit | _Door]] = CommonWait()
+        self._wait: Final[CommonWait[Entry]] = CommonWait()
+        self._wait.timed = observe is not None
+        self._turns: Final = Turns(self._wait, observe)
         self._deadlines: Final[Deadlines[Visit]] = Deadlines(FRAME_DEADLINE)
         self._visits: Final[set[Visit]] = set()
 
@@ -67,13 +78,15 @@ class Server:
                     for endpoint in endpoints:
                         self._wait.watch(endpoint.fileno(), READABLE, _Door(self, endpoint))
                         nursery.start_soon(endpoint.tend)
+                    turns = self._turns
                     while True:
-                        for one in await self._wait.ready():
-                            for job in one.serve():
-                                nursery.start_soon(job, name="a call that waits")
+                        turns.come(await self._wait.ready(busy=turns.waiting))
+                        for job in turns.serve():
+                            nursery.start_soon(job, name="a call that waits")
             finally:
                 for visit in tuple(self._visits):
                     visit.close()
+                self._turns.clear()
 
     def receive(self, stream: ByteStream, principal: Principal) -> Sequence[Job]:
         """Begin the visit of a new connection, which is often ready already; gives its jobs."""
@@ -83,9 +96,16 @@ class Server:
             refuse(stream, error)
             return ()
         session = Session(stream, principal, self._pipeline, self._buffer)
-        visit = Visit(session, self._pipeline, self._wait, self._deadlines, self._left)
+        visit = Visit(
+            session, self._pipeline, self._wait, self._deadlines, turns=self._turns, left=self._left
+        )
         self._visits.add(visit)
         return visit.serve()
+
+    def forget_secrets(self) -> None:
+        """The agent was locked: of what waits to be sent no value is left when this returns."""
+        for visit in tuple(self._visits):
+            visit.forget_secrets()
 
     def pause(self, door: _Door) -> Job:
         """Watch a door no more for a while; gives the job that does so again."""
@@ -107,10 +127,14 @@ class Server:
         self._quotas.give_back(visit.principal.quota)
 
 
-class _Door:
-    """An endpoint in the common wait."""
+class _Door(Entry):
+    """An endpoint in the common wait, which tells of it for as long as there is something to accept.
+
+    Newcomers have the first turn at the door: all of them share what it uses.
+    """
 
     def __init__(self, server: Server, endpoint: Endpoint) -> None:
+        super().__init__()
         self.endpoint: Final = endpoint
         self._server: Final = server
 

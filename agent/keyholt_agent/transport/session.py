@@ -10,8 +10,9 @@ each call in ``unstarted``, which must wait, and brings its outcome back with ``
 - A reply that the peer does not take stops the reading, and the next value is fetched only once the one
   before was taken: a peer that never reads holds little of the locked memory, and for a limited time; one
   that asks for much at once gets all of it (docs/adr/0009).
-- In one turn a connection is read once, and little of it, or the rest of one frame: however much a peer
-  sends, the others have their turn (``SHARE``).
+- In one turn little of a connection is read, and the rest of one frame: however much a peer sends, the others
+  have their turn (``SHARE``, ``turns``).
+- When the agent is locked, what has not left does not leave: ``forget_secrets``.
 - A peer can end its own session, by misuse or by leaving, and nothing else: what ``serve_ready`` and
   ``answer`` raise is the session's end, and the server's to contain.
 """
@@ -35,18 +36,25 @@ from keyholt_protocol.errors import (
     InternalError,
     KeyholtError,
     LocalProtocolError,
+    LockedError,
     RemoteProtocolError,
 )
 from keyholt_protocol.events import RequestReceived
 from keyholt_protocol.limits import FRAME_DEADLINE, MAX_IN_FLIGHT
+from keyholt_protocol.refusal import error_frame
 from keyholt_protocol.server_connection import ServerConnection
 from keyholt_protocol.usual import PackedResult
 
 __all__ = ["Awaits", "Session"]
 
-SHARE: Final = 1024
-"""Bytes of frames that a connection may begin in one turn: about sixteen fetches. The rest of the last of
-them is read in the same turn, as far as it is there: of a header, and then of a payload."""
+SHARE: Final = 256
+"""Bytes of frames that a connection may begin in one turn: four fetches, or a write. A frame that is longer
+is read in the same turn as far as it is there: first its header, and then of its payload what one call
+gives."""
+
+LATER_SHARE: Final = 64
+"""Likewise, of a peer that has sent more than that: a fetch, or two requests that are refused. Whoever comes
+meanwhile waits for the turn of such a peer that is under way."""
 
 
 class Awaits(Enum):
@@ -68,22 +76,28 @@ class Session:
         buffer: locked memory to receive into, shared by every session of the agent.
 
     Attributes:
+        dry: false once there may be more to be read, though the stream does not become ready again for it.
+        hung_up: whether the peer sends nothing more: then the end of the stream is to be read, too.
         unstarted: calls whose outcome has to be waited for; the server takes them out and starts them.
     """
 
     __slots__ = (
+        "_backlog",
         "_buffer",
         "_connection",
         "_ending",
         "_fetching",
+        "_first",
         "_frames",
         "_in_turn",
         "_incoming",
+        "_later",
         "_mid_frame",
         "_outbox",
         "_pipeline",
-        "_places",
         "_under_way",
+        "dry",
+        "hung_up",
         "principal",
         "stream",
         "unstarted",
@@ -97,7 +111,9 @@ class Session:
         self.unstarted: Final[list[tuple[Call[Any], Awaitable[Reply[Any]]]]] = []
         self._pipeline = pipeline
         self._buffer = buffer.view
-        self._places = (buffer.view[:SHARE], buffer.view, None)
+        self._first = buffer.view[:SHARE]
+        self._later = buffer.view[:LATER_SHARE]
+        self._backlog = False  # there was more than a turn allows
         self._connection = ServerConnection()
         self._outbox = Outbox(stream)
         self._incoming: Call[Any] | None = None  # its payload is on its way
@@ -107,13 +123,17 @@ class Session:
         self._ending = False  # nothing is read any more
         self._frames = 0  # received whole
         self._mid_frame = False  # another one has begun
+        self.dry = True
+        self.hung_up = False
 
     @property
     def at_rest(self) -> bool:
-        """Whether it awaits bytes, its peer owes nothing, and no call is to be started: as nearly always."""
-        return not (self._mid_frame or self._outbox.waiting or self._ending or self.unstarted) and (
-            self._connection.greeted
-        )
+        """Whether it awaits bytes, its peer owes nothing, and no call is to be started: as nearly always.
+
+        Within a frame the peer owes the rest of it, but not as long as there is something to be read.
+        """
+        busy = (self._mid_frame and self.dry) or self._outbox.waiting or self._ending or self.unstarted
+        return not busy and self._connection.greeted
 
     @property
     def awaits(self) -> Awaits:
@@ -136,7 +156,7 @@ class Session:
             return "greeting"
         if self._outbox.waiting:
             return "answer", self._outbox.taken
-        if self._mid_frame and not self._ending:
+        if self._mid_frame and self.dry and not self._ending:
             return "frame", self._frames
         return None
 
@@ -176,6 +196,24 @@ class Session:
             raise PeerGoneError
         self._end(DeadlineExceededError(_TOO_SLOW))
 
+    def forget_secrets(self) -> None:
+        """The agent was locked: no value leaves any more, and the memory of those that wait is given back.
+
+        Values that the peer has taken nothing of yet, and calls that wait for their turn, are answered
+        ``locked``; answers without a value stay. Half a value cannot be completed: that ends the session.
+
+        Raises:
+            PeerGoneError: the peer has left.
+        """
+        if not self._outbox.drop_payloads(_locked):
+            self._stop_reading()
+            self._in_turn.clear()
+            self.stream.shut()
+        waiting = tuple(self._in_turn)
+        self._in_turn.clear()
+        for call in waiting:
+            self._send(call.id, self._pipeline.turn_away(call, LockedError()))
+
     def close(self) -> None:
         """Give back all memory and close the stream; calls under way are the server's to cancel."""
         self._stop_reading()
@@ -186,26 +224,48 @@ class Session:
     # receiving
 
     def _read(self) -> None:
-        """Receive what a turn allows, into the payload under way or the shared buffer, and act on it."""
-        connection = self._connection
-        for place in self._places:
-            room = connection.payload_room() if self._mid_frame else None
-            target = place if room is None else room
-            if target is None:
-                return  # no payload is on its way, and of frames it had its share
-            size = self.stream.receive_nowait(target)
+        """Receive what a turn allows, into the shared buffer or the payload under way, and act on it."""
+        if not self._mid_frame:
+            place = self._later if self._backlog else self._first
+            size = self.stream.receive_nowait(place)
             if not size:
+                self._backlog = False
                 if size == 0:
                     self._stop_reading()
                 return  # else there is nothing just now
-            if room is None:
-                self._act_on(self._buffer[:size])
-            else:
-                connection.payload_received(size)
-                self._act()
-            self._mid_frame = connection.mid_frame
-            if self._outbox.waiting or not self._mid_frame:
+            self._act_on(place[:size])
+            self._mid_frame = self._connection.mid_frame
+            if size < len(place):
+                self._backlog = False
+                self.dry = not self.hung_up
+                return  # as nearly always: what was there is read
+            self.dry, self._backlog = False, True
+            if not self._mid_frame or self._connection.missing <= LATER_SHARE:
                 return
+        for _ in range(_PIECES):
+            if not self._read_on():
+                return
+
+    def _read_on(self) -> bool:
+        """Receive more of the frame under way; gives whether to go on at once."""
+        connection = self._connection
+        room = connection.payload_room()
+        target = self._buffer[: max(LATER_SHARE, connection.missing)] if room is None else room
+        size = self.stream.receive_nowait(target)
+        self.dry = not size or (size < len(target) and not self.hung_up)
+        if not size:
+            if size == 0:
+                self._stop_reading()
+            return False
+        if room is None:
+            self._act_on(target[:size])
+        else:
+            connection.payload_received(size)
+            self._act()
+        self._mid_frame = connection.mid_frame
+        return (
+            self._mid_frame and not self.dry and not self._outbox.waiting and connection.missing > LATER_SHARE
+        )
 
     def _act_on(self, received: memoryview) -> None:
         """Act on what lies in the shared buffer, and leave nothing of a payload there."""
@@ -288,7 +348,7 @@ class Session:
                 payload.release()
             self._outbox.send(self._connection.send_error(request_id, InternalError()))
         else:
-            self._outbox.send(head, payload)
+            self._outbox.send(head, payload, request_id)
 
     def _send_rest(self) -> None:
         if self._outbox.flush():
@@ -307,7 +367,14 @@ class Session:
             self._incoming = None
 
 
+_PIECES: Final = 3
+"""Receives of one turn beyond the first: the rest of a prefix, of its header, and of its payload."""
+
 _TOO_SLOW: Final = f"a greeting, and each frame, must be whole within {FRAME_DEADLINE} seconds; connect again"
+
+
+def _locked(request_id: int) -> bytes:
+    return error_frame(request_id, LockedError())
 
 
 def _too_many() -> BusyError:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Final, Protocol
 
 __all__ = ["ByteStream", "PeerGoneError", "SocketByteStream"]
@@ -30,6 +31,10 @@ class ByteStream(Protocol):
 
     def fileno(self) -> int:
         """The descriptor that is readable, or writable, when one of the above can go on."""
+        ...
+
+    def shut(self) -> None:
+        """End the stream in both directions, at once; its descriptor is ready from then on."""
         ...
 
     def close(self) -> None: ...
@@ -68,6 +73,10 @@ class SocketByteStream:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    def shut(self) -> None:
+        with suppress(OSError):  # the peer was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._socket.close()

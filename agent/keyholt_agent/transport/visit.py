@@ -15,23 +15,24 @@ import trio
 
 from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply, log_defect
 from keyholt_agent.principal import Principal
-from keyholt_agent.transport.common_wait import READABLE, WRITABLE, CommonWait
+from keyholt_agent.transport.common_wait import EDGE, READABLE, WRITABLE, CommonWait
 from keyholt_agent.transport.deadlines import Deadlines
 from keyholt_agent.transport.session import Awaits, Session
 from keyholt_agent.transport.stream import PeerGoneError
+from keyholt_agent.transport.turns import Entry, Job, Turns
 
-__all__ = ["Job", "Visit"]
-
-Job = Callable[[], Awaitable[None]]
-"""What the server is to start as a task."""
+__all__ = ["Visit"]
 
 Unstarted = tuple[Call[Any], Awaitable[Reply[Any]]]
 """A call that has to be waited for, and what to wait for."""
 
-_EVENTS: Final = {Awaits.BYTES: READABLE, Awaits.ROOM: WRITABLE, Awaits.NOTHING: 0, Awaits.OVER: 0}
+_READABLE: Final = READABLE | EDGE
+_EVENTS: Final = {
+    Awaits.BYTES: _READABLE, Awaits.ROOM: WRITABLE | EDGE, Awaits.NOTHING: 0, Awaits.OVER: 0,
+}  # fmt: skip
 
 
-class Visit:
+class Visit(Entry):
     """One connection.
 
     Args:
@@ -39,6 +40,7 @@ class Visit:
         pipeline: where calls that have to wait are waited for.
         wait: where its stream is watched.
         deadlines: where its debts are kept.
+        turns: where its calls pause.
         left: called once, when it has ended.
     """
 
@@ -51,8 +53,8 @@ class Visit:
         "_pipeline",
         "_rests",
         "_scopes",
-        "_serve_ready",
         "_session",
+        "_turns",
         "_wait",
     )
 
@@ -62,10 +64,13 @@ class Visit:
         pipeline: Pipeline,
         wait: CommonWait[Any],
         deadlines: Deadlines[Visit],
+        *,
+        turns: Turns,
         left: Callable[[Visit], None],
     ) -> None:
+        super().__init__()
         self._session = session
-        self._serve_ready = session.serve_ready
+        self._turns = turns
         self._pipeline = pipeline
         self._wait = wait
         self._deadlines = deadlines
@@ -83,13 +88,42 @@ class Visit:
 
     def serve(self) -> Sequence[Job]:
         """Its stream is ready: go on, and give the calls that have to wait."""
-        unstarted = self._carry_on(self._serve_ready)
-        return [partial(self._wait_for, one) for one in unstarted] if unstarted else ()
+        if not self._open:
+            return ()  # it ended while it waited for its turn
+        session = self._session
+        try:
+            session.serve_ready()
+            if self._rests and session.at_rest:  # as nearly always
+                if not session.dry:
+                    session.dry, self.dry = True, False
+                return ()
+        except Exception as error:
+            self._failed(error)
+        unstarted = self._follow()
+        if not session.dry:
+            session.dry, self.dry = True, not self._open
+        return [partial(self._wait_for, one) for one in unstarted]
+
+    def hang_up(self) -> None:
+        self._session.hung_up = True
 
     def overdue(self) -> None:
         """A debt of its peer has fallen due."""
         self._debt = None
         self._carry_on(self._session.overdue)
+
+    def forget_secrets(self) -> None:
+        """The agent was locked, perhaps by a request of this very visit, which is being served then."""
+        session = self._session
+        try:
+            session.forget_secrets()
+            if session.awaits is not Awaits.OVER:
+                self._settle()
+        except PeerGoneError:
+            pass  # its stream is ready for that: it ends when it is served next
+        except Exception as error:  # a defect; whatever it was, no value stays
+            log_defect(error)
+            self.close()
 
     def close(self) -> None:
         """End it now: nothing more is answered, and calls under way are cancelled."""
@@ -107,21 +141,29 @@ class Visit:
 
     def _carry_on(self, act: Callable[[], None]) -> Sequence[Unstarted]:
         """Have the session act, and do what follows of it; gives the calls that have to be waited for."""
-        session = self._session
         try:
             act()
-            if self._rests and session.at_rest:
-                return ()
+        except Exception as error:
+            self._failed(error)
+        return self._follow()
+
+    def _follow(self) -> Sequence[Unstarted]:
+        """Do what follows of what the session did; gives the calls that have to be waited for."""
+        session = self._session
+        try:
             if self._open:
                 self._settle()
-        except PeerGoneError:
-            self.close()
-        except Exception as error:  # a defect; the peer's connection ends, and nobody else's
-            log_defect(error)
-            self.close()
+        except Exception as error:
+            self._failed(error)
         unstarted = tuple(session.unstarted)
         session.unstarted.clear()
         return unstarted
+
+    def _failed(self, error: Exception) -> None:
+        """The peer has left, or there is a defect: its connection ends, and nobody else's."""
+        if not isinstance(error, PeerGoneError):
+            log_defect(error)
+        self.close()
 
     def _settle(self) -> None:
         """Watch the stream for what the session awaits, and take down what its peer owes."""
@@ -140,9 +182,12 @@ class Visit:
                 self._deadlines.settle(self)
             else:
                 self._deadlines.owe(self)
-        self._rests = events == READABLE and debt is None
+        self._rests = events == _READABLE and debt is None
 
     def _watch(self, events: int) -> None:
+        self.behind = bool(events & WRITABLE)
+        if self.behind:
+            self._turns.some_behind = True
         fd = self._session.stream.fileno()
         if not self._events:
             self._wait.watch(fd, events, self)
@@ -160,6 +205,7 @@ class Visit:
         calls = deque([first])
         while calls:
             call, reply = calls.popleft()
+            call.pause = self._turns.pause
             outcome: Outcome | None = None
             with trio.CancelScope() as scope:
                 self._scopes.add(scope)

@@ -1,4 +1,4 @@
-"""The keyslots of a store. Each change is one transaction of the whole table with its MAC.
+"""The keyslots of a store. Each change is one transaction of the table with its MAC.
 
 - Who changes the table shows a passphrase that opens a keyslot which stays (or, to change a passphrase, the
   old one): being connected to an unlocked agent is not enough to keep access, or to take it away from its
@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys.keyslots import passphrase_slot
-from keyholt_agent.store import ReadSlotTable, ReplaceSlotTable
-from keyholt_agent.vault.passphrases import MAX_SLOTS
+from keyholt_agent.store import AddKeyslot, ReadSlotTable
+from keyholt_agent.vault.passphrases import MAX_SLOTS, check_room_for
 from keyholt_agent.vault.stored_keys import decode_slot, slot_row, stored_slots
 from keyholt_protocol.errors import (
     AlreadyExistsError,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keyholt_agent.principal import Principal
     from keyholt_agent.store import SlotRow, SlotTable, Store
     from keyholt_agent.vault.passphrases import Passphrases
+    from keyholt_agent.vault.rekeying import Rekeying
     from keyholt_agent.vault.vault import Vault
 
 __all__ = ["Keyslots", "find_slot"]
@@ -60,6 +61,7 @@ class Keyslots:
         vault: Vault,
         store: Store,
         passphrases: Passphrases,
+        rekeying: Rekeying,
         *,
         now: WallClock,
         randomness: Randomness,
@@ -67,6 +69,7 @@ class Keyslots:
         self._vault: Final = vault
         self._store: Final = store
         self._passphrases: Final = passphrases
+        self._rekeying: Final = rekeying
         self._now: Final = now
         self._randomness: Final = randomness
 
@@ -78,29 +81,39 @@ class Keyslots:
         """
         return [decode_slot(row) for row in (await self._store.ask(ReadSlotTable())).slots]
 
-    async def add(
-        self, principal: Principal, name: str, existing: memoryview, new: memoryview, *, replace: bool
-    ) -> Keyslot:
-        """Wrap the root key for one more passphrase, or for another one in the place of an old one.
+    async def add(self, principal: Principal, name: str, existing: memoryview, new: memoryview) -> Keyslot:
+        """Wrap the root key to one more keyslot, for a passphrase.
 
         Args:
-            existing: a passphrase that opens a keyslot; with ``replace``, the one of that name.
+            existing: a passphrase that opens a keyslot.
             new: the passphrase to add, of an allowed length (``two_passphrases``).
         """
         async with self._passphrases.turn(principal):
             table = await self._verified_table()
-            candidates, others = _placed(table, name, replace=replace)
-            await self._prove(principal, existing, table, candidates)
-            parameters = await self._passphrases.calibrated()
-            draft = passphrase_slot(name, self._now(), parameters, self._randomness)
-            with await self._passphrases.derive(draft, new) as identity:
-                slot = self._vault.keyring.complete_slot(draft, identity)
-            row = slot_row(slot, self._vault.keyring.wrap_root(slot))
-            await self._replace(table, (*others, row))
+            _check_room(table, name)
+            await self._prove(principal, existing, table, table.slots)
+            keyring, slot = self._vault.keyring, await self._new_slot(name, new, table.slots)
+            row = slot_row(slot, keyring.wrap_root(slot))
+            mac = keyring.table_mac(stored_slots((*table.slots, row)))
+            await self._store.ask(AddKeyslot(slot=row, mac=mac, expected_mac=table.mac))
+        return slot
+
+    async def change(self, principal: Principal, name: str, existing: memoryview, new: memoryview) -> Keyslot:
+        """Put another passphrase in the place of a keyslot's, and a new root key in the place of the old one.
+
+        Args:
+            existing: the passphrase that opens the keyslot.
+            new: the passphrase that is to, of an allowed length (``two_passphrases``).
+        """
+        async with self._passphrases.turn(principal):
+            table = await self._verified_table()
+            await self._prove(principal, existing, table, (find_slot(table, name),))
+            slot = await self._new_slot(name, new, [row for row in table.slots if row.name != name])
+            await self._rekeying.replace_root(table, (*_others(table, name), slot))
         return slot
 
     async def remove(self, principal: Principal, name: str, existing: memoryview) -> None:
-        """Take a keyslot out of the table; its wrapped root key is overwritten.
+        """Take a keyslot out of the table, and put a new root key in the place of the one that it had.
 
         Args:
             existing: a passphrase that opens a keyslot that stays.
@@ -108,13 +121,31 @@ class Keyslots:
         async with self._passphrases.turn(principal):
             table = await self._verified_table()
             find_slot(table, name)
-            others = tuple(row for row in table.slots if row.name != name)
+            others = _others(table, name)
             if not others:
                 raise ConflictError(
                     f"{name!r} is the last keyslot; without it nobody could ever unlock the store"
                 )
-            await self._prove(principal, existing, table, others)
-            await self._replace(table, others)
+            rows = [row for row in table.slots if row.name != name]
+            await self._prove(principal, existing, table, rows)
+            await self._rekeying.replace_root(table, others)
+
+    async def rekey(self, principal: Principal) -> int:
+        """Put a new root key in the place of the present one, for all keyslots; gives its version.
+
+        It takes no passphrase: nobody comes by anything with it.
+        """
+        async with self._passphrases.turn(principal):
+            table = await self._verified_table()
+            return await self._rekeying.replace_root(table, [decode_slot(row) for row in table.slots])
+
+    async def _new_slot(self, name: str, passphrase: memoryview, others: Sequence[SlotRow]) -> Keyslot:
+        """A keyslot that there is room for beside others."""
+        parameters = await self._passphrases.calibrated()
+        check_room_for(parameters, others)
+        draft = passphrase_slot(name, self._now(), parameters, self._randomness)
+        with await self._passphrases.derive(draft, passphrase) as identity:
+            return self._vault.keyring.complete_slot(draft, identity)
 
     async def _verified_table(self) -> SlotTable:
         table = await self._store.ask(ReadSlotTable())
@@ -133,15 +164,14 @@ class Keyslots:
         _, root = await self._passphrases.open_keyslot(principal, passphrase, table, candidates)
         root.release()  # that it opened is what counts; the keyring holds the same one
 
-    async def _replace(self, before: SlotTable, rows: Sequence[SlotRow]) -> None:
-        mac = self._vault.keyring.table_mac(stored_slots(rows))
-        await self._store.ask(ReplaceSlotTable(slots=tuple(rows), mac=mac, expected_mac=before.mac))
+
+def _others(table: SlotTable, name: str) -> list[Keyslot]:
+    """The keyslots that stay beside one of that name."""
+    return [decode_slot(row) for row in table.slots if row.name != name]
 
 
-def _placed(table: SlotTable, name: str, *, replace: bool) -> tuple[Sequence[SlotRow], Sequence[SlotRow]]:
-    """The keyslots of which one must open before ``name`` may be written, and those that stay beside it."""
-    if replace:
-        return (find_slot(table, name),), [row for row in table.slots if row.name != name]
+def _check_room(table: SlotTable, name: str) -> None:
+    """Refuse a name that is taken, or one keyslot too many."""
     if any(row.name == name for row in table.slots):
         raise AlreadyExistsError(f"there is a keyslot {name!r} already; change it, or choose another name")
     if len(table.slots) >= MAX_SLOTS:
@@ -149,4 +179,3 @@ def _placed(table: SlotTable, name: str, *, replace: bool) -> tuple[Sequence[Slo
             f"the store has {MAX_SLOTS} keyslots, the most there can be; remove one first",
             details={"field": "name", "limit": MAX_SLOTS},
         )
-    return table.slots, table.slots

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,6 +22,8 @@ from keyholt_agent.vault.stored_keys import master_key_row
 from keyholt_protocol.errors import AlreadyExistsError, ConflictError, IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from keyholt_agent.clocks import WallClock
     from keyholt_agent.keys.master_key import WrapPermit
     from keyholt_agent.store import Store
@@ -56,10 +59,21 @@ class Permits:
             master = self._vault.keyring.masters.named(name)
             if master.need() is None:
                 return master.permit()
-            async with self._replenishing:
-                # Shielded: wraps that were committed and not taken note of would be lost to everybody.
-                with trio.CancelScope(shield=True):
-                    await self._replenish(name)
+            async with self.exclusive():
+                await self._replenish(name)
+
+    async def catch_up(self, name: str) -> None:
+        """Take over what the store says of a master key, for a version that wrapped was retired."""
+        async with self.exclusive():
+            await self._catch_up(name)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncGenerator[None, None]:
+        """Held while master keys change; nobody else changes one meanwhile, and nobody interrupts it."""
+        async with self._replenishing:
+            # Shielded: what was committed and not taken note of would be lost to everybody.
+            with trio.CancelScope(shield=True):
+                yield
 
     async def _replenish(self, name: str) -> None:
         """Commit what the master key needs before its next wrap, if it still needs it."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys.secrets import SealedSecret
 from keyholt_agent.memory import LockedBuffer
-from keyholt_agent.store import NewVersion, PutSecret
+from keyholt_agent.store import MasterRetiredError, NewVersion, PutSecret
 from keyholt_agent.vault.permits import SECRETS_MASTER
 from keyholt_agent.vault.secret_cache import FetchableSecret
-from keyholt_protocol.errors import IntegrityError
+from keyholt_protocol.errors import IntegrityError, LockedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -67,8 +67,21 @@ class Secrets:
         except IntegrityError:
             raise _damaged(path, secret.version) from None
         if not isinstance(opened, LockedBuffer):
-            return _open_later(path, secret, opened)
+            return self._open_later(path, secret, opened)
         return opened if secret.metadata is None else _describe(secret, opened)
+
+    async def _open_later(
+        self, path: str, secret: FetchableSecret, opening: Awaitable[LockedBuffer]
+    ) -> LockedBuffer:
+        locks = self._vault.locks
+        try:
+            opened = await opening
+        except IntegrityError:
+            raise _damaged(path, secret.version) from None
+        if self._vault.locks != locks:  # whoever locks means what is being opened, too
+            opened.release()
+            raise LockedError
+        return _describe(secret, opened)
 
     async def write(
         self, path: str, version: int, metadata: Metadata, value: memoryview, *, deleted: bool | None
@@ -82,27 +95,26 @@ class Secrets:
             HeadMovedError: it is not the next one, or not ``deleted``; ``head`` says where the path stands.
         """
         encoded = metadata.encode()
-        permit = await self._permits.permit(SECRETS_MASTER)
-        sealing = self._vault.keyring.secrets.seal(permit, path, version, encoded, value)
-        sealed = sealing if isinstance(sealing, SealedSecret) else await sealing
-        new = NewVersion(
-            version=version,
-            created=metadata.created,
-            metadata=encoded,
-            wrapped_key=sealed.wrapped_key,
-            value=sealed.value,
-            master_key_id=sealed.master_id,
-            master_key_version=sealed.master_version,
-        )
-        await self._store.ask(PutSecret(path=path, new=new, deleted=deleted))
-
-
-async def _open_later(path: str, secret: FetchableSecret, opening: Awaitable[LockedBuffer]) -> LockedBuffer:
-    try:
-        opened = await opening
-    except IntegrityError:
-        raise _damaged(path, secret.version) from None
-    return _describe(secret, opened)
+        while True:
+            permit = await self._permits.permit(SECRETS_MASTER)
+            sealing = self._vault.keyring.secrets.seal(permit, path, version, encoded, value)
+            sealed = sealing if isinstance(sealing, SealedSecret) else await sealing
+            new = NewVersion(
+                version=version,
+                created=metadata.created,
+                metadata=encoded,
+                wrapped_key=sealed.wrapped_key,
+                value=sealed.value,
+                master_key_id=sealed.master_id,
+                master_key_version=sealed.master_version,
+            )
+            try:
+                await self._store.ask(PutSecret(path=path, new=new, deleted=deleted))
+            except MasterRetiredError:
+                # It was wrapped with a version that is not to wrap any more by the time it is written.
+                await self._permits.catch_up(SECRETS_MASTER)
+            else:
+                return
 
 
 def _describe(secret: FetchableSecret, opened: LockedBuffer) -> LockedBuffer:

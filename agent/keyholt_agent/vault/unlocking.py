@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from keyholt_agent.keys.recipients import Identity
     from keyholt_agent.memory import Arena
     from keyholt_agent.principal import Principal
+    from keyholt_agent.sealed_state import CheckProgress
     from keyholt_agent.store import Store
     from keyholt_agent.vault.passphrases import Passphrases
+    from keyholt_agent.vault.rewrapping import Rewrapping
     from keyholt_agent.vault.vault import Vault
 
 __all__ = ["Unlocking"]
@@ -34,6 +37,9 @@ class Unlocking:
 
     Args:
         now: the time that a keyslot is made at.
+
+    Attributes:
+        check: how far the check of the store is, while an unlock is at it; None at all other times.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Unlocking:
         store: Store,
         arena: Arena,
         passphrases: Passphrases,
+        rewrapping: Rewrapping,
         *,
         now: WallClock,
         randomness: Randomness,
@@ -50,8 +57,10 @@ class Unlocking:
         self._store: Final = store
         self._arena: Final = arena
         self._passphrases: Final = passphrases
+        self._rewrapping: Final = rewrapping
         self._now: Final = now
         self._randomness: Final = randomness
+        self.check: CheckProgress | None = None
 
     async def create(self, principal: Principal, name: str, passphrase: memoryview) -> tuple[bytes, Keyslot]:
         """Create the store with one passphrase keyslot and one master key, and unlock it.
@@ -77,7 +86,7 @@ class Unlocking:
         try:
             # Shielded: whether there is a store has to be known afterwards, and its keys are here only.
             with trio.CancelScope(shield=True):
-                await self._store.ask(CreateStore(seed=store_seed(new)))
+                await self._store.ask(CreateStore(seed=store_seed(new), keeper=keyring.state))
         except BaseException:
             keyring.release()
             raise
@@ -110,5 +119,18 @@ class Unlocking:
                 master_keys=masters,
                 randomness=self._randomness,
             )
+            try:
+                await self._store.unseal(keyring.state, partial(self._checked, locks))
+            except BaseException:
+                keyring.release()
+                raise
+            finally:
+                self.check = None
             self._vault.open(keyring, VaultEvent.UNLOCK, locks=locks)
+        self._rewrapping.begin()
         return name
+
+    def _checked(self, locks: int, progress: CheckProgress) -> None:
+        """Take down how far the check is; nobody needs the rest of it once the agent was locked."""
+        self._vault.check(VaultEvent.UNLOCK, locks=locks)
+        self.check = progress

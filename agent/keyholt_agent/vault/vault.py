@@ -1,7 +1,8 @@
 """The vault: whether the store is open, the keys while it is, and nothing of them when it is locked.
 
 - Every change of state goes through the table in ``state``; what an operation needs is asked here.
-- Locking is synchronous: when ``lock`` returns, every key is zero and nothing that was cached is left.
+- Locking is synchronous: when ``lock`` returns, every key is zero, and nothing that was cached is left, nor
+  of what was opened and has not left the agent (``when_locked``).
 - Who unlocks slowly while somebody locks comes too late, and is told so: the later word counts.
 """
 
@@ -47,6 +48,7 @@ class Vault(Guarded):
         self._autolock: Final = autolock
         self._serve: Final = serve
         self._keyring: Keyring | None = None
+        self._when_locked: Final[list[Callable[[], None]]] = []
         self._enter(VaultState.LOCKED if initialised else VaultState.UNINITIALISED)
 
     @property
@@ -59,6 +61,10 @@ class Vault(Guarded):
         if self._keyring is None:
             raise LockedError
         return self._keyring
+
+    def holds(self, keyring: Keyring) -> bool:
+        """Whether these are its keys: they were taken in, and it was not locked since."""
+        return self._keyring is keyring
 
     @property
     def locks_at(self) -> float | None:
@@ -78,9 +84,12 @@ class Vault(Guarded):
             self.lock()  # it was due to be locked, and nobody has come to it yet
             raise LockedError
 
-    def check(self, event: VaultEvent) -> None:
-        """Refuse early what ``open`` would refuse; errors as of ``state.after``."""
-        after(self.state, event)
+    def check(self, event: VaultEvent, *, locks: int | None = None) -> VaultState:
+        """Refuse early what ``open`` would refuse, with its errors; gives the state that would follow."""
+        following = after(self.state, event)
+        if locks is not None and self.locks != locks:  # who locks means it, also for an unlock under way
+            raise ContentionError("the agent was locked while it was being unlocked; try again")
+        return following
 
     def open(self, keyring: Keyring, event: VaultEvent, *, locks: int) -> None:
         """Take the keys of a store that was created or unlocked. Owns them, even where it raises.
@@ -93,9 +102,7 @@ class Vault(Guarded):
             UninitialisedError, AlreadyExistsError: it is in another state.
         """
         try:
-            following = after(self.state, event)
-            if self.locks != locks:  # who locks means it, also for an unlock under way
-                raise ContentionError("the agent was locked while it was being unlocked; try again")
+            following = self.check(event, locks=locks)
         except BaseException:
             keyring.release()
             raise
@@ -104,13 +111,21 @@ class Vault(Guarded):
         self._autolock.start()
         self._enter(following)
 
+    def when_locked(self, forget: Callable[[], None]) -> None:
+        """Have ``forget`` called in each lock, once the keys are gone: it drops what they opened."""
+        self._when_locked.append(forget)
+
     def lock(self) -> None:
         """Zero every key and drop what was read with them; again is harmless."""
         following = after(self.state, VaultEvent.LOCK)
         self.locks += 1
+        was_open = self._keyring is not None
         self._change_keys(None)
         self._autolock.stop()
         self._enter(following)
+        if was_open:
+            for forget in self._when_locked:
+                forget()
 
     async def lock_in_time(self) -> None:
         """Lock whenever the time for it has come, for ever."""

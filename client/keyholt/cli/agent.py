@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.command import Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
 from keyholt.cli.output import say, show, table
 from keyholt.cli.passphrase import obtain, wiped
+from keyholt.cli.progress import watched
 from keyholt_protocol import operations as ops
 from keyholt_protocol.messages import AgentStatusResult
+
+if TYPE_CHECKING:
+    from keyholt.blocking import Client
 
 __all__ = ["COMMANDS", "readable_size", "readable_time"]
 
@@ -33,7 +37,12 @@ def init(options: Namespace) -> int:
 
 def unlock(options: Namespace) -> int:
     """The command ``unlock``."""
-    with connected(options) as agent, wiped(obtain(options)) as passphrase:
+    with (
+        connected(options) as agent,
+        wiped(obtain(options)) as passphrase,
+        connected(options) as beside,
+        watched(lambda: _check(beside), "checking the store"),
+    ):
         result = agent.unlock(passphrase=passphrase, slot=options.slot)
     if options.json:
         show(result)
@@ -50,6 +59,23 @@ def lock(options: Namespace) -> int:
         show({})
     else:
         say("locked")
+    return 0
+
+
+def _check(agent: Client) -> tuple[int, int] | None:
+    """How far the check of the store is, which an unlock begins with."""
+    status = agent.status()
+    return None if status.checking_rows is None else (status.checked_rows or 0, status.checking_rows)
+
+
+def rekey(options: Namespace) -> int:
+    """The command ``rekey``."""
+    with connected(options) as agent:
+        result = agent.rekey()
+    if options.json:
+        show(result)
+    else:
+        say(f"made version {result.root_version} of the root key; {result.to_rewrap} data keys to rewrap")
     return 0
 
 
@@ -78,6 +104,11 @@ def _describe(status: AgentStatusResult) -> list[str]:
     ]
     if status.store_secrets is not None:
         rows.insert(5, ("secrets", status.store_secrets))
+    if status.checking_rows:
+        done = 100 * (status.checked_rows or 0) // status.checking_rows
+        rows.insert(1, ("checking the store", f"{done} %"))
+    if status.to_rewrap is not None:
+        rows.insert(1, ("data keys to rewrap", status.to_rewrap))
     if status.locks_in is not None:
         rows.insert(1, ("locks itself in", readable_time(status.locks_in)))
     if status.problem is not None:
@@ -127,6 +158,12 @@ COMMANDS: Final = (
             Parameter(names=("--slot",), help="the keyslot to try (default: each)", metavar="NAME"),
             *passphrase_parameters(),
         ),
+    ),
+    Command(
+        words=("rekey",),
+        help=ops.STORE_REKEY.summary,
+        run=rekey,
+        json="an object: root_version, to_rewrap",
     ),
     Command(words=("lock",), help=ops.AGENT_LOCK.summary, run=lock, json="an empty object"),
     Command(

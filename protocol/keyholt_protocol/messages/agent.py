@@ -27,7 +27,9 @@ class AgentStatusResult:
 
     ``state`` is ``uninitialised``, ``locked`` or ``unlocked``. ``locks_in``: seconds until it locks itself,
     absent when it will not. ``memory_backend``: ``memfd_secret`` or ``mlock``. ``store_secrets`` counts the
-    live secrets, absent while there is no store. ``problem``: why the store cannot be used, with the remedy.
+    live secrets, absent while there is no store. ``checked_rows`` of ``checking_rows``: how far the check of
+    the store has come, while an unlock is at it. ``to_rewrap``: data keys that wait for their rewrapping,
+    absent when none does. ``problem``: why the store cannot be used, with the remedy.
     """
 
     state: str
@@ -47,6 +49,9 @@ class AgentStatusResult:
     store_secrets: int | None = None
     store_size: int | None = None
     locks_in: int | None = None
+    checked_rows: int | None = None
+    checking_rows: int | None = None
+    to_rewrap: int | None = None
     problem: str | None = None
 
 

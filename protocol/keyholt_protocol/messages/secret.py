@@ -130,7 +130,7 @@ class SecretInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretListResult:
-    """One page. ``next``: pass it as ``after`` for the next page; absent on the last one."""
+    """One page, which may be empty. ``next``: pass it as ``after`` for the next one; absent on the last."""
 
     secrets: tuple[SecretInfo, ...]
     next: str | None = None

@@ -1,4 +1,4 @@
-"""``store``: its creation."""
+"""``store``: its creation, and the keys of all of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from keyholt_protocol.names import check_name
 
-__all__ = ["StoreInitRequest", "StoreInitResult"]
+__all__ = ["StoreInitRequest", "StoreInitResult", "StoreRekeyRequest", "StoreRekeyResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,3 +26,18 @@ class StoreInitResult:
     store_id: str
     slot: str
     kdf: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRekeyRequest:
+    """Nothing to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRekeyResult:
+    """``root_version``: of the new root key, one more than before. ``to_rewrap``: data keys that older
+    versions of master keys have wrapped; they are rewrapped from now on, as ``agent.status`` tells.
+    """
+
+    root_version: int
+    to_rewrap: int

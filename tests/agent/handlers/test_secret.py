@@ -15,7 +15,7 @@ from keyholt_agent.store import (
     HeadMovedError,
     ListSecrets,
     PutSecret,
-    SecretSummary,
+    SecretPage,
     SecretVersion,
     UndeleteSecret,
 )
@@ -290,10 +290,11 @@ async def test_listing_leaves_out_what_nobody_could_ask_for(
         (await client.call("secret.put", b"v", path=path)).expect()
     ask = store.ask
 
-    async def tampered(asked: ListSecrets) -> list[SecretSummary]:
-        found = await ask(asked)
+    async def tampered(asked: ListSecrets) -> SecretPage:
+        found = (await ask(asked)).secrets
         odd = dict(zip("cei", ("c\x1b[31m\nfake/line", "e\udcff", "i\x07"), strict=True))
-        return [dataclasses.replace(one, path=odd.get(one.path, one.path)) for one in found]
+        renamed = [dataclasses.replace(one, path=odd.get(one.path, one.path)) for one in found]
+        return SecretPage(secrets=renamed, scanned_to=None)
 
     intercept(monkeypatch, store, ListSecrets, tampered)
     result = (await client.call("secret.list")).expect().result

@@ -17,7 +17,8 @@ from keyholt_agent.keys.keyslots import PassphraseSource, open_slot, passphrase_
 from keyholt_agent.keys.master_key import ReserveWraps
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.keys.recipients import Identity
-from keyholt_agent.keys.root import RootKeys, create_root
+from keyholt_agent.keys.root import RootKeys
+from keyholt_agent.keys.root_secret import RootSecret
 from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret
 from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.memory.backing import open_backing
@@ -188,7 +189,8 @@ def test_holders_of_keys_hide_them(created: tuple[Keyring, NewStore], identity: 
         master,
         master.active,
         identity,
-        keyring._secret,
+        keyring._root.secret,
+        keyring.state,
         PassphraseSource(memoryview(b"hunter2")),
     )
     for holder in holders:
@@ -200,9 +202,22 @@ def test_holders_of_keys_hide_them(created: tuple[Keyring, NewStore], identity: 
 
 def test_derived_keys_differ(arena: Arena) -> None:
     """From each other, from the root, and between roots."""
-    one, two = (RootKeys.derive_from(arena, create_root(arena, KERNEL), KERNEL) for _ in range(2))
-    views = [view for keys in (one, two) for view in (keys.root, keys.wrapping._key.view, keys.slot_mac)]
-    assert len({bytes(view) for view in views}) == 6
+    one, two = (
+        RootKeys.derive_from(arena, RootSecret.create(arena, KERNEL), bytes(16), KERNEL) for _ in range(2)
+    )
+    derived = [bytes(view) for keys in (one, two) for view in _views(keys)]
+    assert len(set(derived)) == len(derived) == 10
     assert repr(one) == "<RootKeys>"
     one.release()
     two.release()
+
+
+def _views(keys: RootKeys) -> list[memoryview]:
+    state = keys.state
+    return [
+        keys.secret.key.view,
+        keys.wrapping._key.view,
+        keys.slot_mac,
+        state._element_key.view,
+        state._seal_key.view,
+    ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from keyholt_agent.keys.randomness import KERNEL, KernelRandomness
+from tests.support.derivations import RepeatedDraws
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyholt_agent.memory import Arena
 
 
@@ -33,12 +37,54 @@ def test_draws_differ() -> None:
     assert [len(KERNEL.draw(size)) for size in (0, 1, 16)] == [0, 1, 16]
 
 
-def test_nonces_are_drawn_ahead_and_given_out_once() -> None:
-    """Across the blocks in which they are drawn, twelve bytes each."""
-    randomness = KernelRandomness()
-    nonces = [randomness.nonce() for _ in range(1000)]
+def test_nonces_are_given_out_once() -> None:
+    """No two alike, twelve bytes each."""
+    nonces = [KERNEL.nonce() for _ in range(1000)]
     assert len(set(nonces)) == 1000
     assert {len(nonce) for nonce in nonces} == {12}
+
+
+def test_each_nonce_is_drawn_when_it_is_asked_for() -> None:
+    """Nothing lies ready that a clone of the machine would give out as well."""
+    drawn: list[int] = []
+
+    def chance(size: int) -> bytes:
+        drawn.append(size)
+        return os.getrandom(size)
+
+    randomness = KernelRandomness(chance)
+    for count in range(1, 1000):
+        randomness.nonce()
+        assert drawn == [12] * count
+
+
+def test_clones_whose_kernel_repeats_itself_seal_with_other_nonces() -> None:
+    """A machine that nobody told of its cloning: the kernel draws the same, the clock does not."""
+
+    def clone() -> KernelRandomness:
+        return KernelRandomness(RepeatedDraws())
+
+    one, other = clone(), clone()
+    nonces = [source.nonce() for _ in range(1000) for source in (one, other)]
+    assert len(set(nonces)) == 2000
+
+
+def test_without_the_clock_clones_would_seal_with_the_same() -> None:
+    """The control: with a clock that stands still, each nonce is given out by both."""
+    one, other = (KernelRandomness(RepeatedDraws(), lambda: 1) for _ in range(2))
+    assert [one.nonce() for _ in range(100)] == [other.nonce() for _ in range(100)]
+
+
+def always(drawn: bytes) -> Callable[[int], bytes]:
+    """A source that gives these bytes."""
+    return lambda _: drawn
+
+
+def test_every_bit_of_what_was_drawn_is_in_the_nonce() -> None:
+    """The clock is mixed in and takes the place of nothing: other draws in one nanosecond, other nonces."""
+    for bit in range(0, 96, 5):
+        drawn = (1 << bit).to_bytes(12, "big")
+        assert KernelRandomness(always(drawn), lambda: 0).nonce() == drawn
 
 
 FORKER = """
@@ -58,7 +104,7 @@ os._exit(0)
 
 
 def test_nonces_of_a_forked_child_are_its_own() -> None:
-    """It forgets those that its parent drew ahead."""
+    """It has none that its parent drew."""
     done = subprocess.run([sys.executable, "-c", FORKER], capture_output=True, text=True, check=True)
     nonces = done.stdout.split()
     assert len(nonces) == len(set(nonces)) == 3 * 700

@@ -217,6 +217,9 @@ class SlowCustody:
         self.keys.append(SlowKey(self.custody.open(stored)))
         return self.keys[-1]
 
+    def rewrapped(self, stored: StoredMasterKey, wrapping: SoftwareKey) -> bytes:
+        return self.custody.rewrapped(stored, wrapping)
+
 
 @pytest.fixture
 def slow(custody: SoftwareCustody) -> SlowCustody:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.store import Store, open_store
-from tests.agent.store.builders import Latest, make_store
+from tests.agent.store.builders import Latest, make_store, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
+
+    from keyholt_agent.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,6 @@ def latest() -> Latest:
 
 @pytest.fixture
 async def store(state: Path, latest: Latest) -> AsyncGenerator[Store, None]:
-    """The store in ``state``, open."""
-    async with open_store(state, latest) as opened:
-        yield opened
+    """The store in ``state``, open and taking writes."""
+    async with opened(state, latest) as store:
+        yield store

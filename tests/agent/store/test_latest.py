@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
-from keyholt_agent.store import DeleteSecret, PutSecret, SecretVersion, Store, open_store
+from keyholt_agent.store import (
+    DeleteSecret,
+    DestroyVersion,
+    ErasureOwedError,
+    PutSecret,
+    SecretVersion,
+    Store,
+)
 from keyholt_agent.store.commands import AnyCommand, ReadSecret
 from keyholt_agent.store.latest import NOBODY, settle
-from tests.agent.store.builders import CREATED, Latest, started, version
+from keyholt_agent.store.sqlite.database import Database
+from tests.agent.store.builders import CREATED, Latest, opened, started, version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -134,9 +144,30 @@ def test_reading_an_older_version_says_nothing_of_the_latest() -> None:
 
 async def test_a_store_need_not_tell_anybody(state: Path) -> None:
     """Without somebody to tell, every read comes from the file."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=(new := version(1))))
         assert (await store.read_secret("a", None)).value == new.value
         await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     NOBODY.drop()
     assert NOBODY.epoch == 0
+
+
+async def test_what_is_done_and_answered_as_failed_is_not_kept(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that was destroyed where there was no room to clear the log is served by nobody."""
+    latest = Latest()
+    async with opened(state, latest) as store:
+        await store.ask(PutSecret(path="a", new=version(1)))
+        assert "a" in latest.rows
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "checkpoint", full)
+            with pytest.raises(ErasureOwedError) as caught:
+                await store.ask(DestroyVersion(path="a", version=1))
+        assert not caught.value.retryable
+        assert (await store.read_secret("a", 1)).destroyed
+        assert "a" not in latest.rows

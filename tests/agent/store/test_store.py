@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from keyholt_agent.store import ListSecrets, PutSecret, ReadHistory, Store
+from keyholt_agent.store import PutSecret, ReadHistory, Store
 from keyholt_agent.store import store as store_module
 from keyholt_agent.store.commands import SMALL_VALUE, ReadSecret
-from keyholt_agent.store.sqlite.backend import ANSWERS, SqliteBackend
+from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_agent.store.thread import Waiter
 from keyholt_protocol.errors import BusyError
-from tests.agent.store.builders import Latest, head, started, version
+from tests.agent.store.builders import Latest, head, listed, started, version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from sqlite3 import Connection
+
+    from keyholt_agent.store.sqlite.transaction import Transaction
 
 LARGE = 100_000
 PATIENCE = 20.0
@@ -36,16 +37,18 @@ async def held(
     """
     standing, opened = threading.Event(), threading.Event()
     read: list[str] = []
-    read_history = ANSWERS[ReadHistory]
+    backend = store._backend
+    assert isinstance(backend, SqliteBackend)
+    read_history = backend._answers[ReadHistory]
 
-    def gated(connection: Connection, asked: ReadHistory) -> object:
+    def gated(transaction: Transaction, asked: ReadHistory) -> object:
         if asked.path == "gate":
             standing.set()
             assert opened.wait(PATIENCE)
         read.append(asked.path)
-        return read_history(connection, asked)
+        return read_history(transaction, asked)
 
-    monkeypatch.setitem(ANSWERS, ReadHistory, gated)
+    monkeypatch.setitem(backend._answers, ReadHistory, gated)
     nursery.start_soon(head, store, "gate")
     assert await trio.to_thread.run_sync(standing.wait, PATIENCE)
     try:
@@ -157,10 +160,8 @@ async def test_listing_reads_no_more_than_a_page_holds(store: Store) -> None:
         await store.ask(
             PutSecret(path="b", new=version(number + 1, metadata=bytes(100_000 if number % 2 else 10)))
         )
-    assert [entry.path for entry in await store.ask(ListSecrets(prefix="a/", after=None, limit=200))] == [
-        f"a/0{n}" for n in range(7)
-    ]
-    assert len(await store.ask(ListSecrets(prefix="a/", after=None, limit=3))) == 3
+    assert await listed(store, "a/") == [f"a/0{n}" for n in range(7)]
+    assert len(await listed(store, "a/", limit=3)) == 3
     assert [
         entry.version for entry in (await store.ask(ReadHistory(path="b", before=None, limit=200)))[1]
     ] == [30, 29]
@@ -178,3 +179,34 @@ async def test_the_thread_outlives_its_housekeeping(
     for number in range(1, 4):
         await store.ask(PutSecret(path="a", new=version(number)))
     assert "met a defect" in caplog.text
+
+
+async def test_readers_in_a_crowd_hold_a_bounded_part_of_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask for values at once: the others wait for their turn, and all are answered."""
+    await store.ask(PutSecret(path="a", new=(new := version(1))))
+    monkeypatch.setattr(store, "_reading_small", trio.Semaphore(2))
+    asked: list[int] = []
+    ask = store.ask
+
+    async def counted(command: ReadSecret) -> object:
+        asked.append(len(asked))
+        await trio.testing.wait_all_tasks_blocked()
+        most.append(len(asked))
+        found = await ask(command)
+        asked.pop()
+        return found
+
+    most: list[int] = []
+    monkeypatch.setattr(store, "ask", counted)
+    values: list[bytes | None] = []
+
+    async def read() -> None:
+        values.append((await store.read_secret("a", None)).value)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(9):
+            nursery.start_soon(read)
+    assert values == [new.value] * 9
+    assert max(most) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from keyholt_agent.store import (
+    AddKeyslot,
+    CountWraps,
     DeleteSecret,
     DestroyVersion,
     Head,
@@ -24,17 +27,20 @@ from keyholt_agent.store import (
     NewVersion,
     PutSecret,
     ReadHistory,
+    ReadMasterKeys,
+    ReadSlotTable,
     SecretVersion,
+    SlotTableMovedError,
     Store,
     UndeleteSecret,
-    open_store,
+    WrapLimitError,
 )
 from keyholt_agent.store.commands import AnyCommand, ReadSecret
 from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, NotFoundError
-from tests.agent.store.builders import CREATED, Latest, head, version
+from tests.agent.store.builders import CREATED, MASTER, Keeper, Latest, head, opened, slot, version
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 PATHS = st.sampled_from(["a", "a/b", "a/c", "b", "é", "z/\U0010ffff"])
 NUMBERS = st.integers(1, 4)
@@ -79,7 +85,7 @@ class OpenedStore:
         self._ready.wait()
 
     async def _main(self) -> None:
-        async with open_store(self._directory, self.latest) as self.store:
+        async with opened(self._directory, self.latest) as self.store:
             self._token = trio.lowlevel.current_trio_token()
             self._end = trio.Event()
             self._ready.set()
@@ -94,7 +100,10 @@ class OpenedStore:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Everything that a user can do to secrets, and restarts in between."""
+    """Everything that a user can do to secrets, some of what concerns keys, and restarts in between.
+
+    After each step all rows are added up, and come to what is sealed.
+    """
 
     pristine: Path
 
@@ -105,6 +114,8 @@ class StoreMachine(RuleBasedStateMachine):
         shutil.copytree(self.pristine, self.directory)
         self.opened = OpenedStore(self.directory)
         self.paths: dict[str, Model] = {}
+        self.wraps = 0
+        self.slots = ["passphrase"]
 
     @property
     def store(self) -> Store:
@@ -186,7 +197,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(prefix=PREFIXES, after=st.none() | PATHS, limit=st.integers(1, 4))
     def listing(self, prefix: str, after: str | None, limit: int) -> None:
-        found = self.opened.call(self.store.ask, ListSecrets(prefix=prefix, after=after, limit=limit))
+        page = self.opened.call(self.store.ask, ListSecrets(prefix=prefix, after=after, limit=limit))
+        found = page.secrets
         live = [
             (path, len(model.versions), model.versions[-1].metadata)
             for path, model in sorted(self.paths.items())
@@ -199,6 +211,46 @@ class StoreMachine(RuleBasedStateMachine):
         self.opened.close()
         self.opened = OpenedStore(self.directory)
 
+    @rule(count=st.integers(0, 2), limit=st.integers(0, 4))
+    def count_wraps(self, count: int, limit: int) -> None:
+        error = self.error_of(CountWraps(key_id=MASTER, version=1, count=count, limit=limit))
+        if self.wraps + count > limit:
+            assert error is WrapLimitError
+        else:
+            assert error is None
+            self.wraps += count
+
+    @rule(current=st.booleans())
+    def add_keyslot(self, current: bool) -> None:
+        number = len(self.slots)
+        mac = {"mac": b"mac %d" % number, "expected_mac": b"mac %d" % (number - 1) if current else b"?"}
+        error = self.error_of(AddKeyslot(slot=slot(f"{number}"), **mac))
+        if current:
+            assert error is None
+            self.slots.append(f"{number}")
+        else:
+            assert error is SlotTableMovedError
+
+    @rule(path=PATHS, others=st.lists(PATHS, max_size=5))
+    def put_together(self, path: str, others: list[str]) -> None:
+        models = {other: self.paths.setdefault(other, Model()) for other in [path, *others]}
+        news = {other: version(len(model.versions) + 1) for other, model in models.items()}
+        # The second of two for one path is refused, in the same batch, whichever comes first.
+        asked = [PutSecret(path=other, new=news[other]) for other in [path, *others]]
+        self.opened.call(self.ask_together, asked)
+        for other, model in models.items():
+            model.versions.append(news[other])
+            model.deleted = False
+
+    async def ask_together(self, asked: Sequence[PutSecret]) -> None:
+        async def ask(command: PutSecret) -> None:
+            with suppress(HeadMovedError):
+                await self.store.ask(command)
+
+        async with trio.open_nursery() as nursery:
+            for command in asked:
+                nursery.start_soon(ask, command)
+
     @rule()
     def drop_cache(self) -> None:
         trio.from_thread.run_sync(self.opened.latest.drop, trio_token=self.opened._token)
@@ -208,6 +260,17 @@ class StoreMachine(RuleBasedStateMachine):
         for path, model in self.paths.items():
             cached = self.opened.latest.rows.get(path)
             assert cached is None or cached == model.read(None)
+
+    @invariant()
+    def the_store_is_whole(self) -> None:
+        self.opened.call(self.store.unseal, Keeper())
+
+    @invariant()
+    def keys_agree(self) -> None:
+        (row,) = self.opened.call(self.store.ask, ReadMasterKeys())
+        assert row.wraps_reserved == self.wraps
+        table = self.opened.call(self.store.ask, ReadSlotTable())
+        assert [entry.name for entry in table.slots] == self.slots
 
     @invariant()
     def heads_and_counts_agree(self) -> None:

@@ -12,15 +12,13 @@ import trio
 from keyholt_agent.store import (
     DeleteSecret,
     HeadMovedError,
-    ListSecrets,
     PutSecret,
     ReadHistory,
     Store,
-    open_store,
 )
 from keyholt_agent.store.sqlite.database import Database
 from keyholt_protocol.errors import InternalError
-from tests.agent.store.builders import CREATED, head, started, version
+from tests.agent.store.builders import CREATED, head, listed, opened, started, version
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -71,7 +69,7 @@ async def test_a_refused_put_hinders_no_other_in_its_batch(store: Store) -> None
         for path in ("a", "taken", "b", "taken", "c"):
             nursery.start_soon(put, path)
     assert refused == ["taken", "taken"]
-    assert [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=10))] == [
+    assert await listed(store) == [
         "a",
         "b",
         "c",
@@ -125,9 +123,7 @@ async def test_a_cancelled_caller_leaves_and_its_command_is_done(store: Store) -
     assert scope.cancelled_caught
     # A read may be answered before writes that wait in the same batch; the one after it may not.
     await head(store, "a/0")
-    assert [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=10))] == [
-        f"a/{i}" for i in range(8)
-    ]
+    assert await listed(store) == [f"a/{i}" for i in range(8)]
 
 
 async def test_a_caller_cancelled_beforehand_asks_for_nothing(store: Store) -> None:
@@ -141,24 +137,24 @@ async def test_a_caller_cancelled_beforehand_asks_for_nothing(store: Store) -> N
 
 async def test_closing_finishes_what_was_asked_for(state: Path) -> None:
     """What was queued before the end is durable after it, even if its callers were cancelled."""
-    async with open_store(state) as store, trio.open_nursery() as nursery:
+    async with opened(state) as store, trio.open_nursery() as nursery:
         for index in range(300):
             nursery.start_soon(store.ask, PutSecret(path=f"a/{index}", new=version(1)))
         await started()
         nursery.cancel_scope.cancel()
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await store.statistics()).secrets == 300
 
 
 async def test_closing_ends_the_thread_and_the_log(state: Path) -> None:
     """A store that was closed has no thread, no log and no lock."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=version(1)))
         assert "keyholt-store" in {thread.name for thread in threading.enumerate()}
         assert (state / "store.db-wal").exists()
     assert "keyholt-store" not in {thread.name for thread in threading.enumerate()}
     assert not (state / "store.db-wal").exists()
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await head(store, "a")).latest == 1
 
 

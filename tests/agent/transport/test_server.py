@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from keyholt_agent.store import ListSecrets, SecretSummary
+from keyholt_agent.store import ListSecrets, SecretPage
 from keyholt_agent.transport.unix.credentials import Credentials
 from keyholt_agent.transport.unix.endpoint import RefusalLog
 from tests.support.intercepting import intercept
@@ -42,7 +42,7 @@ async def test_listings_wait_their_turn(
     asked = [0]
     ask = inside.services.store.ask
 
-    async def counted(command: ListSecrets) -> list[SecretSummary]:
+    async def counted(command: ListSecrets) -> SecretPage:
         asked[0] += 1
         return await ask(command)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.support.inside import Inside, Peer
 
 KEY_SIZE = 32
+SEALED_STATE = 40
 
 
 def kept_keys(inside: Inside) -> list[bytes]:
@@ -120,7 +121,8 @@ async def test_fetch_of_a_cached_secret_is_one_opening(
             return self._real.encrypt(nonce, data, associated)
 
         def decrypt_into(self, nonce: bytes, data: bytes, associated: bytes, target: memoryview) -> int:
-            openings.append(len(target))
+            if len(target) != SEALED_STATE:  # of which every write opens one, in the store's thread
+                openings.append(len(target))
             return self._real.decrypt_into(nonce, data, associated, target)
 
     monkeypatch.setattr(envelope, "AESGCM", Counted)

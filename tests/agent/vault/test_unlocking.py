@@ -89,6 +89,66 @@ async def test_wrong_passphrases_slow_down_their_user_alone(derived: Inside, moc
     assert derived.held == derived.services.arena.usage.used - derived.buffer_used
 
 
+def guess(op: str, passphrase: bytes) -> tuple[str, bytes, dict[str, object]]:
+    """How a passphrase is tried at keyslot ``second``, as the operation takes it."""
+    match op:
+        case "unlock":
+            return "agent.unlock", passphrase, {"slot": "second"}
+        case "unlock anywhere":
+            return "agent.unlock", passphrase, {}
+        case "change":
+            return "slot.add", two_passphrases(passphrase, b"new"), {"name": "second", "replace": True}
+        case "add":
+            return "slot.add", two_passphrases(passphrase, b"new"), {"name": "third"}
+        case _:
+            return "slot.remove", passphrase, {"name": "passphrase"}
+
+
+@pytest.mark.parametrize("op", ["unlock", "unlock anywhere", "change", "add", "remove"])
+async def test_own_passphrase_gives_no_guesses_at_another(
+    derived: Inside, mock_clock: MockClock, op: str
+) -> None:
+    """Shown between the guesses, by whichever operation they are made, it takes back none of them."""
+    peer = await derived.connect()
+    (await peer.call("slot.add", two_passphrases(PASSPHRASE, b"second"), name="second")).expect()
+    asked, payload, args = guess(op, b"wrong")
+    for _ in range(3):
+        assert (await peer.call(asked, payload, **args)).code == "unlock_failed"
+        (await peer.call("agent.unlock", PASSPHRASE, slot="passphrase")).expect()
+    assert (await peer.call(asked, payload, **args)).code == "rate_limited"
+    (await peer.call("agent.unlock", PASSPHRASE, slot="passphrase")).expect()
+    assert (await peer.call("agent.unlock", b"second", slot="second")).code == "rate_limited"
+    mock_clock.jump(1)
+    (await peer.call("agent.unlock", b"second", slot="second")).expect()
+    assert (await peer.call(asked, payload, **args)).code == "unlock_failed"
+
+
+async def test_a_guess_that_opens_another_keyslot_is_a_guess(derived: Inside) -> None:
+    """Tried at all keyslots, it is charged at those before the one that opens; a second time it is not."""
+    peer = await derived.connect()
+    (await peer.call("slot.add", two_passphrases(PASSPHRASE, b"second"), name="second")).expect()
+    for number in range(3):
+        for _ in range(3):
+            (await peer.call("agent.unlock", b"second")).expect()
+        change = two_passphrases(b"second", b"guess %d" % number)
+        (await peer.call("slot.add", change, name="second", replace=True)).expect()
+        (await peer.call("agent.unlock", b"guess %d" % number)).expect()
+        change = two_passphrases(b"guess %d" % number, b"second")
+        (await peer.call("slot.add", change, name="second", replace=True)).expect()
+    assert (await peer.call("agent.unlock", PASSPHRASE, slot="passphrase")).code == "rate_limited"
+    (await peer.call("agent.unlock", b"second")).expect()  # which is not kept from its own keyslot
+
+
+async def test_a_passphrase_that_may_be_right_is_not_called_wrong(derived: Inside) -> None:
+    """While one keyslot must wait, who is refused by the others is told to wait, for it may be that one's."""
+    peer = await derived.connect()
+    (await peer.call("slot.add", two_passphrases(PASSPHRASE, b"second"), name="second")).expect()
+    for _ in range(3):
+        assert (await peer.call("agent.unlock", b"wrong", slot="second")).code == "unlock_failed"
+    assert (await peer.call("agent.unlock", b"second")).code == "rate_limited"
+    (await peer.call("agent.unlock", PASSPHRASE)).expect()
+
+
 async def test_others_are_served_during_a_derivation(derived: Inside, gate: Gate) -> None:
     """The agent's thread does not derive: while one peer waits for it, another fetches and writes."""
     peer, other = await derived.connect(), await derived.connect()

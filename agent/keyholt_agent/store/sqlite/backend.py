@@ -13,20 +13,17 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Any, Final
 
 from outcome import Error, Outcome, Value
 
 from keyholt_agent.store.commands import (
-    AddMasterVersion,
     AnyAnswer,
     AnyCommand,
     CountSecrets,
-    CountWraps,
     CreateStore,
     DeleteSecret,
     DestroyVersion,
@@ -34,18 +31,33 @@ from keyholt_agent.store.commands import (
     ListSecrets,
     PutSecret,
     ReadHistory,
-    ReadMasterKeys,
     ReadSecret,
-    ReadSlotTable,
-    ReplaceSlotTable,
     UndeleteSecret,
 )
-from keyholt_agent.store.sqlite import keys, listings, secrets
-from keyholt_agent.store.sqlite.creation import create_store
+from keyholt_agent.store.errors import ErasureOwedError
+from keyholt_agent.store.key_commands import (
+    AddKeyslot,
+    AddMasterVersion,
+    AddUp,
+    CountRetiringKeys,
+    CountWraps,
+    Cover,
+    PutInForce,
+    ReadMasterKeys,
+    ReadSlotTable,
+    ReadWrappedKeys,
+    ReplaceRoot,
+    RetireMasterVersion,
+    RewrapKeys,
+)
+from keyholt_agent.store.sqlite import keys, listings, rekeying, secrets
+from keyholt_agent.store.sqlite.creation import create_store, remove_store
 from keyholt_agent.store.sqlite.database import LOG_LIMIT, Database
 from keyholt_agent.store.sqlite.failures import is_disk_full, is_fault, replaced_error, translate
 from keyholt_agent.store.sqlite.home import FileIdentity, StoreHome
-from keyholt_protocol.errors import InternalError, KeyholtError, StoreUnavailableError, UninitialisedError
+from keyholt_agent.store.sqlite.sealing import Sealing, add_up
+from keyholt_agent.store.sqlite.transaction import Transaction
+from keyholt_protocol.errors import IntegrityError, InternalError, KeyholtError, UninitialisedError
 
 __all__ = ["ANSWERS", "SqliteBackend"]
 
@@ -63,13 +75,21 @@ ANSWERS: Final[dict[type[AnyCommand], AnyAnswer]] = dict(
         ReadHistory.answered_by(listings.read_history),
         CountSecrets.answered_by(listings.count_secrets),
         ReadSlotTable.answered_by(keys.read_slot_table),
-        ReplaceSlotTable.answered_by(keys.replace_slot_table),
+        AddKeyslot.answered_by(keys.add_keyslot),
         ReadMasterKeys.answered_by(keys.read_master_keys),
         CountWraps.answered_by(keys.count_wraps),
         AddMasterVersion.answered_by(keys.add_master_version),
+        AddUp.answered_by(add_up),
+        ReplaceRoot.answered_by(rekeying.replace_root),
+        ReadWrappedKeys.answered_by(rekeying.read_wrapped_keys),
+        RewrapKeys.answered_by(rekeying.rewrap_keys),
+        CountRetiringKeys.answered_by(rekeying.count_retiring_keys),
+        RetireMasterVersion.answered_by(rekeying.retire_master_version),
     )
 )
-"""What answers each command but ``CreateStore``, which makes what all others work on."""
+"""What answers each command, but those on the back end itself: ``CreateStore``, which makes what all others
+work on, and those that say whose keys seal its state.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +105,13 @@ class SqliteBackend:
         self._next_recovery = 0.0
         self._log_bytes = 0
         self._erasure_owed = False
+        self._sealing = Sealing()
+        self._answers = ANSWERS | dict(
+            (
+                PutInForce.answered_by(self._sealing.put_in_force),
+                Cover.answered_by(self._sealing.cover),
+            )
+        )
 
     @property
     def initialised(self) -> bool:
@@ -123,16 +150,18 @@ class SqliteBackend:
         """
         if creations := [command for command in commands if isinstance(command, CreateStore)]:
             return [self._create(command) for command in creations]
+        if len(commands) > 1 and commands[0].kind is Kind.REKEY:
+            return [outcome for command in commands for outcome in self.run([command])]
         try:
             # 1. A store that failed is not worked on before it was reopened and found whole.
             database = self._usable()
             # 2. One transaction. It ends with a COMMIT that returns once the log has been through fdatasync.
-            with database.transaction() as connection:
-                outcomes = [_answer(connection, command) for command in commands]
+            with self._transaction(database, commands[0]) as transaction:
+                outcomes = [self._answer(transaction, command) for command in commands]
             # 3. That made it durable in the files that are open. If those at the store's names are others by
             #    now, nobody would find it there again.
             log_bytes = database.check_identity()
-            if commands[0].kind is Kind.WRITE:
+            if commands[0].kind is not Kind.READ:
                 self._log_bytes = log_bytes
             # 4. What was overwritten in the database still stands in older pages of the log.
             if any(command.erases for command in commands):
@@ -163,7 +192,7 @@ class SqliteBackend:
             # cause.
             if self._fault is None:
                 self._set_fault(error)
-        elif not isinstance(error, KeyholtError) and len(commands) > 1:
+        elif len(commands) > 1 and (isinstance(error, IntegrityError) or not isinstance(error, KeyholtError)):
             # The store is whole, so one of the commands is a defect, or met a damaged row: it would fail
             # again. All were rolled back together; each is run by itself now, and the others are none the
             # worse.
@@ -207,10 +236,9 @@ class SqliteBackend:
             raise self._fault
         if not self._erasure_owed:
             return outcomes
-        sentence = "it is gone from the store, but not from its log yet: free some disk space"
         for index, command in enumerate(commands):
             if command.erases and isinstance(outcomes[index], Value):
-                outcomes[index] = Error(StoreUnavailableError(sentence))
+                outcomes[index] = Error(ErasureOwedError())
         return outcomes
 
     def _checkpoint(self, database: Database) -> None:
@@ -226,8 +254,13 @@ class SqliteBackend:
 
     def _create(self, command: CreateStore) -> Outcome[None]:
         try:
-            create_store(self._home, command.seed)
-            self._open()
+            create_store(self._home, command.seed, command.keeper)
+            try:
+                self._open()
+            except BaseException:
+                remove_store(self._home)  # nobody was told of it, and nothing is in it
+                raise
+            self._sealing.begin(command.keeper)
         except Exception as error:
             return Error(self._translated(error))
         return Value(None)
@@ -251,7 +284,29 @@ class SqliteBackend:
                 self._database.close()
             self._database = None
 
+    @contextmanager
+    def _transaction(self, database: Database, command: AnyCommand) -> Generator[Transaction, None, None]:
+        """The transaction of a command and those beside it, which are of the same kind."""
+        if isinstance(command, ReplaceRoot):
+            with self._sealing.replacing(database, command.keeper) as transaction:
+                yield transaction
+        elif command.kind is Kind.WRITE:
+            with self._sealing.writing(database) as transaction:
+                yield transaction
+        else:
+            with database.transaction() as connection:
+                yield Transaction(connection)
+
+    def _answer(self, transaction: Transaction, command: AnyCommand) -> Outcome[Any]:
+        try:
+            return Value(self._answers[type(command)](transaction, command))
+        except IntegrityError:
+            raise  # of a row that may be met when others were written already: all of it is taken back
+        except KeyholtError as refusal:
+            return Error(refusal)
+
     def _set_fault(self, error: Exception) -> None:
+        self._sealing.failed()
         self._fault = translate(error, self._home.store)
         _log.error("the store failed: %s", self._fault)
 
@@ -261,10 +316,3 @@ class SqliteBackend:
         if isinstance(translated, InternalError):
             _log.error("a store command failed", exc_info=error)
         return copy.copy(translated)
-
-
-def _answer(connection: Connection, command: AnyCommand) -> Outcome[Any]:
-    try:
-        return Value(ANSWERS[type(command)](connection, command))
-    except KeyholtError as refusal:
-        return Error(refusal)

@@ -9,6 +9,8 @@ A running agent does not load this: ``sql`` has what comes of it.
   copies of cells behind in the slack of pages, ``secure_delete`` or not: 2 of 1,215 destroyed keys were
   still found in the file. A page that only grows at the end and is only overwritten in place is never
   rebalanced.
+- Rows of ``master_key`` are numbered from 1,000 on: a reference to one takes two bytes for the next thirty
+  thousand, so that rewrapping a data key too overwrites it in place.
 - A destroyed version is one whose ``value`` is NULL.
 - Wide columns stand last, so that listing never reads a value's overflow pages.
 """
@@ -52,6 +54,7 @@ store_meta: Final = Table(
     Column("store_id", LargeBinary, nullable=False),
     Column("created", Integer, nullable=False),
     Column("slot_table_mac", LargeBinary, nullable=False),
+    Column("sealed_state", LargeBinary, nullable=False),
 )
 
 keyslot: Final = Table(
@@ -76,6 +79,7 @@ master_key: Final = Table(
     Column("custody", Text, nullable=False),
     Column("created", Integer, nullable=False),
     Column("wraps_reserved", Integer, nullable=False),
+    Column("retiring", Integer, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
     UniqueConstraint("key_id", "version"),
     UniqueConstraint("name", "version"),

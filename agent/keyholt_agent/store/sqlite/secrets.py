@@ -9,13 +9,19 @@ What each answers and refuses stands with its command.
 
 from __future__ import annotations
 
-from sqlite3 import Connection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from keyholt_agent.store.commands import DeleteSecret, DestroyVersion, PutSecret, ReadSecret, UndeleteSecret
-from keyholt_agent.store.errors import HeadMovedError
-from keyholt_agent.store.rows import Head, SecretVersion
-from keyholt_agent.store.sqlite import sql
+from keyholt_agent.store.commands import (
+    DeleteSecret,
+    DestroyVersion,
+    PutSecret,
+    ReadSecret,
+    UndeleteSecret,
+)
+from keyholt_agent.store.errors import HeadMovedError, MasterRetiredError
+from keyholt_agent.store.rows import Head, KeyState, SecretVersion
+from keyholt_agent.store.sqlite import elements, sql
+from keyholt_agent.store.sqlite.transaction import Transaction, row_id
 from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
 
 __all__ = [
@@ -41,45 +47,55 @@ class SecretRow(NamedTuple):
     def head(self) -> Head:
         return Head(latest=self.latest, deleted_at=self.deleted_at)
 
+    def element(self, path: str) -> bytes:
+        """The row's element, for its path."""
+        return elements.head((self.id, path.encode(), self.latest, self.deleted_at))
 
-def read_secret(connection: Connection, asked: ReadSecret) -> SecretVersion | None:
+
+def read_secret(transaction: Transaction, asked: ReadSecret) -> SecretVersion | None:
     """Read the version that the head names, or the one that is named."""
     if asked.version is None:
-        row = connection.execute(sql.LATEST, {"path": asked.path, "most": asked.most}).fetchone()
+        row = transaction.execute(sql.LATEST, {"path": asked.path, "most": asked.most}).fetchone()
         if row is None:
             raise _never_error(asked.path)
         deleted_at, *stored = row
         if deleted_at is not None:
             raise _deleted_error(asked.path)
         return _version(*stored)
-    secret = secret_row(connection, asked.path)
+    secret = secret_row(transaction, asked.path)
     if secret.deleted_at is not None:
         raise _deleted_error(asked.path)
     named = {"secret_id": secret.id, "version": asked.version, "most": asked.most}
-    row = connection.execute(sql.NAMED, named).fetchone()
+    row = transaction.execute(sql.NAMED, named).fetchone()
     if row is None:
         raise _no_version_error(asked.path, asked.version, secret.latest)
     return _version(*row)
 
 
-def put_secret(connection: Connection, asked: PutSecret) -> SecretVersion:
+def put_secret(transaction: Transaction, asked: PutSecret) -> SecretVersion:
     """Hold the version against the head, then advance that and add the version and its key."""
     new = asked.new
-    secret = _maybe_secret_row(connection, asked.path)
+    secret = _maybe_secret_row(transaction, asked.path)
     if secret is not None and asked.deleted is not None and asked.deleted is (secret.deleted_at is None):
         raise HeadMovedError(asked.path, secret.head)
     if new.version != (secret.latest if secret else 0) + 1:
         raise HeadMovedError(asked.path, secret.head if secret else NEVER_WRITTEN)
     named = {"key_id": new.master_key_id, "version": new.master_key_version}
-    master = connection.execute(sql.MASTER, named).fetchone()
+    master = transaction.execute(sql.MASTER, named).fetchone()
     if master is None:
         raise NotFoundError("there is no such master key version to put with")
+    if master[1] != KeyState.ACTIVE:
+        raise MasterRetiredError("the master key was replaced meanwhile; try again")
     if secret is None:
-        added = connection.execute(sql.ADD_SECRET, {"path": asked.path, "latest": new.version})
-        secret_id = added.lastrowid
+        values: dict[str, Any] = {"path": asked.path, "latest": new.version}
+        secret_id = row_id(transaction.execute(sql.ADD_SECRET, values))
     else:
         secret_id = secret.id
-        connection.execute(sql.ADVANCE, {"row": secret_id, "new_latest": new.version})
+        # A tombstone is written only where there is one: what keeps track of them costs as much as the rest.
+        advance = sql.ADVANCE if secret.deleted_at is None else sql.REVIVE
+        transaction.execute(advance, {"row": secret_id, "new_latest": new.version})
+        transaction.remove(secret.element(asked.path))
+    transaction.add(SecretRow(secret_id, new.version, None).element(asked.path))
     values = {
         "secret_id": secret_id,
         "version": new.version,
@@ -87,52 +103,63 @@ def put_secret(connection: Connection, asked: PutSecret) -> SecretVersion:
         "metadata": new.metadata,
         "value": new.value,
     }
-    version_id = connection.execute(sql.ADD_VERSION, values).lastrowid
+    version_id = row_id(transaction.execute(sql.ADD_VERSION, values))
     key = {"id": version_id, "master_key": master[0], "wrapped_key": new.wrapped_key}
-    connection.execute(sql.ADD_KEY, key)
+    transaction.execute(sql.ADD_KEY, key)
+    added = (version_id, secret_id, new.version, new.created, master[0], 0, new.metadata, new.wrapped_key)
+    transaction.add(elements.version(added))
     return SecretVersion(
         version=new.version, metadata=new.metadata, wrapped_key=new.wrapped_key, value=new.value
     )
 
 
-def delete_secret(connection: Connection, asked: DeleteSecret) -> int:
+def delete_secret(transaction: Transaction, asked: DeleteSecret) -> int:
     """Write down since when the path is deleted."""
-    secret = secret_row(connection, asked.path)
+    secret = secret_row(transaction, asked.path)
     if secret.deleted_at is not None:
         raise _deleted_error(asked.path)
-    connection.execute(sql.SET_DELETED, {"row": secret.id, "new_deleted_at": asked.deleted_at})
+    _set_deleted(transaction, asked.path, secret, asked.deleted_at)
     return secret.latest
 
 
-def undelete_secret(connection: Connection, asked: UndeleteSecret) -> int:
+def undelete_secret(transaction: Transaction, asked: UndeleteSecret) -> int:
     """Write down that the path is not deleted."""
-    secret = secret_row(connection, asked.path)
+    secret = secret_row(transaction, asked.path)
     if secret.deleted_at is None:
         raise AlreadyExistsError(f"the secret {asked.path!r} is not deleted")
-    connection.execute(sql.SET_DELETED, {"row": secret.id, "new_deleted_at": None})
+    _set_deleted(transaction, asked.path, secret, None)
     return secret.latest
 
 
-def destroy_version(connection: Connection, asked: DestroyVersion) -> None:
+def destroy_version(transaction: Transaction, asked: DestroyVersion) -> None:
     """Overwrite the key where it stands, and drop the value."""
-    secret = secret_row(connection, asked.path)
+    secret = secret_row(transaction, asked.path)
     named = {"secret_id": secret.id, "version": asked.version}
-    version = connection.execute(sql.VERSION_ID, named).fetchone()
+    version = transaction.execute(sql.VERSION_ROW, named).fetchone()
     if version is None:
         raise _no_version_error(asked.path, asked.version, secret.latest)
-    connection.execute(sql.ERASE_KEY, {"row": version[0]})
-    connection.execute(sql.ERASE_VALUE, {"row": version[0]})
+    row, *others, _, metadata, wrapped_key = version
+    transaction.execute(sql.ERASE_KEY, {"row": row})
+    transaction.execute(sql.ERASE_VALUE, {"row": row})
+    transaction.remove(elements.version(version))
+    transaction.add(elements.version((row, *others, 1, metadata, bytes(len(wrapped_key)))))
 
 
-def secret_row(connection: Connection, path: str) -> SecretRow:
+def _set_deleted(transaction: Transaction, path: str, secret: SecretRow, deleted_at: int | None) -> None:
+    transaction.execute(sql.SET_DELETED, {"row": secret.id, "new_deleted_at": deleted_at})
+    transaction.remove(secret.element(path))
+    transaction.add(secret._replace(deleted_at=deleted_at).element(path))
+
+
+def secret_row(transaction: Transaction, path: str) -> SecretRow:
     """A path's row; ``NotFoundError`` where there is none."""
-    if (row := _maybe_secret_row(connection, path)) is None:
+    if (row := _maybe_secret_row(transaction, path)) is None:
         raise _never_error(path)
     return row
 
 
-def _maybe_secret_row(connection: Connection, path: str) -> SecretRow | None:
-    row = connection.execute(sql.HEAD, {"path": path}).fetchone()
+def _maybe_secret_row(transaction: Transaction, path: str) -> SecretRow | None:
+    row = transaction.execute(sql.HEAD, {"path": path}).fetchone()
     return None if row is None else SecretRow(*row)
 
 

@@ -17,41 +17,59 @@ __all__ = [
     "ADD_VERSION",
     "ADVANCE",
     "COUNT_DELETED",
+    "COUNT_RETIRING",
+    "ENDS",
     "ERASE_KEY",
     "ERASE_VALUE",
     "HEAD",
+    "HEADS",
     "HISTORY",
     "IDENTITIES",
     "LAST_IDS",
+    "LAST_MASTER",
+    "LAST_SLOT",
     "LATEST",
     "LISTING",
     "LISTING_BELOW",
     "MASTER",
     "MASTERS",
     "MASTERS_NAMED",
+    "MASTER_ROW",
+    "MASTER_ROWS",
     "META",
+    "META_ROW",
     "NAMED",
     "REMOVE_SLOTS",
     "REPLACE_MAC",
     "RESERVE",
     "REVISIONS",
+    "REVIVE",
+    "REWRAP",
+    "REWRITE_MASTER",
     "SCHEMA",
+    "SEAL",
+    "SEALED",
     "SET_DELETED",
     "SET_STATE",
     "SLOTS",
-    "VERSION_ID",
+    "SLOT_ROWS",
+    "VERSIONS",
+    "VERSION_AT",
+    "VERSION_ROW",
+    "WRAPPED",
 ]
 
 ADD_KEY: Final = "INSERT INTO data_key (id, master_key, wrapped_key) VALUES (:id, :master_key, :wrapped_key)"
 
 ADD_MASTER: Final = (
-    "INSERT INTO master_key (key_id, version, name, state, custody, created, wraps_reserved, wrapped) VALUES "
-    "(:key_id, :version, :name, :state, :custody, :created, :wraps_reserved, :wrapped)"
+    "INSERT INTO master_key (id, key_id, version, name, state, custody, created, wraps_reserved, retiring, "
+    "wrapped) VALUES (:id, :key_id, :version, :name, :state, :custody, :created, :wraps_reserved, :retiring, "
+    ":wrapped)"
 )
 
 ADD_META: Final = (
-    "INSERT INTO store_meta (id, store_id, created, slot_table_mac) VALUES (:id, :store_id, :created, "
-    ":slot_table_mac)"
+    "INSERT INTO store_meta (id, store_id, created, slot_table_mac, sealed_state) VALUES (:id, :store_id, "
+    ":created, :slot_table_mac, :sealed_state)"
 )
 
 ADD_REVISION: Final = "INSERT INTO alembic_version (version_num) VALUES (:version_num)"
@@ -68,9 +86,21 @@ ADD_VERSION: Final = (
     ":created, :metadata, :value)"
 )
 
-ADVANCE: Final = "UPDATE secret SET latest=:new_latest, deleted_at=NULL WHERE secret.id = :row"
+ADVANCE: Final = "UPDATE secret SET latest=:new_latest WHERE secret.id = :row"
 
 COUNT_DELETED: Final = "SELECT count(*) AS count_1 FROM secret WHERE secret.deleted_at IS NOT NULL"
+
+COUNT_RETIRING: Final = (
+    "SELECT count(*) AS count_1 FROM data_key WHERE data_key.master_key IN (SELECT master_key.id FROM "
+    "master_key WHERE master_key.retiring = 1)"
+)
+
+ENDS: Final = (
+    "SELECT (SELECT min(secret.id) AS min_1 FROM secret) AS anon_1, (SELECT max(secret.id) AS max_1 FROM "
+    "secret) AS anon_2, (SELECT min(secret_version.id) AS min_2 FROM secret_version) AS anon_3, (SELECT "
+    "max(secret_version.id) AS max_2 FROM secret_version) AS anon_4, (SELECT min(data_key.id) AS min_3 FROM "
+    "data_key) AS anon_5, (SELECT max(data_key.id) AS max_3 FROM data_key) AS anon_6"
+)
 
 ERASE_KEY: Final = (
     "UPDATE data_key SET wrapped_key=zeroblob(length(data_key.wrapped_key)) WHERE data_key.id = :row"
@@ -79,6 +109,13 @@ ERASE_KEY: Final = (
 ERASE_VALUE: Final = "UPDATE secret_version SET value=NULL WHERE secret_version.id = :row"
 
 HEAD: Final = "SELECT secret.id, secret.latest, secret.deleted_at FROM secret WHERE secret.path = :path"
+
+HEADS: Final = (
+    "SELECT secret.id, CASE WHEN (secret.id = (SELECT secret_1.id FROM secret AS secret_1 WHERE "
+    "secret_1.path = secret.path)) THEN CASE WHEN (typeof(secret.path) = 'text') THEN CAST(secret.path AS "
+    "BLOB) END END AS anon_1, secret.latest, secret.deleted_at FROM secret WHERE secret.id > :after ORDER BY "
+    "secret.id LIMIT :limit OFFSET 0"
+)
 
 HISTORY: Final = (
     "SELECT secret_version.version, CAST(secret_version.metadata AS BLOB) AS metadata, secret_version.value "
@@ -93,6 +130,10 @@ LAST_IDS: Final = (
     "FROM secret_version) AS anon_2"
 )
 
+LAST_MASTER: Final = "SELECT max(master_key.id) AS max_1 FROM master_key"
+
+LAST_SLOT: Final = "SELECT max(keyslot.position) AS max_1 FROM keyslot"
+
 LATEST: Final = (
     "SELECT secret.deleted_at, secret_version.version, CAST(secret_version.metadata AS BLOB) AS metadata, "
     "CAST(data_key.wrapped_key AS BLOB) AS wrapped_key, length(secret_version.value) AS length_1, CASE WHEN "
@@ -103,34 +144,48 @@ LATEST: Final = (
 
 LISTING: Final = (
     "SELECT CAST(secret.path AS BLOB) AS path, secret.latest, CAST(secret_version.metadata AS BLOB) AS "
-    "metadata, secret_version.value IS NULL AS anon_1 FROM secret JOIN secret_version ON "
-    "secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE secret.deleted_at "
-    "IS NULL AND secret.path >= :first ORDER BY secret.path LIMIT :limit OFFSET 0"
+    "metadata, secret_version.value IS NULL AS anon_1, secret.deleted_at IS NOT NULL AS anon_2 FROM secret "
+    "JOIN secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest "
+    "WHERE secret.path >= :first ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
 LISTING_BELOW: Final = (
     "SELECT CAST(secret.path AS BLOB) AS path, secret.latest, CAST(secret_version.metadata AS BLOB) AS "
-    "metadata, secret_version.value IS NULL AS anon_1 FROM secret JOIN secret_version ON "
-    "secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE secret.deleted_at "
-    "IS NULL AND secret.path >= :first AND secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
+    "metadata, secret_version.value IS NULL AS anon_1, secret.deleted_at IS NOT NULL AS anon_2 FROM secret "
+    "JOIN secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest "
+    "WHERE secret.path >= :first AND secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
 MASTER: Final = (
-    "SELECT master_key.id, master_key.state, master_key.wraps_reserved FROM master_key WHERE "
-    "master_key.key_id = :key_id AND master_key.version = :version"
+    "SELECT master_key.id, master_key.state FROM master_key WHERE master_key.key_id = :key_id AND "
+    "master_key.version = :version"
 )
 
 MASTERS: Final = (
     "SELECT master_key.key_id, master_key.name, master_key.version, master_key.state, master_key.custody, "
-    "master_key.wrapped, master_key.wraps_reserved, master_key.created FROM master_key ORDER BY "
-    "master_key.name, master_key.version"
+    "master_key.wrapped, master_key.wraps_reserved, master_key.created, master_key.retiring FROM master_key "
+    "ORDER BY master_key.name, master_key.version"
 )
 
 MASTERS_NAMED: Final = (
     "SELECT master_key.key_id, master_key.version FROM master_key WHERE master_key.name = :name"
 )
 
+MASTER_ROW: Final = (
+    "SELECT master_key.id, master_key.key_id, master_key.version, master_key.name, master_key.state, "
+    "master_key.custody, master_key.created, master_key.wraps_reserved, master_key.retiring, "
+    "master_key.wrapped FROM master_key WHERE master_key.key_id = :key_id AND master_key.version = :version"
+)
+
+MASTER_ROWS: Final = (
+    "SELECT master_key.id, master_key.key_id, master_key.version, master_key.name, master_key.state, "
+    "master_key.custody, master_key.created, master_key.wraps_reserved, master_key.retiring, "
+    "master_key.wrapped FROM master_key"
+)
+
 META: Final = "SELECT store_meta.store_id, store_meta.slot_table_mac FROM store_meta"
+
+META_ROW: Final = "SELECT store_meta.store_id, store_meta.created, store_meta.slot_table_mac FROM store_meta"
 
 NAMED: Final = (
     "SELECT secret_version.version, CAST(secret_version.metadata AS BLOB) AS metadata, "
@@ -150,6 +205,21 @@ RESERVE: Final = "UPDATE master_key SET wraps_reserved=:new_wraps_reserved WHERE
 
 REVISIONS: Final = "SELECT alembic_version.version_num FROM alembic_version"
 
+REVIVE: Final = "UPDATE secret SET latest=:new_latest, deleted_at=NULL WHERE secret.id = :row"
+
+REWRAP: Final = (
+    "UPDATE data_key SET master_key=:new_master, wrapped_key=:new_wrapped WHERE data_key.id = :row"
+)
+
+REWRITE_MASTER: Final = (
+    "UPDATE master_key SET state=:new_state, retiring=:new_retiring, wrapped=:new_wrapped WHERE "
+    "master_key.id = :row"
+)
+
+SEAL: Final = "UPDATE store_meta SET sealed_state=:sealed"
+
+SEALED: Final = "SELECT CAST(store_meta.sealed_state AS BLOB) AS sealed_state FROM store_meta"
+
 SET_DELETED: Final = "UPDATE secret SET deleted_at=:new_deleted_at WHERE secret.id = :row"
 
 SET_STATE: Final = "UPDATE master_key SET state=:new_state WHERE master_key.id = :row"
@@ -159,9 +229,46 @@ SLOTS: Final = (
     "ORDER BY keyslot.position"
 )
 
-VERSION_ID: Final = (
-    "SELECT secret_version.id FROM secret_version WHERE secret_version.secret_id = :secret_id AND "
-    "secret_version.version = :version"
+SLOT_ROWS: Final = (
+    "SELECT keyslot.position, keyslot.name, keyslot.kind, keyslot.created, keyslot.header, "
+    "keyslot.wrapped_root FROM keyslot"
+)
+
+VERSIONS: Final = (
+    "SELECT secret_version.id, secret_version.secret_id, secret_version.version, secret_version.created, "
+    "data_key.master_key, secret_version.value IS NULL AS anon_1, CASE WHEN (typeof(secret_version.metadata) "
+    "= 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_2, CASE WHEN (secret_version.id = "
+    "(SELECT secret_version_1.id FROM secret_version AS secret_version_1 WHERE secret_version_1.secret_id = "
+    "secret_version.secret_id AND secret_version_1.version = secret_version.version)) THEN CASE WHEN "
+    "(typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END END AS anon_3 FROM "
+    "secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE secret_version.id > "
+    ":after ORDER BY secret_version.id LIMIT :limit OFFSET 0"
+)
+
+VERSION_AT: Final = (
+    "SELECT secret_version.id, secret_version.secret_id, secret_version.version, secret_version.created, "
+    "data_key.master_key, secret_version.value IS NULL AS anon_1, CASE WHEN (typeof(secret_version.metadata) "
+    "= 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_2, CASE WHEN "
+    "(typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END AS anon_3 FROM "
+    "secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE secret_version.id = "
+    ":row"
+)
+
+VERSION_ROW: Final = (
+    "SELECT secret_version.id, secret_version.secret_id, secret_version.version, secret_version.created, "
+    "data_key.master_key, secret_version.value IS NULL AS anon_1, CASE WHEN (typeof(secret_version.metadata) "
+    "= 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_2, CASE WHEN "
+    "(typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END AS anon_3 FROM "
+    "secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE "
+    "secret_version.secret_id = :secret_id AND secret_version.version = :version"
+)
+
+WRAPPED: Final = (
+    "SELECT data_key.id, CAST(secret.path AS BLOB) AS path, secret_version.version, "
+    "CAST(secret_version.metadata AS BLOB) AS metadata, CAST(data_key.wrapped_key AS BLOB) AS wrapped_key "
+    "FROM data_key JOIN secret_version ON secret_version.id = data_key.id JOIN secret ON secret.id = "
+    "secret_version.secret_id WHERE data_key.master_key = :master AND data_key.id > :after ORDER BY "
+    "data_key.id LIMIT :limit OFFSET 0"
 )
 
 SCHEMA: Final = (
@@ -180,8 +287,8 @@ SCHEMA: Final = (
         (
             "CREATE TABLE master_key ( id INTEGER NOT NULL, key_id BLOB NOT NULL, version INTEGER NOT NULL, "
             "name TEXT NOT NULL, state TEXT NOT NULL, custody TEXT NOT NULL, created INTEGER NOT NULL, "
-            "wraps_reserved INTEGER NOT NULL, wrapped BLOB NOT NULL, PRIMARY KEY (id), UNIQUE (key_id, "
-            "version), UNIQUE (name, version) )"
+            "wraps_reserved INTEGER NOT NULL, retiring INTEGER NOT NULL, wrapped BLOB NOT NULL, PRIMARY KEY "
+            "(id), UNIQUE (key_id, version), UNIQUE (name, version) )"
         ),
     ),
     (
@@ -202,7 +309,7 @@ SCHEMA: Final = (
         "store_meta",
         (
             "CREATE TABLE store_meta ( id INTEGER NOT NULL, store_id BLOB NOT NULL, created INTEGER NOT "
-            "NULL, slot_table_mac BLOB NOT NULL, PRIMARY KEY (id) )"
+            "NULL, slot_table_mac BLOB NOT NULL, sealed_state BLOB NOT NULL, PRIMARY KEY (id) )"
         ),
     ),
     (

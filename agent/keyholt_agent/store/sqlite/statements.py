@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import (
+    BindParameter,
+    Column,
     ColumnElement,
     Insert,
     Integer,
@@ -51,28 +53,45 @@ __all__ = [
     "ADD_VERSION",
     "ADVANCE",
     "COUNT_DELETED",
+    "COUNT_RETIRING",
+    "ENDS",
     "ERASE_KEY",
     "ERASE_VALUE",
     "HEAD",
+    "HEADS",
     "HISTORY",
     "IDENTITIES",
     "LAST_IDS",
+    "LAST_MASTER",
+    "LAST_SLOT",
     "LATEST",
     "LISTING",
     "LISTING_BELOW",
     "MASTER",
     "MASTERS",
     "MASTERS_NAMED",
+    "MASTER_ROW",
+    "MASTER_ROWS",
     "META",
+    "META_ROW",
     "NAMED",
     "REMOVE_SLOTS",
     "REPLACE_MAC",
     "RESERVE",
     "REVISIONS",
+    "REVIVE",
+    "REWRAP",
+    "REWRITE_MASTER",
+    "SEAL",
+    "SEALED",
     "SET_DELETED",
     "SET_STATE",
     "SLOTS",
-    "VERSION_ID",
+    "SLOT_ROWS",
+    "VERSIONS",
+    "VERSION_AT",
+    "VERSION_ROW",
+    "WRAPPED",
 ]
 
 
@@ -113,12 +132,34 @@ NAMED: Final = (
     .join(data_key, data_key.c.id == secret_version.c.id)
     .where(_IS_VERSION)
 )
-VERSION_ID: Final = select(secret_version.c.id).where(_IS_VERSION)
+
+
+def _if_typed(column: Column[Any], kind: str) -> ColumnElement[Any]:
+    """A column as bytes; nothing where the file has it as another type, for which SQLite takes it as well."""
+    return case((func.typeof(column) == literal_column(f"'{kind}'"), cast(column, LargeBinary)))
+
+
+# One without a data key is read as well: it has no element, and that is found.
+_VERSION_COLUMNS: Final = (
+    secret_version.c.id,
+    secret_version.c.secret_id,
+    secret_version.c.version,
+    secret_version.c.created,
+    data_key.c.master_key,
+    _IS_DESTROYED,
+    _if_typed(secret_version.c.metadata, "blob"),
+)
+_WRAPPED_KEY: Final = _if_typed(data_key.c.wrapped_key, "blob")
+_VERSIONS: Final = select(*_VERSION_COLUMNS, _WRAPPED_KEY).outerjoin(
+    data_key, data_key.c.id == secret_version.c.id
+)
+VERSION_ROW: Final = _VERSIONS.where(_IS_VERSION)
 
 ADD_SECRET: Final = _adding(secret, "path", "latest")
 ADD_VERSION: Final = _adding(secret_version, "secret_id", "version", "created", "metadata", "value")
 ADD_KEY: Final = _adding(data_key, "id", "master_key", "wrapped_key")
-ADVANCE: Final = (
+ADVANCE: Final = update(secret).where(secret.c.id == bindparam("row")).values(latest=bindparam("new_latest"))
+REVIVE: Final = (
     update(secret)
     .where(secret.c.id == bindparam("row"))
     .values(latest=bindparam("new_latest"), deleted_at=null())
@@ -142,15 +183,21 @@ _NO_OFFSET: Final = literal_column("0", Integer)  # SQLAlchemy writes one into e
 
 
 def _listing(*bounds: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    """A page of live secrets, between bounds.
+    """A stretch of secrets, deleted ones too, between bounds.
 
     There is one lower bound: given two, SQLite seeks by the first and reads on to the second, so that each
     page would cost more than the one before it.
     """
     return (
-        select(cast(secret.c.path, LargeBinary), secret.c.latest, _METADATA, _IS_DESTROYED)
+        select(
+            cast(secret.c.path, LargeBinary),
+            secret.c.latest,
+            _METADATA,
+            _IS_DESTROYED,
+            secret.c.deleted_at.is_not(None),
+        )
         .join(secret_version, _IS_LATEST)
-        .where(secret.c.deleted_at.is_(None), *bounds)
+        .where(*bounds)
         .order_by(secret.c.path)
         .limit(bindparam("limit"))
         .offset(_NO_OFFSET)
@@ -172,7 +219,53 @@ HISTORY: Final = (
 LAST_IDS: Final = select(
     select(func.max(secret.c.id)).scalar_subquery(), select(func.max(secret_version.c.id)).scalar_subquery()
 )
+ENDS: Final = select(
+    *(
+        select(end(table.c.id)).scalar_subquery()
+        for table in (secret, secret_version, data_key)
+        for end in (func.min, func.max)
+    )
+)
 COUNT_DELETED: Final = select(func.count()).select_from(secret).where(secret.c.deleted_at.is_not(None))
+
+# Rows as the sealed state takes them, in the order of their ids (``elements``).
+
+_AFTER: Final[BindParameter[int]] = bindparam("after")
+
+# Each is looked up as well, by the index by which it is looked up when it is asked for: what that does not
+# find is hidden, though it is there.
+_OTHER_SECRET: Final = secret.alias()
+_OTHER_VERSION: Final = secret_version.alias()
+_FOUND_HEAD: Final = select(_OTHER_SECRET.c.id).where(_OTHER_SECRET.c.path == secret.c.path).scalar_subquery()
+_FOUND_VERSION: Final = (
+    select(_OTHER_VERSION.c.id)
+    .where(
+        _OTHER_VERSION.c.secret_id == secret_version.c.secret_id,
+        _OTHER_VERSION.c.version == secret_version.c.version,
+    )
+    .scalar_subquery()
+)
+
+HEADS: Final = (
+    select(
+        secret.c.id,
+        case((secret.c.id == _FOUND_HEAD, _if_typed(secret.c.path, "text"))),
+        secret.c.latest,
+        secret.c.deleted_at,
+    )
+    .where(secret.c.id > _AFTER)
+    .order_by(secret.c.id)
+    .limit(bindparam("limit"))
+    .offset(_NO_OFFSET)
+)
+VERSIONS: Final = (
+    select(*_VERSION_COLUMNS, case((secret_version.c.id == _FOUND_VERSION, _WRAPPED_KEY)))
+    .outerjoin(data_key, data_key.c.id == secret_version.c.id)
+    .where(secret_version.c.id > _AFTER)
+    .order_by(secret_version.c.id)
+    .limit(bindparam("limit"))
+    .offset(_NO_OFFSET)
+)
 
 # The store itself, its keyslots and master keys.
 
@@ -183,6 +276,9 @@ _IS_MASTER: Final = (master_key.c.key_id == bindparam("key_id")) & (
 IDENTITIES: Final = select(store_meta.c.id)
 REVISIONS: Final = select(alembic_version.c.version_num)
 META: Final = select(store_meta.c.store_id, store_meta.c.slot_table_mac)
+META_ROW: Final = select(store_meta.c.store_id, store_meta.c.created, store_meta.c.slot_table_mac)
+SEALED: Final = select(cast(store_meta.c.sealed_state, LargeBinary))
+SEAL: Final = update(store_meta).values(sealed_state=bindparam("sealed"))
 REPLACE_MAC: Final = (
     update(store_meta)
     .where(store_meta.c.slot_table_mac == bindparam("expected_mac"))
@@ -191,10 +287,33 @@ REPLACE_MAC: Final = (
 SLOTS: Final = select(
     keyslot.c.name, keyslot.c.kind, keyslot.c.header, keyslot.c.wrapped_root, keyslot.c.created
 ).order_by(keyslot.c.position)
+LAST_SLOT: Final = select(func.max(keyslot.c.position))
+SLOT_ROWS: Final = select(
+    keyslot.c.position,
+    keyslot.c.name,
+    keyslot.c.kind,
+    keyslot.c.created,
+    keyslot.c.header,
+    keyslot.c.wrapped_root,
+)
 # All rows, without a condition: SQLite then zeroes the table's pages whole, so that the wrapped root of a
 # removed slot cannot survive in the slack of a page (``schema``).
 REMOVE_SLOTS: Final = delete(keyslot)
-MASTER: Final = select(master_key.c.id, master_key.c.state, master_key.c.wraps_reserved).where(_IS_MASTER)
+MASTER: Final = select(master_key.c.id, master_key.c.state).where(_IS_MASTER)
+LAST_MASTER: Final = select(func.max(master_key.c.id))
+MASTER_ROWS: Final = select(
+    master_key.c.id,
+    master_key.c.key_id,
+    master_key.c.version,
+    master_key.c.name,
+    master_key.c.state,
+    master_key.c.custody,
+    master_key.c.created,
+    master_key.c.wraps_reserved,
+    master_key.c.retiring,
+    master_key.c.wrapped,
+)
+MASTER_ROW: Final = MASTER_ROWS.where(_IS_MASTER)
 MASTERS: Final = select(
     master_key.c.key_id,
     master_key.c.name,
@@ -204,6 +323,7 @@ MASTERS: Final = select(
     master_key.c.wrapped,
     master_key.c.wraps_reserved,
     master_key.c.created,
+    master_key.c.retiring,
 ).order_by(master_key.c.name, master_key.c.version)
 MASTERS_NAMED: Final = select(master_key.c.key_id, master_key.c.version).where(
     master_key.c.name == bindparam("name")
@@ -216,10 +336,61 @@ RESERVE: Final = (
 SET_STATE: Final = (
     update(master_key).where(master_key.c.id == bindparam("row")).values(state=bindparam("new_state"))
 )
+REWRITE_MASTER: Final = (
+    update(master_key)
+    .where(master_key.c.id == bindparam("row"))
+    .values(
+        state=bindparam("new_state"), retiring=bindparam("new_retiring"), wrapped=bindparam("new_wrapped")
+    )
+)
 
-ADD_META: Final = _adding(store_meta, "id", "store_id", "created", "slot_table_mac")
+# Data keys, and what wraps them.
+
+WRAPPED: Final = (
+    select(
+        data_key.c.id,
+        cast(secret.c.path, LargeBinary),
+        secret_version.c.version,
+        _METADATA,
+        cast(data_key.c.wrapped_key, LargeBinary),
+    )
+    .join(secret_version, secret_version.c.id == data_key.c.id)
+    .join(secret, secret.c.id == secret_version.c.secret_id)
+    .where(data_key.c.master_key == bindparam("master"), data_key.c.id > _AFTER)
+    .order_by(data_key.c.id)
+    .limit(bindparam("limit"))
+    .offset(_NO_OFFSET)
+)
+_RETIRES: Final = master_key.c.retiring == literal_column("1", Integer)
+COUNT_RETIRING: Final = (
+    select(func.count())
+    .select_from(data_key)
+    .where(
+        data_key.c.master_key.in_(
+            select(master_key.c.id).where(master_key.c.retiring == literal_column("1", Integer))
+        )
+    )
+)
+VERSION_AT: Final = _VERSIONS.where(secret_version.c.id == bindparam("row"))
+REWRAP: Final = (
+    update(data_key)
+    .where(data_key.c.id == bindparam("row"))
+    .values(master_key=bindparam("new_master"), wrapped_key=bindparam("new_wrapped"))
+)
+
+ADD_META: Final = _adding(store_meta, "id", "store_id", "created", "slot_table_mac", "sealed_state")
 ADD_REVISION: Final = _adding(alembic_version, "version_num")
 ADD_SLOT: Final = _adding(keyslot, "position", "name", "kind", "created", "header", "wrapped_root")
 ADD_MASTER: Final = _adding(
-    master_key, "key_id", "version", "name", "state", "custody", "created", "wraps_reserved", "wrapped"
+    master_key,
+    "id",
+    "key_id",
+    "version",
+    "name",
+    "state",
+    "custody",
+    "created",
+    "wraps_reserved",
+    "retiring",
+    "wrapped",
 )

@@ -13,10 +13,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keyholt_agent.store.commands import AnyCommand, CreateStore, DestroyVersion, PutSecret, ReadSecret
+from keyholt_agent.store.commands import (
+    AnyCommand,
+    CreateStore,
+    DestroyVersion,
+    PutSecret,
+    ReadSecret,
+)
 from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_agent.store.sqlite.database import LOG_LIMIT
-from tests.agent.store.builders import seed, version
+from keyholt_protocol.errors import KeyholtError
+from tests.agent.store.builders import NEW_ROOT, Keeper, rekey, seed, slot, unseal, version
 
 PR_SET_PTRACER = 0x59616D61
 PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
@@ -41,6 +48,8 @@ def run(directory: Path, go: str, before: list[list[str]], steps: list[list[str]
     gate = os.open(go, os.O_RDWR)
     backend = SqliteBackend(directory)
     backend.start()
+    if backend.initialised:
+        unseal(backend)
     for step in before:
         backend.run([command(*step)])[0].unwrap()
         backend.maintain()
@@ -60,10 +69,24 @@ def run(directory: Path, go: str, before: list[list[str]], steps: list[list[str]
             say(step=step, error="None", faulty=False)
             backend.run([command("put", step[1])])
             continue
+        if step == ["rekey"]:
+            say(step=step, error=repr(rekeyed(backend)), faulty=backend.faulty)
+            continue
         error = backend.run([command(*step)] if step[0] != "puts" else many(step[1]))[0]
         backend.maintain()
         say(step=step, error=repr(getattr(error, "error", None)), faulty=backend.faulty)
     backend.stop()
+
+
+def rekeyed(backend: SqliteBackend) -> KeyholtError | None:
+    """Put the keys of a new root in force; what came of it."""
+    try:
+        rekey(backend, Keeper(NEW_ROOT), slot("new"))
+    except KeyholtError as error:
+        return error
+    finally:
+        backend.maintain()
+    return None
 
 
 def many(count: str) -> list[AnyCommand]:
@@ -81,7 +104,7 @@ def command(name: str, *arguments: str) -> AnyCommand:
     """The command that a step stands for."""
     match name:
         case "create":
-            return CreateStore(seed=seed())
+            return CreateStore(seed=seed(), keeper=Keeper())
         case "put":
             return PutSecret(
                 path=arguments[0], new=version(1, value=b"value of " + arguments[0].encode() * 500)

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.store import CreateStore, DestroyVersion, PutSecret, commands
+from keyholt_agent.store import CreateStore, DestroyVersion, PutSecret, commands, key_commands
 from keyholt_agent.store.commands import ReadSecret
-from keyholt_agent.store.sqlite.backend import ANSWERS, SqliteBackend
+from keyholt_agent.store.key_commands import Cover, PutInForce
+from keyholt_agent.store.sqlite.backend import ANSWERS
 from keyholt_agent.store.sqlite.database import LOG_LIMIT
-from keyholt_protocol.errors import NotFoundError
-from tests.agent.store.builders import seed, version
+from keyholt_protocol.errors import IntegrityError, NotFoundError
+from tests.agent.store.builders import NEW_ROOT, Keeper, running, seed, unseal, unsealed, version
 from tests.agent.store.sqlite.faults import FaultyProcess, Step, everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
+
+    from keyholt_agent.store.sqlite.backend import SqliteBackend
 
 CREATE = [("create",)]
 PUT = [("put", "b"), ("read", "a"), ("put", "c")]
@@ -50,22 +53,19 @@ def empty(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def stores(pristine: Path, tmp_path: Path) -> Iterator[Path]:
     """State directories with a store in which ``a`` was written and acknowledged."""
-    backend = SqliteBackend(tmp_path / "first")
     shutil.copytree(pristine, tmp_path / "first")
-    backend.start()
-    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    backend.stop()
+    with unsealed(tmp_path / "first") as backend:
+        backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
     return (shutil.copytree(tmp_path / "first", tmp_path / str(index)) for index in count())
 
 
 def paths(directory: Path) -> set[str]:
-    """Which of the paths of these tests the store holds, found whole when it is opened anew."""
-    backend = SqliteBackend(directory)
-    backend.start()
-    try:
+    """Which of the paths of these tests the store holds, found whole when it is opened anew.
+
+    Whatever struck it: its pages are sound, and its rows come to what was sealed with the last of them.
+    """
+    with unsealed(directory) as backend:
         return {path for path in "abc" if holds(backend, path)}
-    finally:
-        backend.stop()
 
 
 def holds(backend: SqliteBackend, path: str) -> bool:
@@ -79,28 +79,27 @@ def holds(backend: SqliteBackend, path: str) -> bool:
 
 def is_whole_or_absent(directory: Path) -> bool:
     """Whether there is a store; whatever is there lets one be made, or is one."""
-    backend = SqliteBackend(directory)
-    backend.start()
-    try:
+    with running(directory) as backend:
         present = backend.initialised
-        if not present:
-            backend.run([CreateStore(seed=seed())])[0].unwrap()
+        if present:
+            unseal(backend)
+        else:
+            backend.run([CreateStore(seed=seed(), keeper=Keeper())])[0].unwrap()
         backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    finally:
-        backend.stop()
     left = {path.name for path in directory.iterdir()}
     assert left == {"store.db", "store.lock"}
     return present
 
 
 def test_every_command_has_an_answer() -> None:
-    """And creation has none: it makes what all others work on."""
+    """But creation, which makes what all others work on, and those that are about the backend's own keys."""
     classes = {
         found
-        for found in vars(commands).values()
+        for module in (commands, key_commands)
+        for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, commands.Command) and not found.__subclasses__()
     }
-    assert classes - set(ANSWERS) == {CreateStore}
+    assert classes - set(ANSWERS) == {CreateStore, Cover, PutInForce}
     assert set(ANSWERS) < classes
 
 
@@ -215,10 +214,49 @@ def test_a_destruction_killed_or_failing_anywhere_can_be_repeated(
     for fault in ("pwrite64:signal=KILL", "fdatasync:error=EIO", "ftruncate:error=EIO"):
         struck = 0
         for directory, run in everywhere(process, stores, [("destroy", "a")], fault):
+            assert paths(directory) == {"a"}
             again = process.run(directory, [("destroy", "a"), ("read", "a")], "swapon:error=EIO")
             assert again.steps == ["None", "None"]
+            assert paths(directory) == {"a"}
             struck += run.injected
         assert struck
+
+
+def test_a_new_root_killed_or_failing_anywhere_is_in_force_or_not(
+    process: FaultyProcess, stores: Iterator[Path]
+) -> None:
+    """The store is whole under the one's keys or the other's, never under both; and it goes on with them."""
+    outcomes: set[bool] = set()
+    for fault in (
+        "pwrite64:signal=KILL",
+        "fdatasync:signal=KILL",
+        "fdatasync:error=EIO",
+        "pwrite64:error=ENOSPC",
+    ):
+        struck = 0
+        for directory, run in everywhere(process, stores, [("rekey",), ("put", "c")], fault):
+            new, old = unseals(directory, Keeper(NEW_ROOT)), unseals(directory, Keeper())
+            assert new != old
+            if run.steps[:1] == ["None"]:
+                assert new  # what was acknowledged stays
+            # After a failure nobody may know which are in force; but that is no damage.
+            assert not any("IntegrityError" in step for step in run.steps)
+            outcomes.add(new)
+            struck += run.injected
+        assert struck
+    assert outcomes == {False, True}
+
+
+def unseals(directory: Path, keeper: Keeper) -> bool:
+    """Whether a store is whole by a keeper's keys."""
+    with running(directory) as backend:
+        try:
+            unseal(backend, keeper)
+        except IntegrityError:
+            return False
+        backend.run([PutSecret(path="d", new=version(1, master=2))])
+        unseal(backend, keeper)
+        return True
 
 
 def test_every_commit_waits_for_the_disk_once(process: FaultyProcess, stores: Iterator[Path]) -> None:
@@ -240,8 +278,6 @@ def test_every_commit_waits_for_the_disk_once(process: FaultyProcess, stores: It
 
 def test_the_log_is_written_over_once_it_was_brought_in(state: Path) -> None:
     """A commit that finds room in it makes it no longer; one that needs more does, and that is taken back."""
-    backend = SqliteBackend(state)
-    backend.start()
     log = state / "store.db-wal"
 
     def put(path: str, size: int) -> int:
@@ -249,7 +285,7 @@ def test_the_log_is_written_over_once_it_was_brought_in(state: Path) -> None:
         backend.maintain()
         return log.stat().st_size
 
-    try:
+    with unsealed(state) as backend:
         assert 0 < put("a", 100) < put("b", 100)  # a new log grows with each commit
         assert put("large", LOG_LIMIT) > LOG_LIMIT
         assert {put(f"c/{number}", 100) for number in range(20)} == {LOG_LIMIT}
@@ -258,8 +294,6 @@ def test_the_log_is_written_over_once_it_was_brought_in(state: Path) -> None:
         assert {put(f"d/{number}", 100) for number in range(20)} == {LOG_LIMIT}
         backend.run([DestroyVersion(path="a", version=1)])[0].unwrap()
         assert log.stat().st_size == 0
-    finally:
-        backend.stop()
 
 
 def test_a_store_that_acknowledged_early_would_be_caught(
@@ -277,11 +311,11 @@ def test_a_file_size_limit_is_a_full_disk_to_the_caller(state: Path) -> None:
     """A real limit: the put that passes it is refused, what was written stays, and smaller ones pass."""
     program = (
         "import resource, sys, trio, pathlib\n"
-        "from keyholt_agent.store import PutSecret, open_store\n"
+        "from keyholt_agent.store import PutSecret\n"
         "from keyholt_protocol.errors import StoreUnavailableError\n"
-        "from tests.agent.store.builders import version\n"
+        "from tests.agent.store.builders import opened, version\n"
         "async def main():\n"
-        "    async with open_store(pathlib.Path(sys.argv[1])) as store:\n"
+        "    async with opened(pathlib.Path(sys.argv[1])) as store:\n"
         "        await store.ask(PutSecret(path='a', new=version(1)))\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\n"
         "        try:\n"

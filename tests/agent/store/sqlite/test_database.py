@@ -16,9 +16,8 @@ from keyholt_agent.store import (
     StoreNewerError,
     open_store,
 )
-from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_protocol.errors import KeyholtError, StoreUnavailableError
-from tests.agent.store.builders import CREATED, seed, sql, version
+from tests.agent.store.builders import CREATED, Keeper, opened, running, seed, sql, version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +108,7 @@ async def test_a_store_cut_short_is_refused(state: Path, keep: int) -> None:
 
 async def test_a_store_with_a_garbage_page_is_refused(state: Path) -> None:
     """Every page is checked when a store of ordinary size is opened."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await fill(store, 30)
     path = state / "store.db"
     content = path.read_bytes()
@@ -122,15 +121,15 @@ async def test_a_store_with_a_garbage_page_is_refused(state: Path) -> None:
     # Pages in the middle of a value hold nothing but ciphertext: its seal is what notices there.
     assert refused > len(content) // 4096 // 3
     path.write_bytes(content)
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await store.statistics()).secrets == 30
 
 
 async def test_a_page_that_turns_to_garbage_while_the_store_is_open(state: Path) -> None:
     """The request that meets it gets an error, later ones too, and the agent lives."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await fill(store, 100, size=150_000)  # more than SQLite's own cache holds
-    async with open_store(state) as store:
+    async with opened(state) as store:
         with (state / "store.db").open("r+b") as file:
             # Whatever is not in SQLite's own cache by now is read from the file.
             for page in range(1, file.seek(0, os.SEEK_END) // 4096):
@@ -164,7 +163,7 @@ async def test_what_is_not_a_file_is_refused(tmp_path: Path, kind: str) -> None:
             os.mkfifo(path)
     with pytest.raises(StoreUnavailableError):
         async with open_store(tmp_path) as store:
-            await store.ask(CreateStore(seed=seed()))
+            await store.ask(CreateStore(seed=seed(), keeper=Keeper()))
     assert path.is_symlink() or not path.is_file()
 
 
@@ -172,19 +171,17 @@ def test_a_refused_directory_is_given_up(tmp_path: Path) -> None:
     """After a refusal the lock is free: mending and trying again needs no restart of anything else."""
     (tmp_path / "store.db").touch()
     for _ in range(2):
-        backend = SqliteBackend(tmp_path)
-        with pytest.raises(StoreDamagedError):
-            backend.start()
+        with pytest.raises(StoreDamagedError), running(tmp_path):
+            pass
     (tmp_path / "store.db").unlink()
-    backend = SqliteBackend(tmp_path)
-    backend.start()
-    backend.stop()
+    with running(tmp_path) as backend:
+        assert not backend.initialised
 
 
 async def test_a_sound_store_is_not_refused(state: Path) -> None:
     """The control of all of the above."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await fill(store, 3)
         await store.ask(DeleteSecret(path="a/1", deleted_at=CREATED))
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await store.statistics()).secrets == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,15 +13,12 @@ import pytest
 from keyholt_agent.store import (
     DestroyVersion,
     PutSecret,
-    ReadSlotTable,
-    ReplaceSlotTable,
+    ReadMasterKeys,
     SlotRow,
     Store,
-    open_store,
 )
-from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_agent.store.sqlite.database import LOG_LIMIT
-from tests.agent.store.builders import slot, version
+from tests.agent.store.builders import Keeper, opened, rekey, slot, unsealed, version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,11 +55,9 @@ def test_no_destroyed_key_is_left_in_the_slack_of_a_page(state: Path) -> None:
     live: dict[tuple[str, int], bytes] = {}
     dead: list[bytes] = []
     latest: dict[str, int] = {}
-    backend = SqliteBackend(state)
-    backend.start()
-    assert backend._database is not None
-    backend._database.pragma("synchronous=OFF")  # for speed: what is written where does not depend on it
-    try:
+    with unsealed(state) as backend:
+        assert backend._database is not None
+        backend._database.pragma("synchronous=OFF")  # for speed: what is written where does not depend on it
         for _ in range(1_500):
             path = f"path/{chance.randrange(300)}"
             latest[path] = number = latest.get(path, 0) + 1
@@ -72,8 +68,6 @@ def test_no_destroyed_key_is_left_in_the_slack_of_a_page(state: Path) -> None:
                 victim = chance.choice(list(live))
                 dead.append(live.pop(victim))
                 backend.run([DestroyVersion(path=victim[0], version=victim[1])])[0].unwrap()
-    finally:
-        backend.stop()
     disk = on_disk(state)
     assert [key for key in live.values() if key not in disk] == []
     assert [key for key in dead if key in disk] == []
@@ -105,11 +99,8 @@ def test_a_layout_with_the_key_beside_the_value_would_leave_keys_behind(tmp_path
     assert [key for key in dead if key in disk] != []
 
 
-async def test_a_removed_keyslot_is_gone_from_the_files_when_the_call_returns(
-    store: Store, state: Path
-) -> None:
-    """Its wrapped root key, however many slots there were, and those of the slots that stay are there."""
-    mac = (await store.ask(ReadSlotTable())).mac
+def test_a_replaced_root_key_is_gone_from_the_files_when_the_call_returns(state: Path) -> None:
+    """However many slots wrapped it, and master keys that it wrapped; those that replace them are there."""
     slots = [
         SlotRow(
             name=f"slot {n}",
@@ -120,23 +111,26 @@ async def test_a_removed_keyslot_is_gone_from_the_files_when_the_call_returns(
         )
         for n in range(40)
     ]
-    await store.ask(ReplaceSlotTable(slots=tuple(slots), mac=b"0", expected_mac=mac))
-    for turn in range(1, 11):
-        removed = slots.pop(turn * 2)
-        slots.insert(turn, slot(f"new {turn}"))
-        await store.ask(
-            ReplaceSlotTable(slots=tuple(slots), mac=b"%d" % turn, expected_mac=b"%d" % (turn - 1))
-        )
-        disk = on_disk(state)
-        assert removed.wrapped_root not in disk
-        assert all(entry.wrapped_root in disk for entry in slots)
+    with unsealed(state) as backend:
+        rekey(backend, Keeper(), *slots)
+        for turn in range(1, 11):
+            old = [row.wrapped for row in backend.run([ReadMasterKeys()])[0].unwrap()]
+            assert all(wrapped in on_disk(state) for wrapped in old)
+            removed = slots
+            slots = [replace(entry, wrapped_root=os.urandom(60)) for entry in slots if entry.created != turn]
+            slots.insert(turn, slot(f"new {turn}"))
+            rekey(backend, Keeper(b"%d" % turn), *slots)
+            disk = on_disk(state)
+            assert [entry.name for entry in removed if entry.wrapped_root in disk] == []
+            assert all(entry.wrapped_root in disk for entry in slots)
+            assert [wrapped for wrapped in old if wrapped in disk] == []
 
 
 async def test_nothing_destroyed_comes_back_after_a_restart(state: Path) -> None:
     """Closing and opening brings no old page back."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=(new := version(1))))
         await store.ask(DestroyVersion(path="a", version=1))
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await store.read_secret("a", 1)).destroyed
         assert new.wrapped_key not in on_disk(state)

@@ -15,7 +15,7 @@ import trio
 from keyholt_agent.store import CreateStore, PutSecret, StoreBusyError, open_store
 from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_protocol.errors import StoreUnavailableError
-from tests.agent.store.builders import Latest, head, make_store, seed, version
+from tests.agent.store.builders import Keeper, Latest, head, make_store, opened, seed, version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ async def test_everything_is_for_the_owner_alone(tmp_path: Path, umask: int) -> 
     previous = os.umask(umask)
     try:
         async with open_store(state) as store:
-            await store.ask(CreateStore(seed=seed()))
+            await store.ask(CreateStore(seed=seed(), keeper=Keeper()))
             await store.ask(PutSecret(path="a", new=version(1)))
             files = {path.name: mode(path) for path in state.iterdir()}
     finally:
@@ -68,13 +68,13 @@ async def test_a_second_agent_is_refused_before_there_is_a_store(tmp_path: Path)
 
 async def test_a_lock_file_that_was_removed_does_not_let_a_second_agent_in(state: Path) -> None:
     """SQLite's own lock holds where somebody tidied the lock file away; nothing is lost by the attempt."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=version(1)))
         (state / "store.lock").unlink()
-        opened = await trio.to_thread.run_sync(open_elsewhere, state)
-        assert "StoreBusyError" in opened
+        answer = await trio.to_thread.run_sync(open_elsewhere, state)
+        assert "StoreBusyError" in answer
         await store.ask(PutSecret(path="a", new=version(2)))
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await head(store, "a")).latest == 2
 
 
@@ -84,12 +84,12 @@ def open_elsewhere(state: Path, *prefix: str) -> str:
         "import sys, pathlib\n"
         "from keyholt_agent.store.sqlite.backend import SqliteBackend\n"
         "from keyholt_agent.store.commands import CreateStore\n"
-        "from tests.agent.store.builders import head, seed\n"
+        "from tests.agent.store.builders import Keeper, seed\n"
         "backend = SqliteBackend(pathlib.Path(sys.argv[1]))\n"
         "try:\n"
         "    backend.start()\n"
         "    if not backend.initialised:\n"
-        "        backend.run([CreateStore(seed=seed())])[0].unwrap()\n"
+        "        backend.run([CreateStore(seed=seed(), keeper=Keeper())])[0].unwrap()\n"
         "except Exception as error:\n"
         "    print(type(error).__name__, error)\n"
         "else:\n"
@@ -130,7 +130,7 @@ def test_a_read_only_directory_is_refused_with_the_remedy(tmp_path: Path, what: 
 async def test_a_store_removed_under_the_agent(state: Path) -> None:
     """Writes and reads are refused with the remedy, nothing is acknowledged, and putting it back heals."""
     latest = Latest()
-    async with open_store(state, latest) as store:
+    async with opened(state, latest) as store:
         await store.ask(PutSecret(path="a", new=(first := version(1))))
         (state / "store.db").rename(state / "aside")
         for _ in range(2):
@@ -143,7 +143,7 @@ async def test_a_store_removed_under_the_agent(state: Path) -> None:
         backend_of(store)._next_recovery = 0.0
         assert (await store.read_secret("a", 1)).value == first.value
         await store.ask(PutSecret(path="b", new=version(1)))
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await store.read_secret("a", 1)).value == first.value
 
 
@@ -156,7 +156,7 @@ def backend_of(store: object) -> SqliteBackend:
 
 async def test_a_store_replaced_under_the_agent_is_not_taken_for_it(state: Path, pristine: Path) -> None:
     """Another file of the same name is refused, and not written to, until the agent is restarted."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=version(1)))
         (state / "store.db").rename(state / "aside")
         shutil.copy(pristine / "store.db", state / "store.db")
@@ -167,13 +167,13 @@ async def test_a_store_replaced_under_the_agent_is_not_taken_for_it(state: Path,
         with pytest.raises(StoreUnavailableError, match="removed or replaced"):
             await head(store, "a")
         assert (state / "store.db").read_bytes() == other
-    async with open_store(state) as store:
+    async with opened(state) as store:
         assert (await head(store, "a")).latest == 0
 
 
 async def test_a_log_removed_under_the_agent_loses_nothing_acknowledged(state: Path) -> None:
     """The request that notices fails; what was acknowledged before is brought into the store."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         news = {f"a/{index}": version(1) for index in range(20)}
         for path, new in news.items():
             await store.ask(PutSecret(path=path, new=new))
@@ -183,14 +183,14 @@ async def test_a_log_removed_under_the_agent_loses_nothing_acknowledged(state: P
         for path, new in news.items():
             assert (await store.read_secret(path, None)).value == new.value
         await store.ask(PutSecret(path="c", new=version(1)))
-    async with open_store(state) as store:
+    async with opened(state) as store:
         for path, new in news.items():
             assert (await store.read_secret(path, None)).value == new.value
 
 
 async def test_the_whole_directory_removed_under_the_agent(state: Path) -> None:
     """Refused as well, and closing does not fail."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=version(1)))
         shutil.rmtree(state)
         with pytest.raises(StoreUnavailableError):

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 USE_A_STORE: Final = """
 import pathlib, sys, trio
 from keyholt_agent import store
-from tests.agent.store.builders import seed, version
+from tests.agent.store.builders import Keeper, seed, version
 async def main():
     for number in (1, 2):
         async with store.open_store(pathlib.Path(sys.argv[1])) as opened:
             if number == 1:
-                await opened.ask(store.CreateStore(seed=seed()))
+                await opened.ask(store.CreateStore(seed=seed(), keeper=Keeper()))
+            else:
+                await opened.unseal(Keeper())
             await opened.ask(store.PutSecret(path="a", new=version(number)))
             await opened.ask(store.ReadMasterKeys())
 trio.run(main)

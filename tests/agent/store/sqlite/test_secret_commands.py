@@ -20,7 +20,7 @@ from keyholt_agent.store import (
     UndeleteSecret,
 )
 from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
-from tests.agent.store.builders import CREATED, Latest, head, version
+from tests.agent.store.builders import CREATED, Latest, head, listed, version
 
 
 async def test_a_secret_put_is_read_back_byte_for_byte(store: Store, latest: Latest) -> None:
@@ -84,7 +84,7 @@ async def test_deletion_is_a_tombstone_that_can_be_taken_away(store: Store, late
     await store.ask(PutSecret(path="a", new=(newest := version(2))))
     assert await store.ask(DeleteSecret(path="a", deleted_at=CREATED + 5)) == 2
     assert not latest.rows
-    assert await store.ask(ListSecrets(prefix="", after=None, limit=10)) == []
+    assert (await store.ask(ListSecrets(prefix="", after=None, limit=10))).secrets == []
     found, versions = await store.ask(ReadHistory(path="a", before=None, limit=10))
     assert found == Head(latest=2, deleted_at=CREATED + 5)
     assert [entry.version for entry in versions] == [2, 1]
@@ -155,23 +155,15 @@ async def test_listing_is_by_prefix_in_code_point_order_and_paged(store: Store) 
     for path in reversed(paths):
         await store.ask(PutSecret(path=path, new=version(1)))
     assert sorted(paths) == paths
-    assert [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=100))] == paths
-    assert [
-        entry.path for entry in await store.ask(ListSecrets(prefix="a/", after=None, limit=100))
-    ] == paths[:7]
-    assert [entry.path for entry in await store.ask(ListSecrets(prefix="a/%", after=None, limit=100))] == [
-        "a/%"
-    ]
-    assert [
-        entry.path for entry in await store.ask(ListSecrets(prefix="a/\ud7ff", after=None, limit=100))
-    ] == ["a/\ud7ff"]
-    assert [
-        entry.path for entry in await store.ask(ListSecrets(prefix="a/\U0010ffff", after=None, limit=100))
-    ] == ["a/\U0010ffff"]
+    assert await listed(store) == paths
+    assert await listed(store, "a/") == paths[:7]
+    assert await listed(store, "a/%") == ["a/%"]
+    assert await listed(store, "a/\ud7ff") == ["a/\ud7ff"]
+    assert await listed(store, "a/\U0010ffff") == ["a/\U0010ffff"]
     pages: list[str] = []
-    while page := await store.ask(ListSecrets(prefix="a", after=pages[-1] if pages else None, limit=3)):
+    while page := await listed(store, "a", after=pages[-1] if pages else None, limit=3):
         assert len(page) <= 3
-        pages += [entry.path for entry in page]
+        pages += page
     assert pages == paths[:8]
 
 
@@ -179,11 +171,11 @@ async def test_a_listing_has_the_latest_version_s_metadata(store: Store) -> None
     """What a listing says of a secret is its latest version, and whether that one is destroyed."""
     await store.ask(PutSecret(path="a", new=version(1)))
     await store.ask(PutSecret(path="a", new=(latest := version(2))))
-    assert await store.ask(ListSecrets(prefix="", after=None, limit=10)) == [
+    assert (await store.ask(ListSecrets(prefix="", after=None, limit=10))).secrets == [
         SecretSummary(path="a", latest=2, metadata=latest.metadata, destroyed=False)
     ]
     await store.ask(DestroyVersion(path="a", version=2))
-    (destroyed,) = await store.ask(ListSecrets(prefix="", after=None, limit=10))
+    (destroyed,) = (await store.ask(ListSecrets(prefix="", after=None, limit=10))).secrets
     assert destroyed.destroyed
 
 
@@ -224,3 +216,20 @@ async def test_a_value_of_16_mib_comes_back(store: Store) -> None:
     """The largest payload of the protocol fits."""
     await store.ask(PutSecret(path="large", new=(large := version(1, value=b"\xa5" * (16 * 1024 * 1024)))))
     assert (await store.read_secret("large", None)).value == large.value
+
+
+async def test_deleted_secrets_do_not_end_a_listing(store: Store) -> None:
+    """However much metadata they have: a page that came to no live one says where to go on."""
+    for number in range(8):
+        await store.ask(PutSecret(path=f"a/{number}", new=version(1, metadata=bytes(16_000))))
+    for number in range(7):
+        await store.ask(DeleteSecret(path=f"a/{number}", deleted_at=CREATED))
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = await store.ask(ListSecrets(prefix="a/", after=after, limit=10))
+        found += [entry.path for entry in page.secrets]
+        if page.scanned_to is None:
+            break
+        after = page.scanned_to
+    assert found == ["a/7"]

@@ -16,10 +16,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from keyholt_agent.store import ListSecrets, PutSecret, ReadHistory
-from keyholt_agent.store.sqlite import sql, statements
-from keyholt_agent.store.sqlite.backend import SqliteBackend
+from keyholt_agent.store.key_commands import AddUp
+from keyholt_agent.store.sqlite import elements, sql, statements
 from keyholt_agent.store.sqlite.schema import secret
-from tests.agent.store.builders import version
+from tests.agent.store.builders import Keeper, unsealed, version
 from tools import compiled_statements
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyholt_agent.store.commands import AnyCommand
+    from keyholt_agent.store.sqlite.backend import SqliteBackend
 
 READ_WHOLE: Final = {"keyslot", "master_key", "store_meta", "alembic_version"}
 """Tables of one row or a few, all of which are wanted."""
@@ -40,10 +41,8 @@ HARMLESS: Final = {
 @pytest.fixture
 def backend(state: Path) -> Iterator[SqliteBackend]:
     """The backend of a new store."""
-    backend = SqliteBackend(state)
-    backend.start()
-    yield backend
-    backend.stop()
+    with unsealed(state) as backend:
+        yield backend
 
 
 def driver(backend: SqliteBackend) -> sqlite3.Connection:
@@ -148,7 +147,7 @@ def test_a_page_of_a_listing_costs_the_same_wherever_it_is(many: SqliteBackend, 
         for after in (None, f"s/{PAGE:04}", f"s/{SECRETS // 2:04}", f"s/{SECRETS - PAGE - 2:04}")
     }
     for page in pages.values():
-        assert len(many.run([page])[0].unwrap()) == PAGE
+        assert len(many.run([page])[0].unwrap().secrets) == PAGE
     costs = [cost(many, page) for page in pages.values()]
     assert max(costs) <= 1.5 * costs[0], costs
 
@@ -159,6 +158,16 @@ def test_a_page_of_a_history_costs_the_same_wherever_it_is(many: SqliteBackend) 
         cost(many, ReadHistory(path="v", before=before, limit=PAGE)) for before in (None, 1_000, PAGE + 1)
     ]
     assert max(costs) <= 1.5 * costs[0], costs
+
+
+def test_a_portion_of_what_is_added_up_costs_the_same_wherever_it_is(many: SqliteBackend) -> None:
+    """Of paths as of versions: the last one not half as much again as the first."""
+    for table in (elements.HEADS, elements.VERSIONS):
+        costs = [
+            cost(many, AddUp(keeper=Keeper(), after=(table, after), most=PAGE))
+            for after in (0, SECRETS // 2, SECRETS)
+        ]
+        assert max(costs) <= 1.5 * costs[0], costs
 
 
 def test_two_lower_bounds_would_be_noticed(many: SqliteBackend) -> None:

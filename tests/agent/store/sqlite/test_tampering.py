@@ -14,7 +14,6 @@ import pytest
 
 from keyholt_agent.store import (
     DestroyVersion,
-    ListSecrets,
     PutSecret,
     ReadHistory,
     ReadMasterKeys,
@@ -23,15 +22,17 @@ from keyholt_agent.store import (
     open_store,
 )
 from keyholt_agent.store.commands import ReadSecret
-from keyholt_agent.store.sqlite.backend import RECOVERY_INTERVAL, SqliteBackend
+from keyholt_agent.store.sqlite.backend import RECOVERY_INTERVAL
 from keyholt_agent.store.sqlite.database import Database
 from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
-from tests.agent.store.builders import sql, version
+from tests.agent.store.builders import head, listed, opened, running, sql, unsealed, version
 from tests.support.users import need_other_uids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from keyholt_agent.store.sqlite.backend import SqliteBackend
 
 IGNORE: Final = "BEGIN SELECT RAISE(IGNORE); END"
 RESERVED: Final = f"CREATE TRIGGER sqlite_keep BEFORE UPDATE ON data_key {IGNORE}"
@@ -59,7 +60,7 @@ FORGED: Final = {
 @pytest.mark.parametrize("forgery", FORGED)
 async def test_a_schema_that_keyholt_did_not_make_is_refused(state: Path, forgery: str) -> None:
     """Triggers, under whatever name, views, and tables or indexes made otherwise."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         await store.ask(PutSecret(path="a", new=version(1)))
     sql(state, *FORGED[forgery])
     with pytest.raises(StoreDamagedError, match="not as Keyholt made it"):
@@ -72,20 +73,14 @@ def test_a_forged_schema_would_undo_a_destruction(
     state: Path, monkeypatch: pytest.MonkeyPatch, forgery: str
 ) -> None:
     """The control: served all the same, an acknowledged destruction leaves the key or all of it."""
-    backend = SqliteBackend(state)
-    backend.start()
-    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    backend.stop()
+    with unsealed(state) as backend:
+        backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
     sql(state, *FORGED[forgery])
     monkeypatch.setattr(Database, "_check_schema", lambda *_: None)
-    backend = SqliteBackend(state)
-    backend.start()
-    try:
+    with unsealed(state) as backend:
         backend.run([DestroyVersion(path="a", version=1)])[0].unwrap()
         rows = backend._usable().connection.execute("SELECT wrapped_key, value FROM data_key, secret_version")
         ((key, value),) = rows.fetchall()
-    finally:
-        backend.stop()
     assert any(key) or value is not None
 
 
@@ -102,12 +97,12 @@ BYTES: Final = (
 @pytest.mark.parametrize("damage", BYTES)
 async def test_a_damaged_row_hinders_no_other(state: Path, damage: str) -> None:
     """One bit of a row's header makes text of bytes: the row is read as the bytes that it holds."""
-    async with open_store(state) as store:
+    async with opened(state) as store:
         for path in "abc":
             await store.ask(PutSecret(path=path, new=version(1)))
     sql(state, damage)
     async with open_store(state) as store:
-        paths = [entry.path for entry in await store.ask(ListSecrets(prefix="", after=None, limit=10))]
+        paths = await listed(store)
         assert paths in (["a", "b", "c"], ["a", "b\udcff", "c"])
         for path in (path for path in paths if path.isascii()):
             record = await store.read_secret(path, None)
@@ -118,14 +113,11 @@ async def test_a_damaged_row_hinders_no_other(state: Path, damage: str) -> None:
 @pytest.fixture
 def backend(state: Path) -> Iterator[SqliteBackend]:
     """The backend of a store with ``a`` in it, and a keyslot whose name is no text."""
-    backend = SqliteBackend(state)
-    backend.start()
-    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
-    backend.stop()
+    with unsealed(state) as backend:
+        backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
     sql(state, "UPDATE keyslot SET name = CAST(x'ff' AS TEXT)")
-    backend.start()
-    yield backend
-    backend.stop()
+    with running(state) as backend:
+        yield backend
 
 
 def test_a_row_that_cannot_be_read_is_no_fault_of_the_store(backend: SqliteBackend) -> None:
@@ -174,7 +166,7 @@ async def test_a_word_that_nobody_knows_is_damage(state: Path, column: str) -> N
     async with open_store(state) as store:
         with pytest.raises(IntegrityError, match="does not know"):
             await store.ask(ReadMasterKeys())
-        await store.ask(PutSecret(path="a", new=version(1)))
+        assert (await head(store, "a")).latest == 0
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])

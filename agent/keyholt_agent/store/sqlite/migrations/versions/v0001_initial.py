@@ -26,6 +26,7 @@ def _create_store_tables() -> None:
         sa.Column("store_id", sa.LargeBinary, nullable=False),
         sa.Column("created", sa.Integer, nullable=False),
         sa.Column("slot_table_mac", sa.LargeBinary, nullable=False),
+        sa.Column("sealed_state", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "keyslot",
@@ -46,6 +47,7 @@ def _create_store_tables() -> None:
         sa.Column("custody", sa.Text, nullable=False),
         sa.Column("created", sa.Integer, nullable=False),
         sa.Column("wraps_reserved", sa.Integer, nullable=False),
+        sa.Column("retiring", sa.Integer, nullable=False),
         sa.Column("wrapped", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("key_id", "version"),
         sa.UniqueConstraint("name", "version"),

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from keyholt_agent.store import (
+    AddKeyslot,
     AddMasterVersion,
     CountWraps,
     CreateStore,
@@ -15,7 +16,6 @@ from keyholt_agent.store import (
     PutSecret,
     ReadMasterKeys,
     ReadSlotTable,
-    ReplaceSlotTable,
     SlotTableMovedError,
     Store,
     WrapLimitError,
@@ -28,7 +28,7 @@ from keyholt_protocol.errors import (
     StoreUnavailableError,
     UninitialisedError,
 )
-from tests.agent.store.builders import MASTER, head, master, seed, slot, version
+from tests.agent.store.builders import MASTER, Keeper, head, master, opened, seed, slot, version
 
 
 async def test_a_new_store_has_what_it_was_given(tmp_path: Path) -> None:
@@ -38,10 +38,10 @@ async def test_a_new_store_has_what_it_was_given(tmp_path: Path) -> None:
         assert not store.initialised
         with pytest.raises(UninitialisedError):
             await store.read_secret("a", None)
-        await store.ask(CreateStore(seed=planted))
+        await store.ask(CreateStore(seed=planted, keeper=Keeper()))
         assert store.initialised
         await store.ask(PutSecret(path="a", new=version(1)))
-    async with open_store(tmp_path / "state") as store:
+    async with opened(tmp_path / "state") as store:
         assert store.initialised
         table = await store.ask(ReadSlotTable())
         assert (table.store_id, table.mac) == (planted.store_id, planted.slot_table_mac)
@@ -54,28 +54,28 @@ async def test_a_store_is_never_created_over_another(store: Store) -> None:
     """A second ``create`` is refused and changes nothing."""
     before = await store.ask(ReadSlotTable())
     with pytest.raises(AlreadyExistsError):
-        await store.ask(CreateStore(seed=seed()))
+        await store.ask(CreateStore(seed=seed(), keeper=Keeper()))
     assert await store.ask(ReadSlotTable()) == before
 
 
-async def test_the_slot_table_is_replaced_as_a_whole(store: Store) -> None:
-    """Slots keep the order that they are given in."""
+async def test_a_slot_is_added_behind_all_others(store: Store) -> None:
+    """Slots keep the order that they came in, whatever their names."""
+    slots = list((await store.ask(ReadSlotTable())).slots)
+    for number, name in enumerate(("zeta", "alpha")):
+        slots.append(slot(name))
+        macs = {"mac": b"mac %d" % (number + 1), "expected_mac": b"mac %d" % number}
+        await store.ask(AddKeyslot(slot=slots[-1], **macs))
     table = await store.ask(ReadSlotTable())
-    slots = [slot("zeta"), *table.slots, slot("alpha")]
-    await store.ask(ReplaceSlotTable(slots=tuple(slots), mac=b"mac 1", expected_mac=table.mac))
-    replaced = await store.ask(ReadSlotTable())
-    assert replaced.slots == tuple(slots)
-    assert replaced.mac == b"mac 1"
+    assert table.slots == tuple(slots)
+    assert table.mac == b"mac 2"
 
 
 async def test_a_slot_table_worked_out_from_an_older_one_is_refused(store: Store) -> None:
     """Two changes at once: the second would drop the first's slot and its MAC would not fit."""
     table = await store.ask(ReadSlotTable())
-    await store.ask(ReplaceSlotTable(slots=(*table.slots, slot("one")), mac=b"mac 1", expected_mac=table.mac))
+    await store.ask(AddKeyslot(slot=slot("one"), mac=b"mac 1", expected_mac=table.mac))
     with pytest.raises(SlotTableMovedError):
-        await store.ask(
-            ReplaceSlotTable(slots=(*table.slots, slot("two")), mac=b"mac 2", expected_mac=table.mac)
-        )
+        await store.ask(AddKeyslot(slot=slot("two"), mac=b"mac 2", expected_mac=table.mac))
     assert [entry.name for entry in (await store.ask(ReadSlotTable())).slots] == ["passphrase", "one"]
 
 
