@@ -332,3 +332,39 @@ def test_store_deleted_under_the_running_agent(stored: AgentProcess, how: str) -
         assert check_serves(stored)["state"] == "unlocked"
         with stored.connect() as client:
             assert client.get(KEPT_PATH) == KEPT
+
+
+def test_forged_types(stored: AgentProcess) -> None:
+    """Anything that SQLite can hold, in every column of secrets of their own: the unlock is refused by name.
+
+    What an agent meets that has unlocked before is in ``tests/agent/store/sqlite/test_columns.py``.
+    """
+    columns = {
+        "secret": ("latest", "deleted_at"),
+        "secret_version": ("version", "created", "metadata", "value"),
+        "data_key": ("wrapped_key", "master_key"),
+    }
+    forms = (
+        "-1", "9223372036854775807", "1.5", "'text'", "''", "CAST(x'ff00fe' AS TEXT)", "x''",
+        "x'00ff'", "zeroblob(300000)", "CAST(zeroblob(300000) AS TEXT)", "zeroblob(20000000)",
+    )  # fmt: skip
+    places = [(table, column) for table, names in columns.items() for column in names]
+    forged = [(*place, form) for place in places for form in forms]
+    assert len(forged) < BYTES
+    texts = look(stored, "SELECT name, sql FROM sqlite_schema WHERE type = 'table'")
+    loosened: list[tuple[str, str]] = []
+    for name, text in texts:
+        loose = text.replace(" NOT NULL", "")
+        for _, column in places:
+            loose = loose.replace(f" {column} INTEGER", f" {column} BLOB")
+        loosened.append((loose, name))
+    statement = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
+    edit(stored, ("PRAGMA writable_schema = ON", ()), *((statement, pair) for pair in loosened))
+    for number, (table, column, form) in enumerate(forged):
+        which = f"path = 'byte/{number}'" if table == "secret" else f"id = {OF.format(number)}"
+        edit(stored, (f"UPDATE {table} SET {column} = {form} WHERE {which}", ()))
+    edit(stored, ("PRAGMA writable_schema = ON", ()), *((statement, (text, name)) for name, text in texts))
+    stored.start()
+    with stored.connect() as client:
+        assert client.call("agent.unlock", PASSPHRASE).code == "integrity"
+        assert client.status()["state"] == "locked"

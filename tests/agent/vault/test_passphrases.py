@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import asdict
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,8 @@ from keyholt_agent.keys import kdf
 from keyholt_agent.keys.kdf import FLOOR, MAX_MEMORY, MAX_TOGETHER, Argon2Parameters
 from keyholt_agent.keys.keyslots import Keyslot, passphrase_slot
 from keyholt_agent.keys.randomness import KERNEL
-from keyholt_agent.store import ReadSlotTable, SlotRow
+from keyholt_agent.store import ReadMasterKeys, ReadSlotTable, SlotRow
+from keyholt_agent.store.sqlite.columns import COLUMNS
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
 from tests.support.intercepting import intercept
@@ -143,3 +145,64 @@ def test_as_many_as_a_store_can_have_are_within_the_bound() -> None:
     """Each calibrated to a second on a machine that does 4 GiB in that time."""
     second = Argon2Parameters(time=4, memory=1024 * 1024)
     assert 32 * second.cost <= MAX_TOGETHER
+
+
+ODD: dict[type[Any], tuple[object, ...]] = {
+    bytes: (b"", b"\0", bytes(16), b"KHKS" + bytes(60), bytes(64), bytes(5000)),
+    int: (0, 1, 2, 2**31 - 1, 2**61),
+    str: ("x", "passphrase", "\u202e", "a" * 64, "a" * 256),
+}
+
+
+def others(name: str, value: object) -> list[object]:
+    """What the store may give in the place of a value: it looks at types and sizes, and at nothing within."""
+    if isinstance(value, Enum):
+        return list(type(value))
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, tuple):
+        return [(), value * 2]
+    column = COLUMNS[{"mac": "slot_table_mac"}.get(name, name)]
+    choice: tuple[Any, ...] = ODD[type(value)]
+    return [one for one in choice if column.least <= (one if type(one) is int else len(one)) <= column.most]
+
+
+async def test_forged_rows_of_keys_are_never_a_defect(
+    derived: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in a keyslot, in a master key, or beside them: the unlock is refused, or is none the
+    worse.
+    """
+    store, ask = derived.services.store, derived.services.store.ask
+    table, masters = await ask(ReadSlotTable()), await ask(ReadMasterKeys())
+    seen: dict[type[Any], Any] = {ReadSlotTable: table, ReadMasterKeys: masters}
+
+    async def forged_answer(asked: ReadSlotTable | ReadMasterKeys) -> Any:
+        return seen[type(asked)]
+
+    intercept(monkeypatch, store, ReadSlotTable, forged_answer)
+    intercept(monkeypatch, store, ReadMasterKeys, forged_answer)
+    codes: set[str] = set()
+
+    async def unlock() -> None:
+        peer = await derived.connect(principal=of_uid(1000 + len(uids)))
+        uids.append(1)
+        codes.add((await peer.call("agent.unlock", PASSPHRASE)).code)
+        codes.add((await peer.call("slot.list")).code)
+        await peer.stream.aclose()
+
+    uids: list[int] = []
+    rows: tuple[tuple[Any, str], ...] = ((table, "table"), (table.slots[0], "slot"), (masters[0], "master"))
+    for row, place in rows:
+        for field in dataclasses.fields(row):
+            value = getattr(row, field.name)
+            for other in others(field.name, value):
+                changed: Any = dataclasses.replace(row, **{field.name: other})
+                seen[ReadSlotTable] = (
+                    changed if place == "table" else dataclasses.replace(table, slots=(changed,))
+                    if place == "slot" else table
+                )  # fmt: skip
+                seen[ReadMasterKeys] = [changed] if place == "master" else masters
+                await unlock()
+    assert codes <= {"", "integrity", "unlock_failed", "rate_limited"}
+    assert "integrity" in codes

@@ -15,14 +15,15 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 from keyholt_agent.store.errors import StoreDamagedError, StoreNewerError
 from keyholt_agent.store.sqlite import sql
-from keyholt_agent.store.sqlite.failures import replaced_error
+from keyholt_agent.store.sqlite.columns import CHECKED, HEAP_LIMIT, LARGEST, CheckedCursor
+from keyholt_agent.store.sqlite.failures import replaced_error, translate
 from keyholt_agent.store.sqlite.home import FileIdentity
-from keyholt_protocol.errors import StoreUnavailableError
+from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
 
 __all__ = ["LOG_LIMIT", "REVISION", "Database"]
 
@@ -55,7 +56,17 @@ PRAGMAS: Final = (
     "trusted_schema=OFF",
     "temp_store=MEMORY",
     f"cache_size=-{PAGE_CACHE_KIB}",
+    f"hard_heap_limit={HEAP_LIMIT}",
 )
+
+
+class _Connection(sqlite3.Connection):
+    """One whose rows are checked."""
+
+    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
+        if statement in CHECKED:
+            return self.cursor(CheckedCursor).execute(statement, values)
+        return super().execute(statement, values)
 
 
 class Database:
@@ -77,7 +88,9 @@ class Database:
             isolation_level=None,
             timeout=0,
             cached_statements=STATEMENTS,
+            factory=_Connection,
         )
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
         for pragma in PRAGMAS:
             self.pragma(pragma)
         self.identity = FileIdentity.of(path)
@@ -100,8 +113,10 @@ class Database:
             database.pragma("journal_mode=WAL")
             database._verify(whole=whole_check or os.stat(path).st_size <= WHOLE_CHECK_LIMIT)
             database.checkpoint(clear=True)
-        except BaseException:
+        except BaseException as error:
             database.close()
+            if isinstance(error, Exception) and isinstance(refusal := translate(error, path), IntegrityError):
+                raise StoreDamagedError(str(refusal)) from None  # a row that says what the store is
             raise
         return database
 
@@ -191,7 +206,9 @@ class Database:
 
         A trigger is not all that can: ``NOT NULL ON CONFLICT IGNORE`` in a table's own words is enough.
         """
-        rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        rows = connection.execute(
+            "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL LIMIT 1000"
+        )
         # But for the accidents of its layout, which a migration leaves otherwise than a creation.
         found = {(str(kind), str(name), " ".join(str(text).split())) for kind, name, text in rows}
         if changed := found.symmetric_difference(sql.SCHEMA):

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from keyholt_agent.store.errors import StoreBusyError, StoreDamagedError, StoreForeignError
-from keyholt_protocol.errors import IntegrityError, InternalError, KeyholtError, StoreUnavailableError
+from keyholt_protocol.errors import (
+    IntegrityError,
+    InternalError,
+    KeyholtError,
+    ResourceExhaustedError,
+    StoreUnavailableError,
+)
 
 __all__ = ["is_disk_full", "is_fault", "replaced_error", "translate"]
 
@@ -68,6 +74,15 @@ def translate(error: Exception, path: Path) -> KeyholtError:
             return IntegrityError(f"rows of {path} contradict each other: restore a backup")
         case sqlite3.Error() if is_damaged_row(error):
             return IntegrityError(f"a row of {path} is damaged: restore a backup")
+        case sqlite3.DataError():  # larger than ``columns.LARGEST``
+            return IntegrityError(
+                f"a row of {path} is larger than any that the agent writes: restore a backup"
+            )
+        case MemoryError():  # see ``columns.HEAP_LIMIT``
+            return ResourceExhaustedError(
+                f"working with {path} takes more memory than is allowed or free; free memory and try again, "
+                "or, if that does not help, restore a backup"
+            )
         case sqlite3.Error() if is_fault(error):
             return _from_sqlite(error, path)
         case _:

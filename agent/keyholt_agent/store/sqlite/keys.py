@@ -130,7 +130,7 @@ def read_master_keys(transaction: Transaction, _: ReadMasterKeys) -> list[Master
             wraps_reserved,
             created,
             retiring,
-        ) in transaction.execute(sql.MASTERS)
+        ) in transaction.execute(sql.MASTERS).fetchall()
     ]
 
 

@@ -88,22 +88,24 @@ ADD_VERSION: Final = (
 
 ADVANCE: Final = "UPDATE secret SET latest=:new_latest WHERE secret.id = :row"
 
-COUNT_DELETED: Final = "SELECT count(*) AS count_1 FROM secret WHERE secret.deleted_at IS NOT NULL"
+COUNT_DELETED: Final = "SELECT count(*) AS deleted FROM secret WHERE secret.deleted_at IS NOT NULL"
 
 COUNT_RETIRING: Final = (
-    "SELECT count(*) AS count_1 FROM data_key WHERE data_key.master_key IN (SELECT master_key.id FROM "
+    "SELECT count(*) AS count FROM data_key WHERE data_key.master_key IN (SELECT master_key.id FROM "
     "master_key WHERE master_key.retiring = 1)"
 )
 
 ENDS: Final = (
-    "SELECT (SELECT min(secret.id) AS min_1 FROM secret) AS anon_1, (SELECT max(secret.id) AS max_1 FROM "
-    "secret) AS anon_2, (SELECT min(secret_version.id) AS min_2 FROM secret_version) AS anon_3, (SELECT "
-    "max(secret_version.id) AS max_2 FROM secret_version) AS anon_4, (SELECT min(data_key.id) AS min_3 FROM "
-    "data_key) AS anon_5, (SELECT max(data_key.id) AS max_3 FROM data_key) AS anon_6"
+    "SELECT (SELECT min(secret.id) AS min_1 FROM secret) AS first_secret, (SELECT max(secret.id) AS max_1 "
+    "FROM secret) AS last_secret, (SELECT min(secret_version.id) AS min_2 FROM secret_version) AS "
+    "first_secret_version, (SELECT max(secret_version.id) AS max_2 FROM secret_version) AS "
+    "last_secret_version, (SELECT min(data_key.id) AS min_3 FROM data_key) AS first_data_key, (SELECT "
+    "max(data_key.id) AS max_3 FROM data_key) AS last_data_key"
 )
 
 ERASE_KEY: Final = (
-    "UPDATE data_key SET wrapped_key=zeroblob(length(data_key.wrapped_key)) WHERE data_key.id = :row"
+    "UPDATE data_key SET wrapped_key=zeroblob(length(CAST(data_key.wrapped_key AS BLOB))) WHERE data_key.id "
+    "= :row"
 )
 
 ERASE_VALUE: Final = "UPDATE secret_version SET value=NULL WHERE secret_version.id = :row"
@@ -118,42 +120,52 @@ HEADS: Final = (
 )
 
 HISTORY: Final = (
-    "SELECT secret_version.version, CAST(secret_version.metadata AS BLOB) AS metadata, secret_version.value "
-    "IS NULL AS anon_1 FROM secret_version WHERE secret_version.secret_id = :secret_id AND "
-    "secret_version.version < :before ORDER BY secret_version.version DESC LIMIT :limit OFFSET 0"
+    "SELECT CASE WHEN (typeof(secret_version.version) = 'integer' AND secret_version.version BETWEEN 1 AND "
+    "2147483647) THEN secret_version.version ELSE 0 END AS version, CASE WHEN "
+    "(typeof(secret_version.metadata) = 'blob' AND length(secret_version.metadata) <= 8192) THEN "
+    "secret_version.metadata ELSE x'' END AS metadata, secret_version.value IS NULL AS destroyed FROM "
+    "secret_version WHERE secret_version.secret_id = :secret_id AND secret_version.version < :before ORDER "
+    "BY secret_version.version DESC LIMIT :limit OFFSET 0"
 )
 
 IDENTITIES: Final = "SELECT store_meta.id FROM store_meta"
 
 LAST_IDS: Final = (
-    "SELECT (SELECT max(secret.id) AS max_1 FROM secret) AS anon_1, (SELECT max(secret_version.id) AS max_2 "
-    "FROM secret_version) AS anon_2"
+    "SELECT (SELECT max(secret.id) AS max_1 FROM secret) AS last_secret, (SELECT max(secret_version.id) AS "
+    "max_2 FROM secret_version) AS last_version"
 )
 
-LAST_MASTER: Final = "SELECT max(master_key.id) AS max_1 FROM master_key"
+LAST_MASTER: Final = "SELECT max(master_key.id) AS last_master FROM master_key"
 
-LAST_SLOT: Final = "SELECT max(keyslot.position) AS max_1 FROM keyslot"
+LAST_SLOT: Final = "SELECT max(keyslot.position) AS last_slot FROM keyslot"
 
 LATEST: Final = (
-    "SELECT secret.deleted_at, secret_version.version, CAST(secret_version.metadata AS BLOB) AS metadata, "
-    "CAST(data_key.wrapped_key AS BLOB) AS wrapped_key, length(secret_version.value) AS length_1, CASE WHEN "
-    "(:most >= length(secret_version.value)) THEN CAST(secret_version.value AS BLOB) END AS anon_1 FROM "
-    "secret JOIN secret_version ON secret_version.secret_id = secret.id AND secret_version.version = "
-    "secret.latest JOIN data_key ON data_key.id = secret_version.id WHERE secret.path = :path"
+    "SELECT secret.deleted_at, secret_version.version, CASE WHEN (typeof(secret_version.metadata) = 'blob' "
+    "AND length(secret_version.metadata) <= 8192) THEN secret_version.metadata ELSE x'' END AS metadata, "
+    "data_key.wrapped_key, length(secret_version.value) AS size, CASE WHEN (:most >= "
+    "length(secret_version.value)) THEN secret_version.value END AS value FROM secret JOIN secret_version ON "
+    "secret_version.secret_id = secret.id AND secret_version.version = secret.latest JOIN data_key ON "
+    "data_key.id = secret_version.id WHERE secret.path = :path"
 )
 
 LISTING: Final = (
-    "SELECT CAST(secret.path AS BLOB) AS path, secret.latest, CAST(secret_version.metadata AS BLOB) AS "
-    "metadata, secret_version.value IS NULL AS anon_1, secret.deleted_at IS NOT NULL AS anon_2 FROM secret "
-    "JOIN secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest "
-    "WHERE secret.path >= :first ORDER BY secret.path LIMIT :limit OFFSET 0"
+    "SELECT CASE WHEN (length(CAST(secret.path AS BLOB)) <= 512) THEN CAST(secret.path AS BLOB) ELSE x'' END "
+    "AS path, CASE WHEN (typeof(secret.latest) = 'integer' AND secret.latest BETWEEN 1 AND 2147483647) THEN "
+    "secret.latest ELSE 0 END AS latest, CASE WHEN (typeof(secret_version.metadata) = 'blob' AND "
+    "length(secret_version.metadata) <= 8192) THEN secret_version.metadata ELSE x'' END AS metadata, "
+    "secret_version.value IS NULL AS destroyed, secret.deleted_at IS NOT NULL AS deleted FROM secret JOIN "
+    "secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE "
+    "secret.path >= :first ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
 LISTING_BELOW: Final = (
-    "SELECT CAST(secret.path AS BLOB) AS path, secret.latest, CAST(secret_version.metadata AS BLOB) AS "
-    "metadata, secret_version.value IS NULL AS anon_1, secret.deleted_at IS NOT NULL AS anon_2 FROM secret "
-    "JOIN secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest "
-    "WHERE secret.path >= :first AND secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
+    "SELECT CASE WHEN (length(CAST(secret.path AS BLOB)) <= 512) THEN CAST(secret.path AS BLOB) ELSE x'' END "
+    "AS path, CASE WHEN (typeof(secret.latest) = 'integer' AND secret.latest BETWEEN 1 AND 2147483647) THEN "
+    "secret.latest ELSE 0 END AS latest, CASE WHEN (typeof(secret_version.metadata) = 'blob' AND "
+    "length(secret_version.metadata) <= 8192) THEN secret_version.metadata ELSE x'' END AS metadata, "
+    "secret_version.value IS NULL AS destroyed, secret.deleted_at IS NOT NULL AS deleted FROM secret JOIN "
+    "secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE "
+    "secret.path >= :first AND secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
 MASTER: Final = (
@@ -188,11 +200,12 @@ META: Final = "SELECT store_meta.store_id, store_meta.slot_table_mac FROM store_
 META_ROW: Final = "SELECT store_meta.store_id, store_meta.created, store_meta.slot_table_mac FROM store_meta"
 
 NAMED: Final = (
-    "SELECT secret_version.version, CAST(secret_version.metadata AS BLOB) AS metadata, "
-    "CAST(data_key.wrapped_key AS BLOB) AS wrapped_key, length(secret_version.value) AS length_1, CASE WHEN "
-    "(:most >= length(secret_version.value)) THEN CAST(secret_version.value AS BLOB) END AS anon_1 FROM "
-    "secret_version JOIN data_key ON data_key.id = secret_version.id WHERE secret_version.secret_id = "
-    ":secret_id AND secret_version.version = :version"
+    "SELECT secret_version.version, CASE WHEN (typeof(secret_version.metadata) = 'blob' AND "
+    "length(secret_version.metadata) <= 8192) THEN secret_version.metadata ELSE x'' END AS metadata, "
+    "data_key.wrapped_key, length(secret_version.value) AS size, CASE WHEN (:most >= "
+    "length(secret_version.value)) THEN secret_version.value END AS value FROM secret_version JOIN data_key "
+    "ON data_key.id = secret_version.id WHERE secret_version.secret_id = :secret_id AND "
+    "secret_version.version = :version"
 )
 
 REMOVE_SLOTS: Final = "DELETE FROM keyslot"
@@ -218,7 +231,7 @@ REWRITE_MASTER: Final = (
 
 SEAL: Final = "UPDATE store_meta SET sealed_state=:sealed"
 
-SEALED: Final = "SELECT CAST(store_meta.sealed_state AS BLOB) AS sealed_state FROM store_meta"
+SEALED: Final = "SELECT store_meta.sealed_state FROM store_meta"
 
 SET_DELETED: Final = "UPDATE secret SET deleted_at=:new_deleted_at WHERE secret.id = :row"
 
@@ -236,36 +249,40 @@ SLOT_ROWS: Final = (
 
 VERSIONS: Final = (
     "SELECT secret_version.id, secret_version.secret_id, secret_version.version, secret_version.created, "
-    "data_key.master_key, secret_version.value IS NULL AS anon_1, CASE WHEN (typeof(secret_version.metadata) "
-    "= 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_2, CASE WHEN (secret_version.id = "
-    "(SELECT secret_version_1.id FROM secret_version AS secret_version_1 WHERE secret_version_1.secret_id = "
-    "secret_version.secret_id AND secret_version_1.version = secret_version.version)) THEN CASE WHEN "
-    "(typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END END AS anon_3 FROM "
-    "secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE secret_version.id > "
-    ":after ORDER BY secret_version.id LIMIT :limit OFFSET 0"
+    "data_key.master_key, secret_version.value IS NULL AS destroyed, CASE WHEN "
+    "(typeof(secret_version.metadata) = 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_1, "
+    "CASE WHEN (secret_version.id = (SELECT secret_version_1.id FROM secret_version AS secret_version_1 "
+    "WHERE secret_version_1.secret_id = secret_version.secret_id AND secret_version_1.version = "
+    "secret_version.version)) THEN CASE WHEN (typeof(data_key.wrapped_key) = 'blob') THEN "
+    "CAST(data_key.wrapped_key AS BLOB) END END AS anon_2 FROM secret_version LEFT OUTER JOIN data_key ON "
+    "data_key.id = secret_version.id WHERE secret_version.id > :after ORDER BY secret_version.id LIMIT "
+    ":limit OFFSET 0"
 )
 
 VERSION_AT: Final = (
     "SELECT secret_version.id, secret_version.secret_id, secret_version.version, secret_version.created, "
-    "data_key.master_key, secret_version.value IS NULL AS anon_1, CASE WHEN (typeof(secret_version.metadata) "
-    "= 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_2, CASE WHEN "
-    "(typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END AS anon_3 FROM "
-    "secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE secret_version.id = "
-    ":row"
+    "data_key.master_key, secret_version.value IS NULL AS destroyed, CASE WHEN "
+    "(typeof(secret_version.metadata) = 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_1, "
+    "CASE WHEN (typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END AS anon_2 "
+    "FROM secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE secret_version.id "
+    "= :row"
 )
 
 VERSION_ROW: Final = (
     "SELECT secret_version.id, secret_version.secret_id, secret_version.version, secret_version.created, "
-    "data_key.master_key, secret_version.value IS NULL AS anon_1, CASE WHEN (typeof(secret_version.metadata) "
-    "= 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_2, CASE WHEN "
-    "(typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END AS anon_3 FROM "
-    "secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE "
+    "data_key.master_key, secret_version.value IS NULL AS destroyed, CASE WHEN "
+    "(typeof(secret_version.metadata) = 'blob') THEN CAST(secret_version.metadata AS BLOB) END AS anon_1, "
+    "CASE WHEN (typeof(data_key.wrapped_key) = 'blob') THEN CAST(data_key.wrapped_key AS BLOB) END AS anon_2 "
+    "FROM secret_version LEFT OUTER JOIN data_key ON data_key.id = secret_version.id WHERE "
     "secret_version.secret_id = :secret_id AND secret_version.version = :version"
 )
 
 WRAPPED: Final = (
-    "SELECT data_key.id, CAST(secret.path AS BLOB) AS path, secret_version.version, "
-    "CAST(secret_version.metadata AS BLOB) AS metadata, CAST(data_key.wrapped_key AS BLOB) AS wrapped_key "
+    "SELECT data_key.id, CASE WHEN (length(CAST(secret.path AS BLOB)) <= 512) THEN CAST(secret.path AS BLOB) "
+    "ELSE x'' END AS path, CASE WHEN (typeof(secret_version.version) = 'integer' AND secret_version.version "
+    "BETWEEN 1 AND 2147483647) THEN secret_version.version ELSE 0 END AS version, CASE WHEN "
+    "(typeof(secret_version.metadata) = 'blob' AND length(secret_version.metadata) <= 8192) THEN "
+    "secret_version.metadata ELSE x'' END AS metadata, CAST(data_key.wrapped_key AS BLOB) AS wrapped_key "
     "FROM data_key JOIN secret_version ON secret_version.id = data_key.id JOIN secret ON secret.id = "
     "secret_version.secret_id WHERE data_key.master_key = :master AND data_key.id > :after ORDER BY "
     "data_key.id LIMIT :limit OFFSET 0"

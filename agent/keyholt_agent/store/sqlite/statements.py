@@ -5,7 +5,9 @@ MB, and using it half of the processor time of a write.
 
 - One statement a public name; what it is given stands in it as ``bindparam``.
 - Nothing here reads or writes by anything but an index: ``tests/agent/store/sqlite/test_statements.py``.
-- What is to be bytes is read as bytes, whatever the file says that it is: a damaged row hinders no other.
+- A column of a result has a name by which it is held against what it may hold (``columns``).
+- What pages show is taken only where it is what it must be: a forged row is read no further, and hinders no
+  other.
 """
 
 from __future__ import annotations
@@ -42,74 +44,53 @@ from keyholt_agent.store.sqlite.schema import (
     secret_version,
     store_meta,
 )
+from keyholt_protocol.limits import MAX_PATH, MAX_VERSION
 
 __all__ = [
-    "ADD_KEY",
-    "ADD_MASTER",
-    "ADD_META",
-    "ADD_REVISION",
-    "ADD_SECRET",
-    "ADD_SLOT",
-    "ADD_VERSION",
-    "ADVANCE",
-    "COUNT_DELETED",
-    "COUNT_RETIRING",
-    "ENDS",
-    "ERASE_KEY",
-    "ERASE_VALUE",
-    "HEAD",
-    "HEADS",
-    "HISTORY",
-    "IDENTITIES",
-    "LAST_IDS",
-    "LAST_MASTER",
-    "LAST_SLOT",
-    "LATEST",
-    "LISTING",
-    "LISTING_BELOW",
-    "MASTER",
-    "MASTERS",
-    "MASTERS_NAMED",
-    "MASTER_ROW",
-    "MASTER_ROWS",
-    "META",
-    "META_ROW",
-    "NAMED",
-    "REMOVE_SLOTS",
-    "REPLACE_MAC",
-    "RESERVE",
-    "REVISIONS",
-    "REVIVE",
-    "REWRAP",
-    "REWRITE_MASTER",
-    "SEAL",
-    "SEALED",
-    "SET_DELETED",
-    "SET_STATE",
-    "SLOTS",
-    "SLOT_ROWS",
-    "VERSIONS",
-    "VERSION_AT",
-    "VERSION_ROW",
+    "ADD_KEY", "ADD_MASTER", "ADD_META", "ADD_REVISION", "ADD_SECRET", "ADD_SLOT", "ADD_VERSION",
+    "ADVANCE", "COUNT_DELETED", "COUNT_RETIRING", "ENDS", "ERASE_KEY", "ERASE_VALUE", "HEAD", "HEADS",
+    "HISTORY", "IDENTITIES", "LAST_IDS", "LAST_MASTER", "LAST_SLOT", "LATEST", "LISTING", "LISTING_BELOW",
+    "MASTER", "MASTERS", "MASTERS_NAMED", "MASTER_ROW", "MASTER_ROWS", "META", "META_ROW", "NAMED",
+    "REMOVE_SLOTS", "REPLACE_MAC", "RESERVE", "REVISIONS", "REVIVE", "REWRAP", "REWRITE_MASTER", "SEAL",
+    "SEALED", "SET_DELETED", "SET_STATE", "SLOTS", "SLOT_ROWS", "VERSIONS", "VERSION_AT", "VERSION_ROW",
     "WRAPPED",
-]
+]  # fmt: skip
 
 
 def _adding(table: Table, *columns: str) -> Insert:
     return insert(table).values({name: bindparam(name) for name in columns})
 
 
+def _number(column: ColumnElement[int]) -> ColumnElement[int]:
+    """A version as a page shows it; 0 where it is none."""
+    is_one = (func.typeof(column) == literal_column("'integer'")) & column.between(_ONE, _MOST_VERSION)
+    return case((is_one, column), else_=_ZERO)
+
+
 # Secrets and their versions.
 
-_METADATA: Final = cast(secret_version.c.metadata, LargeBinary)
-_IS_DESTROYED: Final = secret_version.c.value.is_(None)
+_LARGEST_METADATA: Final = literal_column(str(8 * 1024), Integer)
+_LARGEST_PATH: Final = literal_column(str(MAX_PATH), Integer)
+_ZERO: Final = literal_column("0", Integer)
+_ONE: Final = literal_column("1", Integer)
+_MOST_VERSION: Final = literal_column(str(MAX_VERSION), Integer)
+_NOTHING: Final = literal_column("x''", LargeBinary)
+# Of bytes, the type and the length stand in the row's head: what is too long is not read.
+_IS_METADATA: Final = (func.typeof(secret_version.c.metadata) == literal_column("'blob'")) & (
+    func.length(secret_version.c.metadata) <= _LARGEST_METADATA
+)
+_METADATA: Final = case((_IS_METADATA, secret_version.c.metadata), else_=_NOTHING).label("metadata")
+_PATH_BYTES: Final = cast(secret.c.path, LargeBinary)  # of text, the length is that up to its first zero
+_IS_PATH: Final = func.length(_PATH_BYTES) <= _LARGEST_PATH
+_PATH: Final = case((_IS_PATH, _PATH_BYTES), else_=_NOTHING).label("path")
+_IS_DESTROYED: Final = secret_version.c.value.is_(None).label("destroyed")
 _SIZE: Final = func.length(secret_version.c.value)
 _STORED: Final = (
     _METADATA,
-    cast(data_key.c.wrapped_key, LargeBinary),
-    _SIZE,
+    data_key.c.wrapped_key,
+    _SIZE.label("size"),
     # A large value is not read by whoever has no room for it.
-    case((bindparam("most") >= _SIZE, cast(secret_version.c.value, LargeBinary))),
+    case((bindparam("most") >= _SIZE, secret_version.c.value)).label("value"),
 )
 _IS_VERSION: Final = (secret_version.c.secret_id == bindparam("secret_id")) & (
     secret_version.c.version == bindparam("version")
@@ -171,7 +152,7 @@ SET_DELETED: Final = (
 ERASE_KEY: Final = (
     update(data_key)
     .where(data_key.c.id == bindparam("row"))
-    .values(wrapped_key=func.zeroblob(func.length(data_key.c.wrapped_key)))
+    .values(wrapped_key=func.zeroblob(func.length(cast(data_key.c.wrapped_key, LargeBinary))))
 )
 ERASE_VALUE: Final = (
     update(secret_version).where(secret_version.c.id == bindparam("row")).values(value=null())
@@ -190,11 +171,11 @@ def _listing(*bounds: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """
     return (
         select(
-            cast(secret.c.path, LargeBinary),
-            secret.c.latest,
+            _PATH,
+            _number(secret.c.latest).label("latest"),
             _METADATA,
             _IS_DESTROYED,
-            secret.c.deleted_at.is_not(None),
+            secret.c.deleted_at.is_not(None).label("deleted"),
         )
         .join(secret_version, _IS_LATEST)
         .where(*bounds)
@@ -207,7 +188,7 @@ def _listing(*bounds: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
 LISTING: Final = _listing(secret.c.path >= bindparam("first"))
 LISTING_BELOW: Final = _listing(secret.c.path >= bindparam("first"), secret.c.path < bindparam("end"))
 HISTORY: Final = (
-    select(secret_version.c.version, _METADATA, _IS_DESTROYED)
+    select(_number(secret_version.c.version).label("version"), _METADATA, _IS_DESTROYED)
     .where(
         secret_version.c.secret_id == bindparam("secret_id"), secret_version.c.version < bindparam("before")
     )
@@ -217,16 +198,19 @@ HISTORY: Final = (
 )
 # Ids have no gaps (``schema``), so the largest are the counts.
 LAST_IDS: Final = select(
-    select(func.max(secret.c.id)).scalar_subquery(), select(func.max(secret_version.c.id)).scalar_subquery()
+    select(func.max(secret.c.id)).scalar_subquery().label("last_secret"),
+    select(func.max(secret_version.c.id)).scalar_subquery().label("last_version"),
+)
+COUNT_DELETED: Final = (
+    select(func.count().label("deleted")).select_from(secret).where(secret.c.deleted_at.is_not(None))
 )
 ENDS: Final = select(
     *(
-        select(end(table.c.id)).scalar_subquery()
+        select(end(table.c.id)).scalar_subquery().label(f"{name}_{table.name}")
         for table in (secret, secret_version, data_key)
-        for end in (func.min, func.max)
+        for name, end in (("first", func.min), ("last", func.max))
     )
 )
-COUNT_DELETED: Final = select(func.count()).select_from(secret).where(secret.c.deleted_at.is_not(None))
 
 # Rows as the sealed state takes them, in the order of their ids (``elements``).
 
@@ -277,7 +261,7 @@ IDENTITIES: Final = select(store_meta.c.id)
 REVISIONS: Final = select(alembic_version.c.version_num)
 META: Final = select(store_meta.c.store_id, store_meta.c.slot_table_mac)
 META_ROW: Final = select(store_meta.c.store_id, store_meta.c.created, store_meta.c.slot_table_mac)
-SEALED: Final = select(cast(store_meta.c.sealed_state, LargeBinary))
+SEALED: Final = select(store_meta.c.sealed_state)
 SEAL: Final = update(store_meta).values(sealed_state=bindparam("sealed"))
 REPLACE_MAC: Final = (
     update(store_meta)
@@ -287,7 +271,7 @@ REPLACE_MAC: Final = (
 SLOTS: Final = select(
     keyslot.c.name, keyslot.c.kind, keyslot.c.header, keyslot.c.wrapped_root, keyslot.c.created
 ).order_by(keyslot.c.position)
-LAST_SLOT: Final = select(func.max(keyslot.c.position))
+LAST_SLOT: Final = select(func.max(keyslot.c.position).label("last_slot"))
 SLOT_ROWS: Final = select(
     keyslot.c.position,
     keyslot.c.name,
@@ -300,7 +284,7 @@ SLOT_ROWS: Final = select(
 # removed slot cannot survive in the slack of a page (``schema``).
 REMOVE_SLOTS: Final = delete(keyslot)
 MASTER: Final = select(master_key.c.id, master_key.c.state).where(_IS_MASTER)
-LAST_MASTER: Final = select(func.max(master_key.c.id))
+LAST_MASTER: Final = select(func.max(master_key.c.id).label("last_master"))
 MASTER_ROWS: Final = select(
     master_key.c.id,
     master_key.c.key_id,
@@ -349,10 +333,10 @@ REWRITE_MASTER: Final = (
 WRAPPED: Final = (
     select(
         data_key.c.id,
-        cast(secret.c.path, LargeBinary),
-        secret_version.c.version,
+        _PATH,
+        _number(secret_version.c.version).label("version"),
         _METADATA,
-        cast(data_key.c.wrapped_key, LargeBinary),
+        cast(data_key.c.wrapped_key, LargeBinary).label("wrapped_key"),
     )
     .join(secret_version, secret_version.c.id == data_key.c.id)
     .join(secret, secret.c.id == secret_version.c.secret_id)
@@ -363,7 +347,7 @@ WRAPPED: Final = (
 )
 _RETIRES: Final = master_key.c.retiring == literal_column("1", Integer)
 COUNT_RETIRING: Final = (
-    select(func.count())
+    select(func.count().label("count"))
     .select_from(data_key)
     .where(
         data_key.c.master_key.in_(

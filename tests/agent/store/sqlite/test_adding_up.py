@@ -183,7 +183,7 @@ BATCHES: st.SearchStrategy[list[AnyCommand]] = st.lists(
             NUMBERS,
         ),
         st.builds(
-            lambda path, at: DeleteSecret(path=path, deleted_at=at), PATHS, st.sampled_from([-1, 0, CREATED])
+            lambda path, at: DeleteSecret(path=path, deleted_at=at), PATHS, st.sampled_from([0, 1, CREATED])
         ),
         st.builds(lambda path: UndeleteSecret(path=path), PATHS),
         st.builds(lambda path, number: DestroyVersion(path=path, version=number), PATHS, NUMBERS),

@@ -96,7 +96,7 @@ BYTES: Final = (
 
 @pytest.mark.parametrize("damage", BYTES)
 async def test_a_damaged_row_hinders_no_other(state: Path, damage: str) -> None:
-    """One bit of a row's header makes text of bytes: the row is read as the bytes that it holds."""
+    """One bit of a row's header makes text of bytes: that row is damaged, and listed all the same."""
     async with opened(state) as store:
         for path in "abc":
             await store.ask(PutSecret(path=path, new=version(1)))
@@ -105,8 +105,12 @@ async def test_a_damaged_row_hinders_no_other(state: Path, damage: str) -> None:
         paths = await listed(store)
         assert paths in (["a", "b", "c"], ["a", "b\udcff", "c"])
         for path in (path for path in paths if path.isascii()):
-            record = await store.read_secret(path, None)
-            assert {type(record.metadata), type(record.value), type(record.wrapped_key)} == {bytes}
+            if path == "b" and "metadata" not in damage:  # what is damaged there shows when it is opened
+                with pytest.raises(IntegrityError, match="a row of"):
+                    await store.read_secret(path, None)
+            else:
+                record = await store.read_secret(path, None)
+                assert {type(record.metadata), type(record.value), type(record.wrapped_key)} == {bytes}
             assert len((await store.ask(ReadHistory(path=path, before=None, limit=5)))[1]) == 1
 
 
