@@ -16,7 +16,7 @@ PREFIX_SIZE: Final = 8
 MAX_REQUEST_HEADER: Final = 8 * 1024
 """Bytes. The largest request of this version has less than 7,000."""
 
-MAX_REQUEST_VALUES: Final = 64
+MAX_REQUEST_VALUES: Final = 96
 """Values of a request's header: keys, maps and arrays themselves and what is in them, each counted. The
 largest request has 47. Decoding is what a peer can make the agent do for nothing: the bound, and the next,
 keep it below what a fetch takes."""

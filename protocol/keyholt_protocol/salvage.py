@@ -76,12 +76,19 @@ _INSIDE: Final = tuple(form.values if form else 0 for form in map(_FORMATS.get, 
 _CONTAINERS: Final = frozenset([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
 
 
-_TEXT_255: Final = 0xD9
-"""Text of up to 255 bytes: the next byte is their number."""
+_CONTAINER_BYTES: Final = bytes(_CONTAINERS)
+
+_MAP_0: Final = 0x80
+"""The first byte of a map of none; below it are small numbers."""
+
+_TEXT_0: Final = 0xA0
+_NIL: Final = 0xC0
+"""The first byte of a text of none, and of nil: between them are short texts."""
 
 
 def check_extent(header: bytes) -> None:
-    """Hold the number of a header's values against the limits, those that are announced and not there too.
+    """Hold the number of a header's values against the limits, in one that is longer than their number those
+    that are announced and not there too.
 
     What is no msgpack is the codec's to refuse: the walk ends there.
 
@@ -89,29 +96,38 @@ def check_extent(header: bytes) -> None:
         TooLargeError: says which limit.
     """
     at, end, missing, seen, containers = 0, len(header), 1, 0, 0
+    # Nearly all are so short that they cannot have more values, and have not even as many bytes that could
+    # begin maps and arrays, whatever they are a part of.
+    if end <= MAX_REQUEST_VALUES and _most_containers(header) <= MAX_REQUEST_CONTAINERS:
+        return
     while missing and at < end:
         first = header[at]
-        span = _SPANS[first]
-        seen += 1
         missing -= 1
-        if span:
-            at += span
-        elif first == _TEXT_255:  # as most that are not short
-            at += 2 + header[at + 1] if at + 1 < end else 2
-        else:
-            form = _FORMATS.get(first)
-            if form is None:
-                return
+        seen += 1
+        if _TEXT_0 <= first < _NIL:  # short text, as nearly all
+            at += first - _TEXT_0 + 1
+        elif first < _MAP_0:  # a small number
+            at += 1
+        elif first in _CONTAINERS:
+            form = _FORMATS[first]
             count = int.from_bytes(header[at + 1 : at + 1 + form.width], "big")
-            at += 1 + form.width + form.size + form.each * count
-            missing += form.values_each * count
-        if first in _CONTAINERS:
-            missing += _INSIDE[first]
+            at += 1 + form.width
+            missing += form.values + form.values_each * count
             containers += 1
             if containers > MAX_REQUEST_CONTAINERS:
                 raise _too_large("maps and arrays", MAX_REQUEST_CONTAINERS)
             if seen + missing > MAX_REQUEST_VALUES:
                 raise _too_large("values", MAX_REQUEST_VALUES)
+        elif first in _FORMATS:
+            form = _FORMATS[first]
+            count = int.from_bytes(header[at + 1 : at + 1 + form.width], "big")
+            at += 1 + form.width + form.size + form.each * count
+        else:
+            return
+
+
+def _most_containers(header: bytes) -> int:
+    return len(header) - len(header.translate(None, _CONTAINER_BYTES))
 
 
 def _too_large(what: str, limit: int) -> TooLargeError:

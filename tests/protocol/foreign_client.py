@@ -195,11 +195,11 @@ HEADERS = {
         request(GET, {"path": "a", "version": value})
         for value in (b"\xc4\x00", b"\xc4\x01\x01", b"\xd4\x05\x00", b"\xd6\xff" + bytes(4))
     ],
-    "the header has more than 64 values": [
-        request(GET, {"path": "a", "version": [0] * 54}),
-        request(GET, {f"{number}": 0 for number in range(30)}),
+    "the header has more than 96 values": [
+        request(GET, {"path": "a", "version": [0] * 86}),
+        request(GET, {f"{number}": 0 for number in range(46)}),
         request(GET, b"\x81\xa1a\xdd\xff\xff\xff\xff"),
-        request(GET, b"\xdf\x00\x00\x00\xff"),
+        request(GET, b"\xdf\x00\x00\x00\xff" + b"\xa1a\x01" * 40),
     ],
     "the header has more than 8 maps and arrays": [
         request(GET, {"path": "a", "version": [[]] * 6}),
@@ -334,6 +334,10 @@ def break_rules(path: str) -> dict[str, list[list[Any]]]:
     for greeted, ways in ((True, PROVOCATIONS), (False, FIRST_PROVOCATIONS)):
         for rule, frames in ways.items():
             seen[rule] = [broken(path, data, greeted=greeted) for data in frames]
+            for _ in range(20):  # one of those in flight may be answered in the very moment before the last
+                if not rule.endswith("in flight") or seen[rule][0][1] != "none":
+                    break
+                seen[rule] = [broken(path, data, greeted=greeted) for data in frames]
     return seen
 
 

@@ -154,7 +154,7 @@ def test_extent_of_the_wide_formats(name: str) -> None:
     """Lengths of two and of four bytes are gone by: what stands behind is seen."""
     data = b"\x92" + bytes(msgpack.packb(WIDE[name]))
     assert not refused(data + b"\xc0")
-    assert refused(data + b"\xdc\x00\xff")
+    assert refused(data + b"\xdc\x00\xff" + bytes(100))
 
 
 @pytest.mark.parametrize("filler", [b"\x80", b"\x90", b"\x81\xa1a\x01", b"\x01", b"\xa0", b"\xc0"])

@@ -150,7 +150,7 @@ def test_defect_on_the_number_of_values_is_too_large() -> None:
         (b"\xdf\x7f\xff\xff\xff", True),
         (b"\xdd\0\0\1\1", True),
     ):
-        ((event, _),) = read_events(greeted_server(), [frame(b"\x82\xa2id\x02\xa2op" + head)])
+        ((event, _),) = read_events(greeted_server(), [frame(b"\x82\xa2id\x02\xa2op" + head + bytes(100))])
         assert isinstance(event, RequestReceived)
         assert event.defect is not None
         assert isinstance(event.defect, TooLargeError if too_many else InvalidRequestError)

@@ -37,7 +37,7 @@ __all__ = ["Server"]
 ACCEPT_PAUSE: Final = 0.1
 """Seconds without accepting when the process is out of descriptors or the kernel out of memory."""
 
-ACCEPTS_AT_ONCE: Final = 4
+ACCEPTS_AT_ONCE: Final = 8
 """Connections accepted, and first served, in one turn of the door."""
 
 _log: Final = logging.getLogger("keyholt.server")

@@ -76,6 +76,7 @@ class Session:
         buffer: locked memory to receive into, shared by every session of the agent.
 
     Attributes:
+        calm: whether nobody else has come for a while, so that a turn may be longer.
         dry: false once there may be more to be read, though the stream does not become ready again for it.
         hung_up: whether the peer sends nothing more: then the end of the stream is to be read, too.
         unstarted: calls whose outcome has to be waited for; the server takes them out and starts them.
@@ -96,6 +97,7 @@ class Session:
         "_outbox",
         "_pipeline",
         "_under_way",
+        "calm",
         "dry",
         "hung_up",
         "principal",
@@ -125,6 +127,7 @@ class Session:
         self._mid_frame = False  # another one has begun
         self.dry = True
         self.hung_up = False
+        self.calm = False
 
     @property
     def at_rest(self) -> bool:
@@ -226,7 +229,7 @@ class Session:
     def _read(self) -> None:
         """Receive what a turn allows, into the shared buffer or the payload under way, and act on it."""
         if not self._mid_frame:
-            place = self._later if self._backlog else self._first
+            place = self._later if self._backlog and not self.calm else self._first
             size = self.stream.receive_nowait(place)
             if not size:
                 self._backlog = False
@@ -250,7 +253,8 @@ class Session:
         """Receive more of the frame under way; gives whether to go on at once."""
         connection = self._connection
         room = connection.payload_room()
-        target = self._buffer[: max(LATER_SHARE, connection.missing)] if room is None else room
+        share = SHARE if self.calm else LATER_SHARE
+        target = self._buffer[: max(share, connection.missing)] if room is None else room
         size = self.stream.receive_nowait(target)
         self.dry = not size or (size < len(target) and not self.hung_up)
         if not size:

@@ -32,11 +32,15 @@ __all__ = ["Entry", "Job", "Lookout", "Observe", "Turns"]
 Job = Callable[[], Awaitable[None]]
 """What the server is to start as a task."""
 
-LOOK: Final = 250e-6
+LOOK: Final = 400e-6
 """Seconds of serving whoever has become ready after which it is looked who else has: a look costs 1.5 us."""
 
-PASS: Final = 1e-3
+PASS: Final = 1.5e-3
 """Seconds after which other tasks have their turn, such as calls that the store has answered."""
+
+CALM: Final = 0.02
+"""Seconds without anybody new after which a turn of those that have more may be longer: one who floods, or
+who sends much and harms nobody, is alone then. Whoever comes next waits for one such turn."""
 
 COST: Final = 64
 """How many times its length a turn puts its connection back, behind those that were served meanwhile."""
@@ -66,6 +70,15 @@ class Entry:
     def serve(self) -> Sequence[Job]:
         """Do a little of what there is to do; gives what has to be waited for."""
         raise NotImplementedError
+
+    def serve_more(self, *, calm: bool) -> Sequence[Job]:
+        """Do a little more of what there was too much of for one turn.
+
+        Args:
+            calm: nobody else has come for a while, so that it need not be as little as otherwise.
+        """
+        del calm  # there are things of which no turn is longer than another
+        return self.serve()
 
     def hang_up(self) -> None:
         """Its peer sends nothing more; see ``common_wait``."""
@@ -116,6 +129,8 @@ class Turns:
         self._more: Final[deque[Entry]] = deque()  # were served and have more
         self._paused: Final[deque[trio.lowlevel.Task]] = deque()
         self.some_behind = False
+        self._sender = 0  # the id of who had more to be served last
+        self._came = -CALM  # when somebody was served last that had become ready, and was not that one
 
     @property
     def waiting(self) -> bool:
@@ -178,6 +193,8 @@ class Turns:
     def _serve_come(self, now: float, until: float, jobs: list[Job]) -> float:
         """Serve those that have become ready, until all are or the time is over; gives the time."""
         come, clock = self._come, self._clock
+        if len(come) > 1 or (come and id(come[0]) != self._sender):
+            self._came = now
         if len(come) > 1:
             come.sort(key=_due)
         for one in come:
@@ -217,7 +234,7 @@ class Turns:
     def _turn(self, one: Entry, began: float, jobs: list[Job]) -> float:
         """Serve one that has more; gives the time."""
         one.queued = False
-        if unstarted := one.serve():
+        if unstarted := one.serve_more(calm=began - self._came > CALM):
             jobs += unstarted
         now = self._clock()
         one.due = now + (now - began) * COST
@@ -229,6 +246,7 @@ class Turns:
 
     def _keep(self, one: Entry) -> None:
         """Have one that was served wait for its next turn."""
+        self._sender = id(one)
         one.dry = one.queued = True
         one.since = self._clock()
         self._more.append(one)

@@ -104,6 +104,10 @@ class Visit(Entry):
             session.dry, self.dry = True, not self._open
         return [partial(self._wait_for, one) for one in unstarted]
 
+    def serve_more(self, *, calm: bool) -> Sequence[Job]:
+        self._session.calm = calm
+        return self.serve()
+
     def hang_up(self) -> None:
         self._session.hung_up = True
 

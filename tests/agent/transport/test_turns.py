@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from keyholt_agent.transport.turns import LOOK, PASS, Entry, Job, Turns
+from keyholt_agent.transport.turns import CALM, LOOK, PASS, Entry, Job, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +52,11 @@ class Peer(Entry):
         self.world = world
         self.takes = takes
         self.backlog = backlog
+        self.calm = False
+
+    def serve_more(self, *, calm: bool) -> Sequence[Job]:
+        self.calm = calm
+        return self.serve()
 
     def serve(self) -> Sequence[Job]:
         self.world.now += self.takes
@@ -199,6 +204,23 @@ def test_a_pass_ends(world: World) -> None:
         assert world.now - began <= PASS + 200e-6
         assert len(world.served) > served
     assert Counter(world.served) == Counter(crowd)
+
+
+def test_turns_are_longer_when_nobody_else_comes(world: World) -> None:
+    """One that has more and is alone for a while; the next that comes ends that at once."""
+    flood, quiet = Peer(world, 50e-6, backlog=True), Peer(world, FETCH)
+    turns = world.turns()
+    turns.come([flood, quiet])
+    until = world.now + CALM
+    while world.now < until - PASS:
+        turns.serve()
+        assert not flood.calm
+    while world.now < until + PASS:
+        turns.serve()
+    assert flood.calm
+    turns.come([quiet])
+    turns.serve()
+    assert not flood.calm
 
 
 def test_ready_again_while_it_waits_is_one_turn(world: World) -> None:
