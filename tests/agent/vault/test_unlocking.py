@@ -123,7 +123,7 @@ async def test_own_passphrase_gives_no_guesses_at_another(
     assert (await peer.call(asked, payload, **args)).code == "unlock_failed"
 
 
-async def test_a_guess_that_opens_another_keyslot_is_a_guess(derived: Inside) -> None:
+async def test_a_guess_that_opens_another_keyslot_is_a_guess(derived: Inside, mock_clock: MockClock) -> None:
     """Tried at all keyslots, it is charged at those before the one that opens; a second time it is not."""
     peer = await derived.connect()
     (await peer.call("slot.add", two_passphrases(PASSPHRASE, b"second"), name="second")).expect()
@@ -139,7 +139,9 @@ async def test_a_guess_that_opens_another_keyslot_is_a_guess(derived: Inside) ->
     (await peer.call("agent.unlock", b"second")).expect()  # which is not kept from its own keyslot
 
 
-async def test_a_passphrase_that_may_be_right_is_not_called_wrong(derived: Inside) -> None:
+async def test_a_passphrase_that_may_be_right_is_not_called_wrong(
+    derived: Inside, mock_clock: MockClock
+) -> None:
     """While one keyslot must wait, who is refused by the others is told to wait, for it may be that one's."""
     peer = await derived.connect()
     (await peer.call("slot.add", two_passphrases(PASSPHRASE, b"second"), name="second")).expect()
