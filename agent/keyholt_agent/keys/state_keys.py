@@ -49,6 +49,7 @@ class StateKeys(Guarded):
         self._element_key: Final = element_key
         self._seal_key: Final = seal_key
         self._plaintext: Final = arena.allocate(_TOTAL.stop)
+        self._record: bytes | None = None  # whose plaintext that is
         self._context: Final = bind(store_id, "state")
         self._header: Final = header_under(key_reference(RecordType.STATE, _KEY_ID, root_version), 0)
         self._randomness: Final = randomness
@@ -75,10 +76,12 @@ class StateKeys(Guarded):
 
     def seal(self, state: State) -> bytes:
         """The record of a state."""
-        view = self._plaintext.view
+        view, self._record = self._plaintext.view, None
         view[_COMMITS] = state.commits.to_bytes(8, "big")
         view[_TOTAL] = state.total.to_bytes(HASH_SIZE, "big")
-        return seal(self._seal_key.view, self._header, self._context, view, self._randomness.nonce())
+        nonce = self._randomness.nonce()
+        self._record = seal(self._seal_key.view, self._header, self._context, view, nonce)
+        return self._record
 
     def open(self, sealed: bytes) -> State:
         """The state of a record.
@@ -87,7 +90,11 @@ class StateKeys(Guarded):
             IntegrityError: it is not one that was sealed with these keys, for this store.
         """
         view = self._plaintext.view
-        open_into(self._seal_key.view, sealed, self._context, self._header, view)
+        # It is opened most often by who sealed it: then nothing is decrypted.
+        if sealed is not self._record:
+            self._record = None
+            open_into(self._seal_key.view, sealed, self._context, self._header, view)
+            self._record = sealed
         return State(int.from_bytes(view[_TOTAL], "big"), int.from_bytes(view[_COMMITS], "big"))
 
     def release(self) -> None:

@@ -111,6 +111,17 @@ def test_what_was_sealed_is_opened(keys: StateKeys, state: State) -> None:
         assert keys.open(one) == keys.open(two) == state
 
 
+def test_the_record_that_is_opened_counts(keys: StateKeys) -> None:
+    """Not the one that was sealed or opened before it."""
+    with keys.in_use():
+        one, two = keys.seal(State(1, 1)), keys.seal(State(2, 2))
+        for record, state in ((two, State(2, 2)), (one, State(1, 1)), (two, State(2, 2))):
+            assert keys.open(record) == state
+            with pytest.raises(IntegrityError):
+                keys.open(record[:-1] + bytes([record[-1] ^ 1]))
+            assert keys.open(record) == state
+
+
 def test_a_record_that_was_changed_is_refused(keys: StateKeys) -> None:
     """In any byte; cut short, made longer, or none at all. The record itself is opened (the control)."""
     with keys.in_use():

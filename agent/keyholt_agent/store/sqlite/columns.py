@@ -107,7 +107,7 @@ last for 2^34 writes."""
 PAGES: Final = frozenset({sql.LISTING, sql.LISTING_BELOW, sql.HISTORY, sql.WRAPPED})
 """Statements that see to their rows themselves."""
 
-ELEMENTS: Final = frozenset({sql.HEADS, sql.VERSIONS, sql.VERSION_ROW, sql.VERSION_AT, sql.ENDS})
+ELEMENTS: Final = frozenset({sql.HEAD, sql.HEADS, sql.VERSIONS, sql.VERSION_ROW, sql.VERSION_AT, sql.ENDS})
 """Statements whose rows become elements of the sealed state, which has no place for another type."""
 
 CHECKED: Final = frozenset(

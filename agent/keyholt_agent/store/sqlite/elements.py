@@ -36,6 +36,7 @@ import struct
 from typing import Final, TypeAlias
 
 from keyholt_protocol.errors import IntegrityError
+from keyholt_protocol.limits import MAX_VERSION
 
 __all__ = [
     "END",
@@ -88,10 +89,12 @@ def head(columns: HeadColumns) -> bytes:
     """A path and where it stands."""
     row, path, latest, deleted_at = columns
     try:
-        since = 0 if deleted_at is None else deleted_at
-        return _HEAD.pack(HEADS, row, latest, deleted_at is not None, since) + path
+        if 0 < latest <= MAX_VERSION:
+            since = 0 if deleted_at is None else deleted_at
+            return _HEAD.pack(HEADS, row, latest, deleted_at is not None, since) + path
     except (struct.error, TypeError):
-        raise _forged("secret") from None
+        pass
+    raise _forged("secret")
 
 
 VersionColumns: TypeAlias = tuple[int, int, int, int, int, int, bytes, bytes]

@@ -1,9 +1,11 @@
 """The sealed state in the hands of the store's thread: checked at an unlock, moved with every transaction.
 
-- The sealed record is read, moved and written within the transaction of the rows: what is committed is always
-  a whole state, and nothing of it is kept in memory but how many commits there were.
-- Whoever set the record itself back, with rows that add up to it, is found by that number while the agent
-  runs. Of a store that was set back as a whole while it was closed nothing inside of it can tell.
+- The sealed record moves within the transaction of the rows: what is committed is always a whole state.
+- The record is replaced where it is the one that was committed last. So whoever set it back, with rows that
+  add up to it, is found while the agent runs. Of a store that was set back as a whole while it was closed
+  nothing inside of it can tell.
+- What was committed last is not known after a failure: then the record is read, and may be no older than the
+  last that is known.
 - The keys stay in use from before a transaction begins until its commit has returned: who locks meanwhile
   gives them up with it, and nothing is committed after.
 - Before other keys come into force, they add up all rows while the store serves on (``Successor``).
@@ -76,7 +78,8 @@ class Sealing:
 
     def __init__(self) -> None:
         self._keeper: StateKeeper | None = None
-        self._commits = 0
+        self._commits = 0  # in the record that is known to be committed last
+        self._record: bytes | None = None  # that record; None if another may have been committed since
         self._successor: Successor | None = None
 
     @contextmanager
@@ -93,14 +96,15 @@ class Sealing:
             successor = self._entered(in_use)
             with database.transaction() as connection:
                 transaction = Transaction(connection)
-                state = self._sealed(transaction, keeper)
                 yield transaction
+                if not transaction.changed:
+                    return
                 covered = (0, 0) if successor is None else successor.change(transaction)
-                if transaction.changed:
-                    difference = keeper.add_up(transaction.added) - keeper.add_up(transaction.removed)
-                    state = State((state.total + difference) % MODULUS, state.commits + 1)
-                    transaction.execute(sql.SEAL, {"sealed": keeper.seal(state)})
-            self._commits = state.commits
+                difference = keeper.add_up(transaction.added) - keeper.add_up(transaction.removed)
+                before, record = self._sealed(transaction, keeper)
+                state = State((before.total + difference) % MODULUS, before.commits + 1)
+                sealed = self._seal(transaction, keeper, record, state)
+            self._commits, self._record = state.commits, sealed
             if successor is not None:
                 successor.total += covered[0]
                 successor.total_before += covered[1]
@@ -119,7 +123,7 @@ class Sealing:
         with before.in_use(), keeper.in_use():
             with database.transaction() as connection:
                 transaction = Transaction(connection)
-                state = self._sealed(transaction, before)
+                state, record = self._sealed(transaction, before)
                 small = before.add_up(keys.rows_of_store(transaction))
                 if (successor.total_before + small) % MODULUS != state.total:
                     raise _changed()
@@ -128,16 +132,16 @@ class Sealing:
                     return
                 total = successor.total + keeper.add_up(transaction.added)
                 state = State(total % MODULUS, state.commits + 1)
-                transaction.execute(sql.SEAL, {"sealed": keeper.seal(state)})
-            self._keeper, self._commits, self._successor = keeper, state.commits, None
+                sealed = self._seal(transaction, keeper, record, state)
+            self._take(keeper, state.commits, sealed)
 
     def put_in_force(self, transaction: Transaction, asked: PutInForce) -> None:
         """Take the keys into force if the rows add up to what they sealed."""
         with asked.keeper.in_use():
-            sealed = self._sealed(transaction, asked.keeper)
-        if sealed.total != asked.total % MODULUS:
+            state, record = self._stored(transaction, asked.keeper)
+        if state.total != asked.total % MODULUS:
             raise _changed()
-        self._keeper, self._commits, self._successor = asked.keeper, sealed.commits, None
+        self._take(asked.keeper, state.commits, record)
 
     def cover(self, transaction: Transaction, asked: Cover) -> int | None:
         """Have keys that are to come into force add up more rows."""
@@ -150,11 +154,14 @@ class Sealing:
 
     def begin(self, keeper: StateKeeper) -> None:
         """Take the keys of a store into force that was just made."""
-        self._keeper, self._commits, self._successor = keeper, 0, None
+        self._take(keeper, 0, None)
 
     def failed(self) -> None:
         """What was committed last is not known: what was added up beside it is worth nothing."""
-        self._successor = None
+        self._record = self._successor = None
+
+    def _take(self, keeper: StateKeeper, commits: int, record: bytes | None) -> None:
+        self._keeper, self._commits, self._record, self._successor = keeper, commits, record, None
 
     def _in_force(self) -> StateKeeper:
         if self._keeper is None:
@@ -170,12 +177,27 @@ class Sealing:
                 self._successor = None
         return self._successor
 
-    def _sealed(self, transaction: Transaction, keeper: StateKeeper) -> State:
+    def _sealed(self, transaction: Transaction, keeper: StateKeeper) -> tuple[State, bytes]:
+        """The state that was committed last, and its record."""
+        if self._record is None:
+            return self._stored(transaction, keeper)
+        return keeper.open(self._record), self._record
+
+    def _stored(self, transaction: Transaction, keeper: StateKeeper) -> tuple[State, bytes]:
+        """The state that the store has, and its record."""
         (record,) = transaction.execute(sql.SEALED).fetchone()
         state = keeper.open(record)
         if state.commits < self._commits:
             raise IntegrityError("the store was set back while the agent had it open; restore a backup")
-        return state
+        return state, record
+
+    def _seal(self, transaction: Transaction, keeper: StateKeeper, before: bytes, state: State) -> bytes:
+        """Put the record of a state in the place of another, and give it."""
+        sealed = keeper.seal(state)
+        if transaction.execute(sql.SEAL, {"before": before, "sealed": sealed}).rowcount != 1:
+            self._stored(transaction, keeper)
+            raise _changed()
+        return sealed
 
 
 def _changed() -> IntegrityError:

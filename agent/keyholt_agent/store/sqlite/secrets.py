@@ -19,10 +19,11 @@ from keyholt_agent.store.commands import (
     UndeleteSecret,
 )
 from keyholt_agent.store.errors import HeadMovedError, MasterRetiredError
-from keyholt_agent.store.rows import Head, KeyState, SecretVersion
+from keyholt_agent.store.rows import Head, SecretVersion
 from keyholt_agent.store.sqlite import elements, sql
+from keyholt_agent.store.sqlite.keys import maybe_master_row
 from keyholt_agent.store.sqlite.transaction import Transaction, row_id
-from keyholt_protocol.errors import AlreadyExistsError, NotFoundError
+from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, NotFoundError
 
 __all__ = [
     "delete_secret",
@@ -37,19 +38,16 @@ NEVER_WRITTEN: Final = Head(latest=0, deleted_at=None)
 
 
 class SecretRow(NamedTuple):
-    """A path's row."""
+    """A path's row, and its element."""
 
     id: int
     latest: int
     deleted_at: int | None
+    element: bytes
 
     @property
     def head(self) -> Head:
         return Head(latest=self.latest, deleted_at=self.deleted_at)
-
-    def element(self, path: str) -> bytes:
-        """The row's element, for its path."""
-        return elements.head((self.id, path.encode(), self.latest, self.deleted_at))
 
 
 def read_secret(transaction: Transaction, asked: ReadSecret) -> SecretVersion | None:
@@ -81,11 +79,10 @@ def put_secret(transaction: Transaction, asked: PutSecret) -> SecretVersion:
     if new.version != (secret.latest if secret else 0) + 1:
         raise HeadMovedError(asked.path, secret.head if secret else NEVER_WRITTEN)
     named = {"key_id": new.master_key_id, "version": new.master_key_version}
-    master = transaction.execute(sql.MASTER, named).fetchone()
-    if master is None:
-        raise NotFoundError("there is no such master key version to put with")
-    if master[1] != KeyState.ACTIVE:
-        raise MasterRetiredError("the master key was replaced meanwhile; try again")
+    active = transaction.execute(sql.ACTIVE_MASTER, named).fetchone()
+    if active is None:
+        raise _no_master_error(transaction, new.master_key_id, new.master_key_version)
+    (master,) = active
     if secret is None:
         values: dict[str, Any] = {"path": asked.path, "latest": new.version}
         secret_id = row_id(transaction.execute(sql.ADD_SECRET, values))
@@ -94,8 +91,8 @@ def put_secret(transaction: Transaction, asked: PutSecret) -> SecretVersion:
         # A tombstone is written only where there is one: what keeps track of them costs as much as the rest.
         advance = sql.ADVANCE if secret.deleted_at is None else sql.REVIVE
         transaction.execute(advance, {"row": secret_id, "new_latest": new.version})
-        transaction.remove(secret.element(asked.path))
-    transaction.add(SecretRow(secret_id, new.version, None).element(asked.path))
+        transaction.remove(secret.element)
+    transaction.add(elements.head((secret_id, asked.path.encode(), new.version, None)))
     values = {
         "secret_id": secret_id,
         "version": new.version,
@@ -104,9 +101,9 @@ def put_secret(transaction: Transaction, asked: PutSecret) -> SecretVersion:
         "value": new.value,
     }
     version_id = row_id(transaction.execute(sql.ADD_VERSION, values))
-    key = {"id": version_id, "master_key": master[0], "wrapped_key": new.wrapped_key}
+    key = {"id": version_id, "master_key": master, "wrapped_key": new.wrapped_key}
     transaction.execute(sql.ADD_KEY, key)
-    added = (version_id, secret_id, new.version, new.created, master[0], 0, new.metadata, new.wrapped_key)
+    added = (version_id, secret_id, new.version, new.created, master, 0, new.metadata, new.wrapped_key)
     transaction.add(elements.version(added))
     return SecretVersion(
         version=new.version, metadata=new.metadata, wrapped_key=new.wrapped_key, value=new.value
@@ -147,8 +144,8 @@ def destroy_version(transaction: Transaction, asked: DestroyVersion) -> None:
 
 def _set_deleted(transaction: Transaction, path: str, secret: SecretRow, deleted_at: int | None) -> None:
     transaction.execute(sql.SET_DELETED, {"row": secret.id, "new_deleted_at": deleted_at})
-    transaction.remove(secret.element(path))
-    transaction.add(secret._replace(deleted_at=deleted_at).element(path))
+    transaction.remove(secret.element)
+    transaction.add(elements.head((secret.id, path.encode(), secret.latest, deleted_at)))
 
 
 def secret_row(transaction: Transaction, path: str) -> SecretRow:
@@ -160,7 +157,12 @@ def secret_row(transaction: Transaction, path: str) -> SecretRow:
 
 def _maybe_secret_row(transaction: Transaction, path: str) -> SecretRow | None:
     row = transaction.execute(sql.HEAD, {"path": path}).fetchone()
-    return None if row is None else SecretRow(*row)
+    if row is None:
+        return None
+    row_id, latest, deleted_at = row
+    # Nobody has looked at the row before its element is made of it.
+    element = elements.head((row_id, path.encode(), latest, deleted_at))
+    return SecretRow(row_id, latest, deleted_at, element)
 
 
 def _version(
@@ -171,6 +173,14 @@ def _version(
     # A destroyed version has zeros for a wrapped key: nobody is to mistake them for one.
     kept = None if value is None else wrapped_key
     return SecretVersion(version=version, metadata=metadata, wrapped_key=kept, value=value)
+
+
+def _no_master_error(transaction: Transaction, key_id: bytes, version: int) -> KeyholtError:
+    """Why there is no such active version of a master key."""
+    row = maybe_master_row(transaction, key_id, version)
+    if row is None:
+        return NotFoundError("there is no such master key version to put with")
+    return MasterRetiredError("the master key was replaced meanwhile; try again")
 
 
 def _never_error(path: str) -> NotFoundError:

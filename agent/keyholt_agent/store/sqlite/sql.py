@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "ACTIVE_MASTER",
     "ADD_KEY",
     "ADD_MASTER",
     "ADD_META",
@@ -31,7 +32,6 @@ __all__ = [
     "LATEST",
     "LISTING",
     "LISTING_BELOW",
-    "MASTER",
     "MASTERS",
     "MASTERS_NAMED",
     "MASTER_ROW",
@@ -58,6 +58,11 @@ __all__ = [
     "VERSION_ROW",
     "WRAPPED",
 ]
+
+ACTIVE_MASTER: Final = (
+    "SELECT master_key.id FROM master_key WHERE master_key.key_id = :key_id AND master_key.version = "
+    ":version AND master_key.state = 'active'"
+)
 
 ADD_KEY: Final = "INSERT INTO data_key (id, master_key, wrapped_key) VALUES (:id, :master_key, :wrapped_key)"
 
@@ -168,11 +173,6 @@ LISTING_BELOW: Final = (
     "secret.path >= :first AND secret.path < :end ORDER BY secret.path LIMIT :limit OFFSET 0"
 )
 
-MASTER: Final = (
-    "SELECT master_key.id, master_key.state FROM master_key WHERE master_key.key_id = :key_id AND "
-    "master_key.version = :version"
-)
-
 MASTERS: Final = (
     "SELECT master_key.key_id, master_key.name, master_key.version, master_key.state, master_key.custody, "
     "master_key.wrapped, master_key.wraps_reserved, master_key.created, master_key.retiring FROM master_key "
@@ -229,7 +229,7 @@ REWRITE_MASTER: Final = (
     "master_key.id = :row"
 )
 
-SEAL: Final = "UPDATE store_meta SET sealed_state=:sealed"
+SEAL: Final = "UPDATE store_meta SET sealed_state=:sealed WHERE store_meta.sealed_state = :before"
 
 SEALED: Final = "SELECT store_meta.sealed_state FROM store_meta"
 

@@ -35,6 +35,7 @@ from sqlalchemy import (
     update,
 )
 
+from keyholt_agent.key_states import KeyState
 from keyholt_agent.store.sqlite.schema import (
     alembic_version,
     data_key,
@@ -47,10 +48,10 @@ from keyholt_agent.store.sqlite.schema import (
 from keyholt_protocol.limits import MAX_PATH, MAX_VERSION
 
 __all__ = [
-    "ADD_KEY", "ADD_MASTER", "ADD_META", "ADD_REVISION", "ADD_SECRET", "ADD_SLOT", "ADD_VERSION",
-    "ADVANCE", "COUNT_DELETED", "COUNT_RETIRING", "ENDS", "ERASE_KEY", "ERASE_VALUE", "HEAD", "HEADS",
-    "HISTORY", "IDENTITIES", "LAST_IDS", "LAST_MASTER", "LAST_SLOT", "LATEST", "LISTING", "LISTING_BELOW",
-    "MASTER", "MASTERS", "MASTERS_NAMED", "MASTER_ROW", "MASTER_ROWS", "META", "META_ROW", "NAMED",
+    "ACTIVE_MASTER", "ADD_KEY", "ADD_MASTER", "ADD_META", "ADD_REVISION", "ADD_SECRET", "ADD_SLOT",
+    "ADD_VERSION", "ADVANCE", "COUNT_DELETED", "COUNT_RETIRING", "ENDS", "ERASE_KEY", "ERASE_VALUE", "HEAD",
+    "HEADS", "HISTORY", "IDENTITIES", "LAST_IDS", "LAST_MASTER", "LAST_SLOT", "LATEST", "LISTING",
+    "LISTING_BELOW", "MASTERS", "MASTERS_NAMED", "MASTER_ROW", "MASTER_ROWS", "META", "META_ROW", "NAMED",
     "REMOVE_SLOTS", "REPLACE_MAC", "RESERVE", "REVISIONS", "REVIVE", "REWRAP", "REWRITE_MASTER", "SEAL",
     "SEALED", "SET_DELETED", "SET_STATE", "SLOTS", "SLOT_ROWS", "VERSIONS", "VERSION_AT", "VERSION_ROW",
     "WRAPPED",
@@ -262,7 +263,11 @@ REVISIONS: Final = select(alembic_version.c.version_num)
 META: Final = select(store_meta.c.store_id, store_meta.c.slot_table_mac)
 META_ROW: Final = select(store_meta.c.store_id, store_meta.c.created, store_meta.c.slot_table_mac)
 SEALED: Final = select(store_meta.c.sealed_state)
-SEAL: Final = update(store_meta).values(sealed_state=bindparam("sealed"))
+SEAL: Final = (
+    update(store_meta)
+    .where(store_meta.c.sealed_state == bindparam("before"))
+    .values(sealed_state=bindparam("sealed"))
+)
 REPLACE_MAC: Final = (
     update(store_meta)
     .where(store_meta.c.slot_table_mac == bindparam("expected_mac"))
@@ -283,7 +288,9 @@ SLOT_ROWS: Final = select(
 # All rows, without a condition: SQLite then zeroes the table's pages whole, so that the wrapped root of a
 # removed slot cannot survive in the slack of a page (``schema``).
 REMOVE_SLOTS: Final = delete(keyslot)
-MASTER: Final = select(master_key.c.id, master_key.c.state).where(_IS_MASTER)
+ACTIVE_MASTER: Final = select(master_key.c.id).where(
+    _IS_MASTER & (master_key.c.state == literal_column(f"'{KeyState.ACTIVE.value}'"))
+)
 LAST_MASTER: Final = select(func.max(master_key.c.id).label("last_master"))
 MASTER_ROWS: Final = select(
     master_key.c.id,

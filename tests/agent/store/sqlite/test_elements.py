@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keyholt_agent.store.sqlite import elements
 from keyholt_protocol.errors import IntegrityError
+from keyholt_protocol.limits import MAX_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,13 +40,14 @@ SHAPES: Final = {
     1: "bib",
     2: "ittibb",
     3: "ibitttiiib",
-    4: "ibio",
+    4: "ibvo",
     5: "iiiiifbb",
 }
-"""The columns of each table: integer, integer or nothing (o), flag, text, bytes."""
+"""The columns of each table: integer, integer or nothing (o), latest version (v), flag, text, bytes."""
 
 COLUMNS: Final = {
     "i": INTEGERS,
+    "v": st.integers(1, MAX_VERSION),
     "o": st.none() | INTEGERS,
     "f": FLAGS,
     "t": TEXTS,
@@ -116,9 +118,9 @@ def decoded(encoded: bytes) -> tuple[int, Row]:
 
 
 @given(ROWS)
-@example((4, (1, b"", 0, None)))
-@example((4, (1, b"", 0, 0)))
-@example((4, (1, b"", 0, -1)))
+@example((4, (1, b"", 1, None)))
+@example((4, (1, b"", 1, 0)))
+@example((4, (1, b"", 1, -1)))
 def test_an_encoding_is_of_one_row(row: tuple[int, Row]) -> None:
     """It can be taken apart again: so two rows never have the same, within a table or across."""
     table, columns = row
@@ -133,6 +135,7 @@ def test_a_tombstone_of_no_time_is_one() -> None:
 
 FORGED = {
     "i": (None, "", "1", b"", b"1", 1.0, 2**63, -(2**63) - 1),
+    "v": (None, "", "1", b"1", 1.0, 1.5, 0, -1, 2**31),
     "o": ("", "1", b"", b"1", 0.0, 1.0, 2**63),
     "f": (),  # SQLite works it out itself
     "t": (None, b"text", 1, 1.0, "\ud800"),
@@ -151,7 +154,7 @@ PLACES = [
 @pytest.mark.parametrize("table, place, value", PLACES)
 def test_another_type_has_no_encoding(table: int, place: int, value: object) -> None:
     """Each column has one type; the same bytes as another one would be another row with the same encoding."""
-    sound = {"i": 1, "o": 1, "f": 1, "t": "text", "b": b"bytes"}
+    sound = {"i": 1, "v": 1, "o": 1, "f": 1, "t": "text", "b": b"bytes"}
     row = [sound[kind] for kind in SHAPES[table]]
     ENCODE[table](tuple(row))
     row[place] = value

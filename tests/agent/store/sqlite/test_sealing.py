@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +28,8 @@ from keyholt_agent.store import (
     UndeleteSecret,
     open_store,
 )
-from keyholt_protocol.errors import IntegrityError, KeyholtError, LockedError
+from keyholt_agent.store.sqlite.database import Database
+from keyholt_protocol.errors import IntegrityError, KeyholtError, LockedError, StoreUnavailableError
 from tests.agent.store.builders import (
     CREATED,
     MASTER,
@@ -46,6 +49,7 @@ from tests.agent.store.builders import (
 from tests.agent.store.sqlite.behind import everything, put_back, query, sealed_record
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -96,6 +100,32 @@ def test_a_store_set_back_while_it_is_open_takes_no_writes(backend: SqliteBacken
         with pytest.raises(IntegrityError, match="set back while"):
             backend.run([PutSecret(path="a", new=version(2))])[0].unwrap()
     assert everything(backend) == before
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_failed_commit_is_built_upon_if_it_was_written(
+    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Nobody was told of it, nobody knows; the next write goes on from what the store has."""
+    real = Database.transaction
+
+    @contextmanager
+    def failing(database: Database) -> Iterator[sqlite3.Connection]:
+        with suppress(ZeroDivisionError), real(database) as connection:
+            yield connection
+            if not written:
+                raise ZeroDivisionError
+        raise OSError(errno.EIO, "planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transaction", failing)
+        outcome = backend.run([PutSecret(path="a", new=version(2))])[0]
+    with pytest.raises(StoreUnavailableError):
+        outcome.unwrap()
+    latest = backend.run([ReadHistory(path="a", before=None, limit=1)])[0].unwrap()[0].latest
+    assert latest == (2 if written else 1)
+    backend.run([PutSecret(path="a", new=version(latest + 1))])[0].unwrap()
+    unseal(backend)
 
 
 def test_a_store_set_back_while_it_was_locked_is_not_unlocked(backend: SqliteBackend) -> None:
