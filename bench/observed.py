@@ -1,4 +1,4 @@
-"""An agent that is watched while it works: ``python -m bench.observed FILE ARGUMENT...``.
+"""An agent that is watched while it works: ``python -I bench/observed.py FILE ARGUMENT...``.
 
 It is otherwise as installed. It writes to FILE, whenever it is sent SIGUSR1, how long what it answered since
 the last time had been ready, by who asked: the number of turns, and quantiles in microseconds. The agent

@@ -85,7 +85,7 @@ def flood(scene: Scene) -> list[Result]:
     """Of each kind of flood in turn, the same fetches without it and with it."""
     directory, core = scene.fresh("flood"), scene.cores.server
     file = directory / "waits.json"
-    launcher = [sys.executable, "-m", "bench.observed", str(file)]
+    launcher = [sys.executable, "-I", str(ROOT / "bench" / "observed.py"), str(file)]
     with AgentProcess(directory, core=core, launcher=launcher) as agent:
         agent.init()
         scene.fill(agent, 10 * FEW)

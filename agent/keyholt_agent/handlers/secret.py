@@ -188,7 +188,10 @@ def _position(head: Head) -> str:
 async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[SecretListResult]:
     """One page of live secrets."""
     request = call.request
-    scan = await store.ask(ListSecrets(prefix=request.prefix, after=request.after, limit=request.limit + 1))
+    scan = await store.read_page(
+        ListSecrets(prefix=request.prefix, after=request.after, limit=request.limit + 1)
+    )
+    await call.let_others()  # the store answers many such calls at once
     found, now = scan.secrets, wall_time()
     page = _page(found, request.limit)
     named = [one for one in page if _is_path(one.path)]
@@ -204,9 +207,10 @@ async def list_secrets(store: Store, call: Call[SecretListRequest]) -> Reply[Sec
 async def history(store: Store, call: Call[SecretHistoryRequest]) -> Reply[SecretHistoryResult]:
     """One page of a secret's versions, newest first."""
     request = call.request
-    head, found = await store.ask(
+    head, found = await store.read_page(
         ReadHistory(path=request.path, before=request.before, limit=request.limit + 1)
     )
+    await call.let_others()
     page, now = _page(found, request.limit), wall_time()
     numbered = [one for one in page if one.version]  # only damage makes others
     entries = await _packed(call, numbered, lambda one: _version_info(one, now))
@@ -253,8 +257,8 @@ async def _packed(
     """
     entries: list[bytes] = []
     for first in range(0, len(page), ENTRIES_AT_ONCE):
-        await call.let_others()
         entries.append(pack_entries([describe(one) for one in page[first : first + ENTRIES_AT_ONCE]]))
+        await call.let_others()
     return entries
 
 
