@@ -23,6 +23,7 @@ import trio
 
 from keyholt_agent import __version__
 from keyholt_agent.config import MIN_CONNECTIONS, ConfigError, Settings, UnixListenSettings, load_settings
+from keyholt_agent.defects import log_defect
 from keyholt_agent.handlers import bindings
 from keyholt_agent.hardening import HardeningError, harden
 from keyholt_agent.keys import sodium
@@ -65,6 +66,10 @@ _REFUSALS: Final = (
 )  # fmt: skip
 """What keeps the agent from starting, each with a sentence that says why."""
 
+_ENDED_BY_DEFECT: Final = (
+    "it has met a defect that it cannot go on with, and ended; start it again, and report the line above"
+)
+
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds after which the store's thread, at work on a page, lets go of the interpreter for the loop: a fetch
 from the cache waits no longer for it. Python's own 5 ms is a hundred fetches."""
@@ -73,7 +78,7 @@ _log: Final = logging.getLogger("keyholt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the agent; gives the exit status: 0 stopped as told, 1 could not start, 2 usage."""
+    """Run the agent; gives the exit status: 0 stopped as told, 1 could not start or go on, 2 usage."""
     options = _parse(arguments)
     try:
         settings = _with_options(load_settings(options.config, os.environ), options)
@@ -83,6 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trio.run(_serve, settings, instruments=[ResidueClearing()])
     except _REFUSALS as error:
         print(f"keyholt-agent: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # Of a part that the others cannot go on without (``defects``). Every key is zeroed by now. Python's
+        # own traceback would have the exception's message, which might repeat a peer's data.
+        log_defect(error)
+        print(f"keyholt-agent: {_ENDED_BY_DEFECT}", file=sys.stderr)
         return 1
     return 0
 
@@ -121,6 +132,7 @@ async def _serve(settings: Settings) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(services.vault.lock_in_time)
             nursery.start_soon(services.rewrapping.run)
+            nursery.start_soon(store.stand_by)
             nursery.start_soon(server.serve, endpoints)
             _log.info("stopping on %s", signal.Signals(await anext(signals)).name)
             nursery.cancel_scope.cancel()

@@ -24,13 +24,12 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
+from keyholt_agent.defects import log_defect
 from keyholt_agent.memory import Arena, LockedBuffer
 from keyholt_agent.principal import Principal
 from keyholt_protocol.codec import from_map
@@ -59,14 +58,11 @@ __all__ = [
     "allow_all",
     "audit_nothing",
     "bind",
-    "log_defect",
 ]
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 Part = TypeVar("Part")
-
-_log: Final = logging.getLogger("keyholt.pipeline")
 
 
 class Call(Generic[Request]):
@@ -265,19 +261,13 @@ class Pipeline:
         """The one way out."""
         if call.payload is not None:
             call.release()
-        self._audit(call, outcome)
+        try:
+            self._audit(call, outcome)
+        except BaseException:
+            if isinstance(outcome, Reply) and outcome.payload is not None:
+                outcome.payload.release()  # what cannot be audited does not leave
+            raise
         return outcome
-
-
-def log_defect(error: BaseException) -> None:
-    """Log where a defect happened, by file, line and function; its message might repeat a peer's data."""
-    if isinstance(error, BaseExceptionGroup):
-        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            log_defect(one)
-        return
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " <- ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    _log.error("defect: %s at %s", type(error).__name__, places)
 
 
 def _payload_error(operation: Operation[Any, Any], size: int) -> KeyholtError:

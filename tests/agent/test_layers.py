@@ -28,7 +28,7 @@ LAYERS: Final = (
     ("vault",),
     ("keys", "store"),
     ("config", "hardening"),
-    ("memory", "key_states", "sealed_state", "principal", "quotas", "clocks", "ownership"),
+    ("memory", "key_states", "sealed_state", "principal", "quotas", "clocks", "ownership", "defects"),
     ("",),  # the package itself, which has the version
 )
 """The uppermost first. Rooms of one layer do not know each other."""

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import trio
 from outcome import Error, Outcome, Value
 
+from keyholt_agent.defects import log_defect
 from keyholt_agent.sealed_state import CheckProgress, StateKeeper
 from keyholt_agent.store.commands import (
     AnyCommand,
@@ -129,6 +130,14 @@ class Store:
         answer: T = await trio.lowlevel.wait_task_rescheduled(waiter.abandon)
         return answer
 
+    async def stand_by(self) -> None:
+        """Wait for ever, unless the store's thread ends before it was told to: then nothing is answered.
+
+        Raises:
+            Exception: the defect that ended it.
+        """
+        await self._thread.stand_by()
+
     async def settle(self) -> None:
         """Wait until what was asked before has been answered."""
         with suppress(KeyholtError):  # a store that failed has answered all the same
@@ -204,14 +213,22 @@ class Store:
             self._latest.drop()
         for waiter, outcome in zip(waiters, outcomes, strict=True):
             self._waiting_bytes -= _waiting_bytes(waiter.command)
-            if isinstance(outcome, Value):
-                recent = waiter.epoch == self._latest.epoch
-                settle(self._latest, waiter.command, outcome.value, recent=recent)
-            elif isinstance(waiter.command, SecretCommand) and _is_owed(outcome):
-                self._latest.evict(waiter.command.path)  # it was done all the same
+            try:
+                self._tell(waiter, outcome)
+            except Exception as error:  # a defect of who keeps them: an old version must not stay there
+                log_defect(error)
+                self._latest.drop()
             if waiter.task is not None:
                 trio.lowlevel.reschedule(waiter.task, outcome)
                 waiter.task = None
+
+    def _tell(self, waiter: Waiter, outcome: Outcome[Any]) -> None:
+        """Tell who keeps latest versions what a command has changed."""
+        if isinstance(outcome, Value):
+            recent = waiter.epoch == self._latest.epoch
+            settle(self._latest, waiter.command, outcome.value, recent=recent)
+        elif isinstance(waiter.command, SecretCommand) and _is_owed(outcome):
+            self._latest.evict(waiter.command.path)  # it was done all the same
 
 
 def _waiting_bytes(command: AnyCommand) -> int:

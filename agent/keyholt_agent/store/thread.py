@@ -7,6 +7,8 @@
   The commands of a batch are all under way at once, so any order among them is a correct one.
 - When it waits, nothing of a key is left in its registers or on its stack (``memory.residue``).
 - Nothing queued is lost: ``stop`` lets the thread finish what was submitted before it.
+- A defect is contained where a command or the housekeeping meets it. Elsewhere it ends the thread, and then
+  the agent (``stand_by``), for nobody would be answered any more.
 """
 
 from __future__ import annotations
@@ -113,6 +115,7 @@ class StoreThread:
         self._queue: SimpleQueue[Waiter | None] = SimpleQueue()
         self._started = trio.Event()
         self._refusal: Exception | None = None
+        self._defect: Exception | None = None
         self._ended = trio.Event()
         self._stopping = False
         self._crowd = 1  # a writer alone never waits for others
@@ -136,11 +139,26 @@ class StoreThread:
         """Queue a command; its answer is delivered unless trio has ended by then."""
         self._queue.put(waiter)
 
+    async def stand_by(self) -> None:
+        """Wait until the thread has ended; raises the defect that ended it, if it was not told to."""
+        await self._ended.wait()
+        self._raise_defect()
+
     async def stop(self) -> None:
-        """Have the thread finish what is queued, however much of a hurry there is, and close the store."""
+        """Have the thread finish what is queued, however much of a hurry there is, and close the store.
+
+        Raises:
+            Exception: a defect has ended the thread, or kept it from closing the store; told once.
+        """
         with trio.CancelScope(shield=True):
             self._queue.put(None)
             await self._join()
+        self._raise_defect()
+
+    def _raise_defect(self) -> None:
+        defect, self._defect = self._defect, None
+        if defect is not None:
+            raise defect
 
     async def _join(self) -> None:
         await self._ended.wait()
@@ -153,13 +171,22 @@ class StoreThread:
             self._refusal = refusal
         self._post(self._started.set)
         if self._refusal is None:
+            try:
+                self._work()
+            except Exception as defect:
+                self._defect = defect
+        self._post(self._ended.set)
+
+    def _work(self) -> None:
+        """Serve until told to stop; the store is closed in any case."""
+        try:
             while not self._stopping:
                 batch = self._take()
                 # Through a call of C, which puts its frames below those of the clearing.
                 copy_context().run(self._serve, batch)
                 clear_residue()
+        finally:
             self._backend.stop()
-        self._post(self._ended.set)
 
     def _take(self) -> list[Waiter]:
         """Wait for a command, and take what else is queued, up to the bounds of a batch."""

@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from keyholt_agent.defects import log_defect
 from keyholt_agent.memory import LockedBuffer
 from keyholt_agent.pipeline import Pipeline
 from keyholt_agent.principal import Principal
@@ -35,7 +36,7 @@ from keyholt_protocol.limits import FRAME_DEADLINE
 __all__ = ["Server"]
 
 ACCEPT_PAUSE: Final = 0.1
-"""Seconds without accepting when the process is out of descriptors or the kernel out of memory."""
+"""Seconds without accepting where that has failed: no descriptors, no memory in the kernel, or a defect."""
 
 ACCEPTS_AT_ONCE: Final = 8
 """Connections accepted, and first served, in one turn of the door."""
@@ -95,10 +96,15 @@ class Server:
         except ResourceExhaustedError as error:
             refuse(stream, error)
             return ()
-        session = Session(stream, principal, self._pipeline, self._buffer)
-        visit = Visit(
-            session, self._pipeline, self._wait, self._deadlines, turns=self._turns, left=self._left
-        )
+        try:
+            session = Session(stream, principal, self._pipeline, self._buffer)
+            visit = Visit(
+                session, self._pipeline, self._wait, self._deadlines, turns=self._turns, left=self._left
+            )
+        except BaseException:
+            self._quotas.give_back(principal.quota)
+            stream.close()
+            raise
         self._visits.add(visit)
         return visit.serve()
 
@@ -149,5 +155,8 @@ class _Door(Entry):
                 jobs += self._server.receive(*arrival)
         except OSError as error:
             _log.warning("cannot accept a connection: %s", error.strerror)
+            jobs.append(self._server.pause(self))
+        except Exception as error:
+            log_defect(error)
             jobs.append(self._server.pause(self))
         return jobs

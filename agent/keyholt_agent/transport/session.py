@@ -24,8 +24,9 @@ from collections.abc import Awaitable
 from enum import Enum
 from typing import Any, Final
 
+from keyholt_agent.defects import log_defect
 from keyholt_agent.memory import LockedBuffer, wipe
-from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply, log_defect
+from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.outbox import Outbox
 from keyholt_agent.transport.stream import ByteStream, PeerGoneError

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import trio
 
-from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply, log_defect
+from keyholt_agent.defects import log_defect
+from keyholt_agent.pipeline import Call, Outcome, Pipeline, Reply
 from keyholt_agent.principal import Principal
 from keyholt_agent.transport.common_wait import EDGE, READABLE, WRITABLE, CommonWait
 from keyholt_agent.transport.deadlines import Deadlines
@@ -215,7 +216,10 @@ class Visit(Entry):
                 self._scopes.add(scope)
                 if not self._open:
                     scope.cancel()  # its peer left in the moment of asking
-                outcome = await self._pipeline.wait_for(call, reply)
+                try:
+                    outcome = await self._pipeline.wait_for(call, reply)
+                except Exception as error:  # of concluding it; what a handler raises is concluded
+                    self._failed(error)
             self._scopes.discard(scope)
             if outcome is not None and self._open:
                 calls += self._carry_on(partial(self._session.answer, call, outcome))

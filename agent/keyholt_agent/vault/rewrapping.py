@@ -3,6 +3,7 @@
 - It serves whoever fetches and writes meanwhile: a batch is a millisecond of the loop and two of the store.
 - A lock ends it and a crash interrupts it; the next unlock goes on with what is left. Each batch is a
   transaction, and takes only what has not changed since it was read.
+- Whatever fails it outlives, a defect too: the keys stay where they are, and it is tried again.
 - A version that wraps nothing any more is destroyed. Its key stays in locked memory until the next lock, for
   whoever has read a record before it was rewrapped and opens it after.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from keyholt_agent.defects import log_defect
 from keyholt_agent.store import (
     CountRetiringKeys,
     MasterRetiredError,
@@ -37,7 +39,10 @@ KEYS_AT_ONCE: Final = 128
 """Data keys of one batch."""
 
 PAUSE: Final = 5.0
-"""Seconds after which it is tried again where the store could not be read or written."""
+"""Seconds after which it is tried again where it failed: twice as many after each further failure."""
+
+LONGEST_PAUSE: Final = 600.0
+"""Seconds: what fails for good says so in the log six times an hour."""
 
 _log: Final = logging.getLogger("keyholt.rewrap")
 
@@ -63,19 +68,33 @@ class Rewrapping:
 
     async def run(self) -> None:
         """Rewrap whenever there is something to, for ever."""
+        pause = PAUSE
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            try:
-                await self._rewrap_all()
-            except LockedError:
-                pass  # the next unlock goes on
-            except KeyholtError as error:
-                _log.warning("data keys are not rewrapped yet: %s", error)
-                self._wanted.set()
-                await trio.sleep(PAUSE)
-            if not self._wanted.is_set():
-                self.left = None
+            if await self._try():
+                pause = PAUSE
+                if not self._wanted.is_set():
+                    self.left = None
+                continue
+            with trio.move_on_after(pause):
+                await self._wanted.wait()  # whoever unlocks, or changes the root key, has it tried at once
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self._wanted.set()
+
+    async def _try(self) -> bool:
+        """Rewrap what there is; false if that failed, and is to be tried again."""
+        try:
+            await self._rewrap_all()
+        except LockedError:
+            pass  # the next unlock goes on
+        except KeyholtError as error:
+            _log.warning("data keys are not rewrapped yet: %s", error)
+            return False
+        except Exception as error:
+            log_defect(error)
+            return False
+        return True
 
     async def _rewrap_all(self) -> None:
         stayed = 0

@@ -15,7 +15,9 @@ from keyholt_agent.store import (
     PutSecret,
     ReadHistory,
     Store,
+    thread,
 )
+from keyholt_agent.store.sqlite import SqliteBackend
 from keyholt_agent.store.sqlite.database import Database
 from keyholt_protocol.errors import InternalError
 from tests.agent.store.builders import CREATED, head, listed, opened, started, version
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
     from sqlite3 import Connection
+
+    from tests.agent.store.builders import Latest
 
 
 @contextmanager
@@ -177,6 +181,71 @@ async def test_a_command_that_breaks_fails_alone(store: Store, caplog: pytest.Lo
     assert outcomes == {"a": "written", broken: "internal", "b": "written", "c": "written"}
     assert "a store command failed" in caplog.text
     assert (await store.statistics()).secrets == 3
+
+
+async def test_whoever_keeps_latest_versions_may_break(
+    store: Store, latest: Latest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked is answered all the same, and nothing is kept that may not hold any more."""
+    await store.ask(PutSecret(path="other", new=version(1)))
+    await store.read_secret("other", None)
+    assert latest.rows.keys() == {"other"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(latest, "keep", broken)
+        patch.setattr(latest, "evict", broken)
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(store.ask, PutSecret(path=f"a/{number}", new=version(1)))
+    assert latest.rows == {}
+    assert "defect: ZeroDivisionError" in caplog.text
+    assert "CANARY" not in caplog.text
+    assert await listed(store) == ["a/0", "a/1", "a/2", "other"]
+
+
+def broken(*_: object) -> None:
+    """Fail as no code of the store's does."""
+    raise ZeroDivisionError("CANARY")
+
+
+async def test_a_thread_that_breaks_is_told_of_and_closes_the_store(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its commands: who stands by is told, nobody waits without end, and what was written stays."""
+    written: list[str] = []
+
+    async def breaking() -> None:
+        async with opened(state) as store, trio.open_nursery() as nursery:
+            nursery.start_soon(store.stand_by)
+            for number in range(4):  # the thread may still be about to clear after the first
+                await store.ask(PutSecret(path=f"a/{number}", new=version(1)))
+                written.append(f"a/{number}")
+                monkeypatch.setattr(thread, "clear_residue", broken)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await breaking()
+    monkeypatch.undo()
+    assert caught.group_contains(ZeroDivisionError)
+    assert not (state / "store.db-wal").exists()
+    async with opened(state) as store:
+        assert 1 <= len(written) <= len(await listed(store)) <= 2
+
+
+async def test_a_store_that_cannot_be_closed_is_told_of(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is not waited for without end; the defect is the caller's."""
+    stop = SqliteBackend.stop
+
+    def half_broken(backend: SqliteBackend) -> None:
+        stop(backend)
+        broken()
+
+    async def closing() -> None:
+        async with opened(state) as store:
+            await store.ask(PutSecret(path="a", new=version(1)))
+            monkeypatch.setattr(SqliteBackend, "stop", half_broken)
+
+    with pytest.raises(ZeroDivisionError):
+        await closing()
 
 
 async def test_reads_and_writes_of_a_batch_are_all_answered(store: Store) -> None:

@@ -257,6 +257,29 @@ async def test_handler_that_fails_ends_nobody(inside: Inside, caplog: pytest.Log
     assert inside.held == 0
 
 
+async def test_outcome_that_cannot_be_concluded(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the audit fails, of an answer that is there at once or later: its connection ends, no other."""
+    other = await inside.connect()
+    (await other.call("secret.put", b"v", path="a")).expect()
+    for op, args in (("secret.get", {"path": "a"}), ("secret.list", {})):
+        peer = await inside.connect()
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("CANARY")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(inside._server._pipeline, "_audit", broken)
+            await peer.request(op, **args)
+            assert await peer.farewell() == []
+        (await other.call("agent.status")).expect()
+        assert "defect: ZeroDivisionError" in caplog.text
+        assert "CANARY" not in caplog.text
+        caplog.clear()
+    assert inside.held == 0
+
+
 async def test_reply_that_does_not_fit(inside: Inside) -> None:
     """An answer over the limits, a defect, is ``internal``; the connection goes on, its memory is back."""
     from keyholt_protocol.messages import SecretGetResult

@@ -1,4 +1,4 @@
-"""Rewrapping: every data key comes below the new master key, whoever locks, writes or fails meanwhile."""
+"""Rewrapping: every data key comes below the new master key, whoever locks and writes meanwhile."""
 
 from __future__ import annotations
 
@@ -12,46 +12,21 @@ from keyholt_agent.keys import budget
 from keyholt_agent.store import (
     ReadMasterKeys,
     ReadWrappedKeys,
-    RetireMasterVersion,
     RewrapKeys,
 )
 from keyholt_agent.store import store as store_module
 from keyholt_agent.store.key_commands import AddUp
-from keyholt_agent.vault import rewrapping
 from keyholt_protocol.errors import StoreUnavailableError
+from tests.agent.vault.rewrapped import PATHS, PATIENCE, check_values, wait_rewrapped
 from tests.agent.vault.stored import change_behind, master_states, root_version, wrapped_by
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
 from tests.support.intercepting import Gate, intercept
 
 if TYPE_CHECKING:
-    from keyholt_agent.services import Services
     from tests.support.inside import Inside, Peer
 
-PATHS = [f"p/{number:02}" for number in range(10)]
-PATIENCE = 20.0
-"""Seconds, at most, for what the store's thread has to come to."""
-
 RUN_OUT = 7
-
-
-@pytest.fixture
-async def peer(derived: Inside, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Peer:
-    """A peer of an agent with ten secrets, that rewraps three data keys at a time."""
-    monkeypatch.setattr(rewrapping, "KEYS_AT_ONCE", 3)
-    monkeypatch.setattr(rewrapping, "PAUSE", 0)
-    nursery.start_soon(derived.services.rewrapping.run)
-    peer = await derived.connect()
-    for path in PATHS:
-        (await peer.call("secret.put", path.encode(), path=path)).expect()
-    return peer
-
-
-async def wait_rewrapped(services: Services) -> None:
-    """Wait until no version is retiring any more."""
-    with trio.fail_after(PATIENCE):
-        while any(row.retiring for row in await services.store.ask(ReadMasterKeys())):
-            await trio.lowlevel.checkpoint()
 
 
 async def wait_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
@@ -65,16 +40,6 @@ async def to_rewrap(peer: Peer) -> int | None:
     """What the status says of it."""
     found: int | None = (await peer.call("agent.status")).expect().result.get("to_rewrap")
     return found
-
-
-async def check_values(peer: Peer, paths: list[str] = PATHS) -> None:
-    """Each secret is there, cached or not, before and after a lock."""
-    for _ in range(2):
-        for path in paths:
-            for version in ({}, {"version": 1}):
-                assert (await peer.call("secret.get", path=path, **version)).expect().payload == path.encode()
-        (await peer.call("agent.lock")).expect()
-        (await peer.call("agent.unlock", PASSPHRASE)).expect()
 
 
 async def test_all_data_keys_come_below_the_new_master_key(derived: Inside, peer: Peer) -> None:
@@ -254,32 +219,6 @@ async def test_what_is_written_meanwhile_is_left_as_it_was_written(
     assert (await peer.call("secret.get", path=PATHS[2])).code == "not_found"
     (await peer.call("secret.undelete", path=PATHS[2])).expect()
     await check_values(peer, PATHS[2:])
-
-
-@pytest.mark.parametrize("command", [ReadWrappedKeys, RewrapKeys, RetireMasterVersion])
-async def test_a_store_that_fails_for_a_while(
-    derived: Inside,
-    peer: Peer,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    command: type[Any],
-) -> None:
-    """It is said, and tried again until it is done."""
-    services, ask = derived.services, derived.services.store.ask
-    failures = 0
-
-    async def fail(asked: Any) -> Any:
-        nonlocal failures
-        if failures < 3:
-            failures += 1
-            raise StoreUnavailableError("the disk is on fire")
-        return await ask(asked)
-
-    intercept(monkeypatch, services.store, command, fail)
-    (await peer.call("store.rekey")).expect()
-    await wait_rewrapped(services)
-    assert caplog.text.count("data keys are not rewrapped yet: the disk is on fire") == 3
-    assert await wrapped_by(services, 2) == PATHS
 
 
 async def test_status_tells_how_far_it_is(

@@ -29,6 +29,7 @@ from typing import Final
 
 import trio
 
+from keyholt_agent.defects import log_defect
 from keyholt_agent.principal import Principal
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.transport.stream import ByteStream, SocketByteStream
@@ -119,7 +120,11 @@ class HandOutEndpoint:
             await self._has_tended.wait()
             await trio.sleep(RETRY)
             for shared in tuple(self._tended):
-                self._look_again(shared)
+                try:
+                    self._look_again(shared)
+                except Exception as error:  # a defect ends the one socket that it was met with
+                    log_defect(error)
+                    self._drop(shared)
             if not self._tended:
                 self._has_tended = trio.Event()
 

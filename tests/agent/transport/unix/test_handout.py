@@ -18,6 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from keyholt_agent.principal import Principal
 from keyholt_agent.quotas import ConnectionQuotas
 from keyholt_agent.transport.stream import ByteStream
+from keyholt_agent.transport.unix import handout
 from keyholt_agent.transport.unix.admission import Admission
 from keyholt_agent.transport.unix.endpoint import RefusalLog
 from keyholt_agent.transport.unix.handout import MAX_UNDER_WAY, RETRY, HandOutEndpoint
@@ -211,6 +212,28 @@ async def test_an_answer_without_room_ends_nothing(scene: Scene, mock_clock: Moc
         await scene.go_on(mock_clock)
         taken += take(holder)
     assert 0 < first < taken == 20
+
+
+async def test_a_defect_ends_the_one_that_it_was_met_with(
+    scene: Scene, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are seen to, and get what they wait for."""
+    broken, other = scene.holder(), scene.holder()
+    unread, peers = handout._unread, [shared.sock for shared in scene.endpoint._shared.values()]
+    ask(broken, 10)
+    ask(other, MAX_UNDER_WAY + 1)
+    scene.serve()
+
+    def defective(sock: socket.socket) -> int:
+        if sock is peers[0]:
+            raise ZeroDivisionError
+        return unread(sock)
+
+    monkeypatch.setattr(handout, "_unread", defective)
+    assert take(other) == MAX_UNDER_WAY
+    await scene.go_on(mock_clock)
+    assert (take(other), take(broken), broken.recv(1)) == (1, 10, b"")
+    assert caplog.text.count("defect: ZeroDivisionError") == 1
 
 
 @pytest.mark.parametrize("farewell", ["message of no bytes", "shut down"])
