@@ -1,4 +1,4 @@
-"""Reports how long the files and functions of the packages are, and names what is over the house's limits.
+"""Reports how long files and functions are, in every folder of code, and names what is over the limits.
 
 Usage: ``python tools/layout.py [FOLDER...]``; exits with 1 when something is over a limit.
 
@@ -19,9 +19,21 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PACKAGES", "Function", "Module", "measure", "misplaced_tests", "over_limits", "read_modules"]
+__all__ = [
+    "FOLDERS",
+    "PACKAGES",
+    "Function",
+    "Module",
+    "measure",
+    "misplaced_tests",
+    "over_limits",
+    "read_modules",
+]
 
 PACKAGES: Final = ("agent/keyholt_agent", "protocol/keyholt_protocol", "client/keyholt")
+
+FOLDERS: Final = (*PACKAGES, "tests", "tools", "demo", "bench")
+"""Where the limits hold: everywhere."""
 
 TESTED_IN: Final = {
     "agent/keyholt_agent": "tests/agent",
@@ -161,7 +173,7 @@ def _report(folder: Path, modules: list[Module]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Prints the report; returns the exit status."""
-    folders = [Path(name) for name in arguments or PACKAGES]
+    folders = [Path(name) for name in arguments or FOLDERS]
     for folder in folders:
         print(_report(folder, read_modules([folder])))
     found = over_limits(read_modules(folders))

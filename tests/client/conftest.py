@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import keyholt
+from tests.client.handing_out import CANARY, descriptor_to
 from tests.client.libraries import Asyncio, Library, Trio
 from tests.support.programs import KEYHOLT, KEYHOLT_AGENT
 
@@ -136,6 +138,15 @@ def shared_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAg
 def agent(shared_agent: RunningAgent) -> RunningAgent:
     """An unlocked agent that tests share; each writes below a prefix of its own and leaves it unlocked."""
     return shared_agent
+
+
+@pytest.fixture
+def shared(agent: RunningAgent) -> Iterator[socket.socket]:
+    """A descriptor to an agent that holds the secret ``fd/a``, with the value ``CANARY``."""
+    with keyholt.connect(agent.address) as client:
+        client.put("fd/a", CANARY)
+    with descriptor_to(agent.address) as sock:
+        yield sock
 
 
 @pytest.fixture

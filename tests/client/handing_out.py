@@ -6,10 +6,19 @@ import array
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from keyholt.cli.sharing import HAND_OUT_SUFFIX
 
-__all__ = ["descriptor_to", "hand_over"]
+__all__ = ["CANARY", "address_of", "descriptor_to", "hand_over"]
+
+CANARY: Final = "canary-6f3d"
+"""The value of the secret ``fd/a`` of the agent that is shared."""
+
+
+def address_of(sock: socket.socket) -> str:
+    """The descriptor as an address."""
+    return f"fd:{sock.fileno()}"
 
 
 @contextmanager

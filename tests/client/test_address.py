@@ -1,3 +1,5 @@
+"""Addresses: their forms, what each refusal says, and which one is chosen."""
+
 from __future__ import annotations
 
 from pathlib import Path

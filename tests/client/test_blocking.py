@@ -1,3 +1,5 @@
+"""The blocking client, against a real agent and against ones that leave or answer in pages."""
+
 from __future__ import annotations
 
 import os

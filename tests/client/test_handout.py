@@ -6,20 +6,17 @@ import asyncio
 import os
 import resource
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
 import keyholt
-from keyholt.cli import sharing
+from keyholt import asynchronous, blocking
+from keyholt.connecting import LEFT_BEHIND
 from keyholt.handout import HandOut
-from keyholt_agent.main import HAND_OUT_SUFFIX
 from keyholt_protocol.errors import (
     AgentUnreachableError,
     DeadlineExceededError,
@@ -27,21 +24,9 @@ from keyholt_protocol.errors import (
     ResourceExhaustedError,
 )
 from keyholt_protocol.messages import SecretGetResult
-from tests.client.conftest import RunningAgent, command_line, environment
-from tests.client.handing_out import descriptor_to, hand_over
-from tests.client.scripted import GREETING, Peer, ScriptedAgent
-from tests.support.programs import KEYHOLT
-
-CANARY = "canary-6f3d"
-
-
-@pytest.fixture
-def shared(agent: RunningAgent) -> Iterator[socket.socket]:
-    """A descriptor to an agent that holds the secret ``fd/a``."""
-    with keyholt.connect(agent.address) as client:
-        client.put("fd/a", CANARY)
-    with descriptor_to(agent.address) as sock:
-        yield sock
+from tests.client.conftest import command_line
+from tests.client.handing_out import CANARY, address_of, hand_over
+from tests.client.scripted import Peer
 
 
 @pytest.fixture
@@ -50,11 +35,6 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         yield ours, theirs
-
-
-def address_of(sock: socket.socket) -> str:
-    """The descriptor as an address."""
-    return f"fd:{sock.fileno()}"
 
 
 def test_every_client_takes_its_connections_there(shared: socket.socket) -> None:
@@ -82,23 +62,6 @@ def test_every_client_takes_its_connections_there(shared: socket.socket) -> None
     asyncio.run(with_asyncio())
 
 
-PROGRAM = """
-import sys, keyholt
-for _ in range(5):
-    with keyholt.connect() as client:
-        assert client.get("fd/a").text == sys.argv[1]
-"""
-
-
-def test_any_number_of_processes_share_it(shared: socket.socket) -> None:
-    """Twelve processes that have inherited one descriptor connect again and again, at the same time."""
-    env = {**environment(), "KEYHOLT_ADDRESS": address_of(shared)}
-    command = [sys.executable, "-c", PROGRAM, CANARY]
-    children = [subprocess.Popen(command, env=env, pass_fds=[shared.fileno()]) for _ in range(12)]
-    assert [child.wait(60) for child in children] == [0] * 12
-    assert keyholt.get("fd/a", address=address_of(shared)).text == CANARY
-
-
 def test_the_descriptor_stays_as_it_was(shared: socket.socket) -> None:
     """It is neither closed nor made non-blocking, and no duplicate of it is left behind."""
     before = len(os.listdir("/proc/self/fd"))
@@ -106,157 +69,6 @@ def test_the_descriptor_stays_as_it_was(shared: socket.socket) -> None:
         assert keyholt.get("fd/a", address=address_of(shared)).text == CANARY
     assert os.get_blocking(shared.fileno())
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_the_command_line_takes_the_fast_path_there(shared: socket.socket) -> None:
-    """`get` and `run` fetch over the descriptor, and load no more for it than they must."""
-    address = address_of(shared)
-    fetched = command_line("get", "fd/a", env={"KEYHOLT_ADDRESS": address}, pass_fds=[shared.fileno()])
-    assert (fetched.status, fetched.out.decode(), fetched.err) == (0, CANARY, "")
-    listed = command_line("--address", address, "list", "fd/", pass_fds=[shared.fileno()])
-    assert listed.out == b"fd/a\n"
-    code = "import sys; from keyholt.cli.entry import main; main(); print('argparse' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--address", address, "get", "fd/a"],
-        env=environment(),
-        capture_output=True,
-        pass_fds=[shared.fileno()],
-        timeout=30,
-        check=True,
-    )
-    assert done.stdout.decode() == f"{CANARY}False\n"
-
-
-@pytest.mark.parametrize("word", ["--address", "$KEYHOLT_ADDRESS"])
-def test_run_hands_a_descriptor_on(agent: RunningAgent, shared: socket.socket, word: str) -> None:
-    """With ``--share-agent`` the command, and what that starts, reach the agent by what they inherited."""
-    get = f"{KEYHOLT} get fd/a"
-    script = f'echo "$KEYHOLT_ADDRESS $A" && {get} && sh -c "{get}"'
-    words = ["run", "--share-agent", "--", "sh", "-c", script]
-    if word == "--address":
-        ran = command_line("--address", agent.address, *words, env={"A": "keyholt://fd/a"})
-    else:
-        ran = agent.cli(*words, env={"A": "keyholt://fd/a"})
-    assert (ran.status, ran.err) == (0, "")
-    first, fetched = ran.out.decode().split("\n")
-    assert (first.startswith("fd:"), first.endswith(f" {CANARY}"), fetched) == (True, True, CANARY * 2)
-
-
-def test_the_agent_and_its_clients_agree_where_that_is() -> None:
-    """The two sides, which import nothing of each other, append the same to the socket's path."""
-    assert sharing.HAND_OUT_SUFFIX == HAND_OUT_SUFFIX
-
-
-def test_run_passes_an_inherited_descriptor_on(shared: socket.socket) -> None:
-    """Where the agent itself is reached by a descriptor, the command gets the same one."""
-    env = {"KEYHOLT_ADDRESS": address_of(shared)}
-    ran = command_line(
-        "run", "--share-agent", "--", "sh", "-c", "echo $KEYHOLT_ADDRESS",
-        env=env, pass_fds=[shared.fileno()],
-    )  # fmt: skip
-    assert ran.out.decode() == f"{address_of(shared)}\n"
-
-
-def share_nothing(address: str, *words: str) -> tuple[int, str]:
-    """The status and the error of a `run --share-agent` whose command is not started."""
-    ran = command_line("--address", address, "run", "--share-agent", *words, "--", "echo", "started")
-    assert ran.out == b""
-    return ran.status, ran.err
-
-
-def greet_as_one_that_hands_out(peer: Peer) -> None:
-    """Answer the greeting as an agent with a second socket does."""
-    hello, _ = peer.request()
-    peer.answer(hello, replace(GREETING, features=("hand-out",)))
-
-
-def test_run_says_when_nothing_can_be_shared(tmp_path: Path) -> None:
-    """Without an agent, or a descriptor, it is status 6, and the command is not started."""
-    status, said = share_nothing(str(tmp_path / "s"))
-    assert (status, "there is no socket at" in said) == (6, True)
-    status, said = share_nothing("fd:71")
-    assert (status, "is not open" in said) == (6, True)
-    with ScriptedAgent(tmp_path / "s", greet_as_one_that_hands_out) as agent:
-        status, said = share_nothing(agent.address)
-        assert (status, f"and not at {agent.address}.fds (No such file or directory)" in said) == (6, True)
-
-
-def test_run_shares_no_agent_that_does_not_serve_this_user(tmp_path: Path) -> None:
-    """Its refusal comes before the command: denied, status 5, as of every other command."""
-
-    def refuse(peer: Peer) -> None:
-        peer.fail(None, DeniedError("this agent does not serve uid 7"))
-
-    with ScriptedAgent(tmp_path / "s", refuse) as agent:
-        status, said = share_nothing(agent.address)
-        assert (status, said) == (5, "keyholt: this agent does not serve uid 7\n")
-
-
-def test_run_shares_no_agent_that_does_not_answer(tmp_path: Path) -> None:
-    """One that is silent at its socket, or hands out nothing, is given up after ``--timeout``: status 6."""
-
-    def silent(peer: Peer) -> None:
-        peer.request()
-        peer.request()
-
-    with ScriptedAgent(tmp_path / "s", silent, greet_as_one_that_hands_out) as agent:
-        status, said = share_nothing(agent.address, "--timeout", "1")
-        assert (status, "accepted the connection and does not answer" in said) == (6, True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as second:
-            second.bind(f"{agent.address}.fds")
-            second.listen()
-            status, said = share_nothing(agent.address, "--timeout", "1")
-    assert (status, "accepts no connection within 1 seconds" in said) == (6, True)
-
-
-def test_run_says_how_a_service_manager_passes_the_second_socket_on(tmp_path: Path) -> None:
-    """An agent that was given one socket by systemd cannot be shared; the line of the unit is named."""
-    with ScriptedAgent(tmp_path / "s", Peer.greet) as agent:
-        status, said = share_nothing(agent.address)
-    assert status == 1
-    assert said.endswith(f"; add ListenSequentialPacket={agent.address}.fds to its socket unit\n")
-
-
-SANDBOXED = """
-import ctypes, struct, sys
-# Linux's AUDIT_ARCH is not looked at: the program below makes no foreign system calls.
-def instruction(code, jt, jf, k): return struct.pack("HBBI", code, jt, jf, k)
-program = b"".join([
-    instruction(0x20, 0, 0, 0),             # load the system call's number
-    instruction(0x15, 0, 3, int(sys.argv[1])),  # socket(2)?
-    instruction(0x20, 0, 0, 16),            # load its first argument
-    instruction(0x15, 0, 1, 1),             # AF_UNIX?
-    instruction(0x06, 0, 0, 0x00050000 | 97),   # EAFNOSUPPORT
-    instruction(0x06, 0, 0, 0x7FFF0000),    # allow
-])
-class Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
-libc = ctypes.CDLL(None, use_errno=True)
-filter = Program(len(program) // 8, program)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
-import socket
-try:
-    socket.socket(socket.AF_UNIX)
-except OSError:
-    import keyholt
-    print(keyholt.get("fd/a").text)
-"""
-SYS_SOCKET = {"x86_64": 41, "aarch64": 198}
-
-
-def test_a_program_that_may_open_no_socket_reaches_the_agent(shared: socket.socket) -> None:
-    """Under a seccomp filter without AF_UNIX, as systemd's RestrictAddressFamilies= makes one."""
-    number = SYS_SOCKET[os.uname().machine]
-    done = subprocess.run(
-        [sys.executable, "-c", SANDBOXED, str(number)],
-        env={**environment(), "KEYHOLT_ADDRESS": address_of(shared)},
-        pass_fds=[shared.fileno()],
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{CANARY}\n", b"")
 
 
 def expect(message: str) -> pytest.RaisesExc[AgentUnreachableError]:
@@ -353,47 +165,6 @@ def test_one_message_carries_one_connection(pair: tuple[socket.socket, socket.so
     with expect("a message without a connection"):
         keyholt.connect(address_of(ours))
     assert os.listdir("/proc/self/fd") == before
-
-
-NUMBERED_LIKE_A_PID = """
-import os, socket, sys
-import keyholt
-assert os.getpid() == 1
-ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-connection, other = socket.socketpair()
-mine, partner = socket.socketpair()
-with open("/dev/null", "rb") as file:
-    os.dup2(file.fileno() if sys.argv[1] == "file" else mine.fileno(), 1)
-before = os.fstat(1)
-socket.send_fds(theirs, [b"x"], [connection.fileno()])
-try:
-    keyholt.connect(f"fd:{ours.fileno()}", timeout=0.5)
-except keyholt.AgentUnreachableError as error:
-    assert "a message without a connection" in str(error), error
-assert (os.fstat(1).st_dev, os.fstat(1).st_ino) == (before.st_dev, before.st_ino)
-try:
-    sys.exit(f"the partner was sent {partner.recv(100, socket.MSG_DONTWAIT)}")
-except BlockingIOError:
-    pass
-"""
-"""A client whose descriptor 1 has the number of the sender's pid, which is its own in a PID namespace."""
-
-
-@pytest.mark.parametrize("own", ["file", "socket"])
-def test_a_senders_pid_is_no_descriptor(own: str) -> None:
-    """Another holder can have the kernel send credentials in the place of rights: an open file of this
-    program that has their number is neither closed nor spoken to.
-    """
-    namespace = ["unshare", "--pid", "--fork", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    done = subprocess.run(
-        [*namespace, sys.executable, "-c", NUMBERED_LIKE_A_PID, own],
-        env=environment(),
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.returncode, done.stderr.decode()) == (0, "")
 
 
 def test_no_room_for_a_descriptor_is_named(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -500,11 +271,14 @@ def fetch(client: str, sock: socket.socket) -> str:
 
 @pytest.mark.parametrize("client", ["blocking", "trio", "asyncio"])
 def test_a_refusal_on_a_fresh_connection_is_the_answer(
-    pair: tuple[socket.socket, socket.socket], client: str
+    pair: tuple[socket.socket, socket.socket], client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the agent says of the connection that it hands out reaches the caller: another one might follow,
     and is not waited for long.
     """
+    for module in (blocking, asynchronous):
+        assert module.LEFT_BEHIND == LEFT_BEHIND
+        monkeypatch.setattr(module, "LEFT_BEHIND", 0.1)
     ours, theirs = pair
     mine, fresh = socket.socketpair()
     with mine, fresh:

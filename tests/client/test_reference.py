@@ -1,3 +1,5 @@
+"""References: every path can be written as one, and any other text is refused with the form."""
+
 from __future__ import annotations
 
 import pytest

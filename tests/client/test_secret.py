@@ -1,3 +1,5 @@
+"""A value is given out on demand, shown by nothing, and wiped at the end of its block."""
+
 from __future__ import annotations
 
 import copy

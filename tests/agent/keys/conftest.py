@@ -1,3 +1,5 @@
+"""Locked memory, and keys of known bytes in it."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,3 +1,5 @@
+"""A small arena of each kind of locked memory."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -7,21 +7,18 @@ import json
 import os
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import keyholt
 from keyholt import address, polling
 from keyholt.cli import checks
-from keyholt.cli.command import Kind
 from keyholt.cli.dispatch import run
-from keyholt.cli.errors import UsageError
-from keyholt.cli.parser import parse
-from keyholt.cli.table import COMMANDS, GLOBAL, MAX_TIMEOUT
+from keyholt.cli.table import COMMANDS, MAX_TIMEOUT
 from keyholt_agent.memory import arena, syscalls
 from keyholt_agent.transport.unix import listener
-from tests.client.conftest import PASSPHRASE, RunningAgent, environment
+from tests.client.conftest import PASSPHRASE, Result, RunningAgent, environment
 from tests.support.programs import KEYHOLT
 from tests.support.users import without_privileges
 
@@ -68,9 +65,28 @@ def test_values_go_through_as_they_are(agent: RunningAgent, tmp_path: Path) -> N
     assert "more than 16777216 bytes" in result.err
 
 
-def test_json_has_stable_shapes(agent: RunningAgent) -> None:
+@pytest.fixture
+def command(
+    agent: RunningAgent, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """``keyholt`` in this process, for what neither depends on its start nor reads standard input."""
+    monkeypatch.setenv("KEYHOLT_ADDRESS", agent.address)
+
+    def run_here(*words: str) -> Result:
+        status = run(words)
+        out, err = capfdbinary.readouterr()
+        return Result(status, out, err.decode())
+
+    return run_here
+
+
+def test_json_has_stable_shapes(agent: RunningAgent, command: Callable[..., Result], tmp_path: Path) -> None:
     """Each result is one line of JSON with the documented fields; the option may stand before or after."""
-    put = json.loads(agent.cli("--json", "put", "json/a", "--label", "k=v", stdin=b"text").out)
+    (tmp_path / "text").write_bytes(b"text")
+    (tmp_path / "bytes").write_bytes(b"\xff\0")
+    put = json.loads(
+        command("--json", "put", "json/a", "--label", "k=v", "--file", str(tmp_path / "text")).out
+    )
     assert put.keys() == {"path", "version", "created"}
     assert json.loads(agent.cli("get", "json/a", "--json").out) == {
         "path": "json/a",
@@ -81,29 +97,30 @@ def test_json_has_stable_shapes(agent: RunningAgent) -> None:
         "encoding": "utf-8",
         "value": "text",
     }
-    agent.cli("put", "json/a", stdin=b"\xff\0")
-    got = json.loads(agent.cli("--json", "get", "json/a").out)
+    command("put", "json/a", "--file", str(tmp_path / "bytes"))
+    got = json.loads(command("--json", "get", "json/a").out)
     assert (got["encoding"], base64.b64decode(got["value"])) == ("base64", b"\xff\0")
-    (listed,) = json.loads(agent.cli("--json", "list", "json/").out)
+    (listed,) = json.loads(command("--json", "list", "json/").out)
     marks = {"created", "expires", "labels", "expired", "destroyed", "damaged"}
     assert listed.keys() == {"path", "version", *marks}
-    history = json.loads(agent.cli("--json", "history", "json/a").out)
+    history = json.loads(command("--json", "history", "json/a").out)
     assert history.keys() == {"latest", "deleted", "versions"}
     assert history["versions"][0].keys() == {"version", *marks}
-    assert json.loads(agent.cli("--json", "rm", "json/a").out) == {"path": "json/a", "version": 2}
-    assert json.loads(agent.cli("--json", "status").out)["state"] == "unlocked"
-    assert json.loads(agent.cli("--json", "slot", "list").out)[0].keys() == {"name", "kind", "created", "kdf"}
+    assert json.loads(command("--json", "rm", "json/a").out) == {"path": "json/a", "version": 2}
+    assert json.loads(command("--json", "status").out)["state"] == "unlocked"
+    assert json.loads(command("--json", "slot", "list").out)[0].keys() == {"name", "kind", "created", "kdf"}
 
 
-def test_listings_show_what_is_not_given_out(agent: RunningAgent) -> None:
+def test_listings_show_what_is_not_given_out(command: Callable[..., Result], tmp_path: Path) -> None:
     """Whoever looks at a listing sees which secrets have expired, and which versions are destroyed."""
-    agent.cli("put", "marks/past", "--expires", "2001-02-03", stdin=b"v")
-    agent.cli("put", "marks/gone", stdin=b"v")
-    agent.cli("destroy", "marks/gone", "--version", "1")
-    gone, past = agent.cli("list", "--long", "marks/").out.decode().splitlines()
+    (tmp_path / "v").write_bytes(b"v")
+    command("put", "marks/past", "--expires", "2001-02-03", "--file", str(tmp_path / "v"))
+    command("put", "marks/gone", "--file", str(tmp_path / "v"))
+    command("destroy", "marks/gone", "--version", "1")
+    gone, past = command("list", "--long", "marks/").out.decode().splitlines()
     assert gone.endswith("destroyed")
     assert "expired 2001-02-0" in past
-    assert agent.cli("history", "marks/gone").out.decode().rstrip().endswith("destroyed")
+    assert command("history", "marks/gone").out.decode().rstrip().endswith("destroyed")
 
 
 @pytest.mark.parametrize(
@@ -128,8 +145,7 @@ def test_errors(
     status: int,
     code: str,
     *,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., Result],
 ) -> None:
     """An error is one sentence on standard error, or one line of JSON there; the status is as fixed."""
     plain = agent.cli(*words)
@@ -137,13 +153,10 @@ def test_errors(
     assert plain.err.startswith("keyholt: ")
     assert plain.err.count("\n") == 1
     assert plain.out == b""
-    if words[0] == "unlock":  # which would ask on the terminal of whoever runs the tests
-        said = agent.cli("--json", *words).err
-    else:
-        monkeypatch.setenv("KEYHOLT_ADDRESS", agent.address)
-        assert run(["--json", *words]) == status
-        said = capfd.readouterr().err
-    error = json.loads(said)["error"]
+    # `unlock` would ask on the terminal of whoever runs the tests.
+    again = agent.cli("--json", *words) if words[0] == "unlock" else command("--json", *words)
+    assert again.status == status
+    error = json.loads(again.err)["error"]
     assert error.keys() == {"code", "message", "retryable", "details"}
     assert error["code"] == code
 
@@ -245,87 +258,6 @@ def test_the_limits_that_the_client_repeats_are_the_agents() -> None:
     assert address.MAX_SOCKET_PATH == listener.MAX_SOCKET_PATH
 
 
-def test_import_and_references(agent: RunningAgent, tmp_path: Path) -> None:
-    """Every variable of a file becomes a secret; the file of references gives `run` the same environment."""
-    env, references = tmp_path / ".env", tmp_path / "app.env"
-    env.write_text(
-        f'URL=postgres://u:p@h/db?x=1\nKEY="-----BEGIN-----\n{CANARY}\n"\nEMPTY=\nNAME=Zoë\nREF=keyholt://imp/URL\n'
-    )
-    done = agent.cli("--json", "import", str(env), "imp", "--references", str(references))
-    summary = json.loads(done.out)
-    assert [entry["path"] for entry in summary["imported"]] == ["imp/URL", "imp/KEY", "imp/EMPTY", "imp/NAME"]
-    assert summary["kept"] == ["REF"]
-    assert done.err == ""  # no progress bar where there is no terminal
-    assert CANARY not in references.read_text()
-    ran = agent.cli("run", "--env-file", str(references), "--", "env", "-0")
-    variables = dict(pair.split("=", 1) for pair in ran.out.decode().split("\0") if pair)
-    assert variables["KEY"] == f"-----BEGIN-----\n{CANARY}\n"
-    assert (variables["EMPTY"], variables["NAME"]) == ("", "Zoë")
-    assert variables["URL"] == variables["REF"] == "postgres://u:p@h/db?x=1"
-
-
-@pytest.mark.parametrize(
-    "text,prefix,expected",
-    [
-        (f"A=1\nB='{CANARY}\n", "imp", (1, "f.env, line 2: the value's ' is never closed")),
-        (
-            f"A=1\n\n{'L' * 520}={CANARY}\n",
-            "refused",
-            (2, "f.env, line 3: the path is longer than 512 bytes"),
-        ),
-        (
-            f"A={CANARY}\n",
-            "/".join("abcdefghijklmnopqrstuvwxyzabcdef"),
-            (2, "f.env, line 1: the path has 33"),
-        ),
-        (f"A={CANARY}\n", "refused/../up", (2, "the path has the segment '..'")),
-        (f"A={CANARY}\n", "", (2, "the path is empty")),
-    ],
-)
-def test_what_cannot_be_imported_is_named(
-    agent: RunningAgent, tmp_path: Path, text: str, prefix: str, expected: tuple[int, str]
-) -> None:
-    """A line that is wrong, or whose name is no path, is refused by its number before anything is written."""
-    status, said = expected
-    (tmp_path / "f.env").write_text(text)
-    refused = agent.cli("import", "f.env", prefix, cwd=tmp_path)
-    assert (refused.status, said in refused.err, CANARY in refused.err) == (status, True, False), refused.err
-    with keyholt.connect(agent.address) as client:
-        assert client.list("refused") == []
-
-
-def test_references_take_the_place_of_the_file(agent: RunningAgent, tmp_path: Path) -> None:
-    """The imported file itself may become the file of references: it is replaced whole, at the end."""
-    env = tmp_path / ".env"
-    env.write_text("ONE=1\nTWO=2\nONE=3\n")
-    done = agent.cli("import", str(env), "place", "--references", str(env))
-    assert (done.status, done.out) == (0, b"imported 2 secrets below place/\n")
-    assert env.read_text() == "ONE=keyholt://place/ONE\nTWO=keyholt://place/TWO\n"
-    assert agent.cli("get", "place/ONE").out == b"3"
-
-
-def test_nothing_is_imported_where_the_references_cannot_be_written(
-    agent: RunningAgent, tmp_path: Path
-) -> None:
-    """The file of references is tried first, and the error names it, not one beside it; nothing is stored."""
-    env, out = tmp_path / ".env", tmp_path / "none" / "app.env"
-    env.write_text("A=1\n")
-    done = agent.cli("import", str(env), "unwritten", "--references", str(out))
-    assert (done.status, done.out) == (1, b"")
-    assert done.err == f"keyholt: {out}: No such file or directory\n"
-    assert agent.cli("list", "unwritten/").out == b""
-
-
-def test_references_to_standard_output(agent: RunningAgent) -> None:
-    """``-`` is standard output, which then holds the references and nothing else; so it cannot be with
-    --json.
-    """
-    done = agent.cli("import", "-", "streamed", "--references", "-", stdin=b"A=1\nB=keyholt://x\n")
-    assert (done.status, done.out) == (0, b"A=keyholt://streamed/A\nB=keyholt://x\n")
-    both = agent.cli("--json", "import", "-", "streamed", "--references", "-", stdin=b"A=1\n")
-    assert (both.status, json.loads(both.err)["error"]["code"]) == (2, "usage")
-
-
 def test_a_dash_is_a_standard_stream(agent: RunningAgent, tmp_path: Path) -> None:
     """Wherever a file is named that is read or written, ``-`` is no file of that name."""
     assert agent.cli("put", "dash/a", "--file", "-", stdin=b"value", cwd=tmp_path).status == 0
@@ -333,11 +265,13 @@ def test_a_dash_is_a_standard_stream(agent: RunningAgent, tmp_path: Path) -> Non
     assert (done.status, done.out, list(tmp_path.iterdir())) == (0, b"<value>", [])
 
 
-def test_counts_agree_with_their_nouns(agent: RunningAgent, tmp_path: Path) -> None:
+def test_counts_agree_with_their_nouns(
+    agent: RunningAgent, command: Callable[..., Result], tmp_path: Path
+) -> None:
     """One secret, two secrets."""
     (tmp_path / "one").write_text("A=1\nR=keyholt://x\n")
     (tmp_path / "two").write_text("A=1\nB=2\nR=keyholt://x\nS=keyholt://x\n")
-    one, two = (agent.cli("import", str(tmp_path / name), "counts").out.decode() for name in ("one", "two"))
+    one, two = (command("import", str(tmp_path / name), "counts").out.decode() for name in ("one", "two"))
     assert one == "imported 1 secret below counts/; 1 was a reference already\n"
     assert two == "imported 2 secrets below counts/; 2 were references already\n"
     out = str(tmp_path / "out")
@@ -370,17 +304,21 @@ def test_output_that_cannot_be_written(agent: RunningAgent) -> None:
         assert closed.returncode == 1
         assert b"standard output is closed" in closed.stderr
         assert CANARY.encode() not in closed.stderr
-        pipe = shell(f"set -o pipefail; (sleep 0.1; $KH {command}) | true")
-        assert (pipe.returncode, pipe.stderr) == (1, b"")
+        unread, pipe = os.pipe()
+        os.close(unread)
+        words = [KEYHOLT, *command.split()]
+        broken = subprocess.run(words, env=env, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60)
+        os.close(pipe)
+        assert (broken.returncode, broken.stderr) == (1, b"")
 
 
-def test_help_and_version_are_results(agent: RunningAgent) -> None:
+def test_help_and_version_are_results(agent: RunningAgent, command: Callable[..., Result]) -> None:
     """Help goes to standard output with status 0; it says what scripts need: statuses, shapes, defaults."""
     assert agent.cli("--version").out.startswith(b"keyholt")
-    shown = {words: agent.cli(*words, "--help") for words in ((), ("get",), ("run",), ("slot", "add"))}
+    shown = {words: command(*words, "--help") for words in ((), ("get",), ("run",), ("slot", "add"))}
     assert all((result.status, result.out[:6]) == (0, b"usage:") for result in shown.values())
     top = shown[()].out.decode()
-    first_words = dict.fromkeys(command.words[0] for command in COMMANDS)
+    first_words = dict.fromkeys(one.words[0] for one in COMMANDS)
     listed = [line.split()[0] for line in top.splitlines() if line.startswith("    ") and line[4] != " "]
     assert listed == list(first_words)
     assert "exit status:" in top
@@ -388,60 +326,3 @@ def test_help_and_version_are_results(agent: RunningAgent) -> None:
     assert b"encoding (utf-8 or base64)" in shown["get",].out
     assert b"default: the newest" in shown["get",].out
     assert b"usage: keyholt run [OPTION]... -- CMD [ARGUMENT]..." in shown["run",].out
-
-
-@pytest.mark.parametrize(
-    "words,said",
-    [
-        (["frobnicate"], "there is no command 'frobnicate'; see `keyholt --help`"),
-        (["gett", "a"], "there is no command 'gett'; did you mean 'get'? See `keyholt --help`"),
-        (["delete", "a"], "there is no command 'delete'; did you mean 'rm'? See `keyholt --help`"),
-        (["set", "a"], "there is no command 'set'; did you mean 'put'? See `keyholt --help`"),
-        (
-            ["slot", "delete"],
-            "there is no command 'delete'; did you mean 'remove'? See `keyholt slot --help`",
-        ),
-        (["slot", "ad"], "there is no command 'ad'; did you mean 'add'? See `keyholt slot --help`"),
-        (["--js", "status"], "unrecognized arguments: --js; see `keyholt --help`"),
-        (["get", "a", "--vers", "1"], "unrecognized arguments: --vers 1; see `keyholt --help`"),
-        (["completion", "csh"], "SHELL is one of bash, zsh, fish, not 'csh'"),
-        (["slot", "add", "token", "--name", "x"], "KIND is one of passphrase, not 'token'"),
-    ],
-)
-def test_mistakes_in_words(words: list[str], said: str) -> None:
-    """What is no command or option is said in a sentence; nothing is abbreviated."""
-    with pytest.raises(UsageError) as caught:
-        parse(words)
-    assert str(caught.value) == said
-
-
-@pytest.mark.parametrize(
-    "words,least,most",
-    [
-        ([["--timeout"], ["status"]], 0, 1_000_000),
-        ([["put", "a", "--if-version"], []], 0, 2**31 - 1),
-        ([["get", "a", "--version"], []], 1, 2**31 - 1),
-        ([["destroy", "a", "--version"], []], 1, 2**31 - 1),
-        ([["unlock", "--passphrase-fd"], []], 0, 2**31 - 1),
-    ],
-)
-def test_a_number_that_cannot_be_says_what_can(words: list[list[str]], least: int, most: int) -> None:
-    """Less, more, or no number at all: the sentence has the least and the greatest, which are taken."""
-    before, after = words
-    for number in (least - 1, most + 1, 10**30, "1.5", "x", "", "٣"):
-        with pytest.raises(UsageError) as caught:
-            parse([*before, str(number), *after])
-        option = before[-1]
-        said = f"argument {option}: it must be a whole number from {least} to {most}; see `keyholt"
-        assert str(caught.value).startswith(said)
-    for number in (least, most):
-        name = before[-1].strip("-").replace("-", "_")
-        assert getattr(parse([*before, str(number), *after]), name) == number
-
-
-def test_every_number_has_its_bounds() -> None:
-    """None was forgotten."""
-    parameters = [*GLOBAL, *(parameter for command in COMMANDS for parameter in command.parameters)]
-    numbers = [parameter for parameter in parameters if parameter.kind is Kind.NUMBER]
-    assert len(numbers) > 5
-    assert all(least < most for least, most in (parameter.bounds for parameter in numbers))

@@ -1,3 +1,5 @@
+"""Files of variables: every form of a line, what is written reads as it was, mistakes have their line."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The fast path writes and reads the wire by hand: always as the protocol does, or it leaves it alone."""
+
 from __future__ import annotations
 
 import socket

@@ -1,3 +1,5 @@
+"""A file is written whole or not at all, and nothing but a regular file is ever replaced."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""``run``: references become values in the environment of a command, or it is not started."""
+
 from __future__ import annotations
 
 import stat
