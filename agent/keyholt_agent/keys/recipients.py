@@ -31,12 +31,10 @@ from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys import hpke
 from keyholt_agent.keys.sodium import HASH_SIZE, hmac_sha256
-from keyholt_agent.memory import Guarded, wipe
+from keyholt_agent.memory import Owner, wipe
 from keyholt_protocol.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from keyholt_agent.keys.envelope import Context, Header
     from keyholt_agent.keys.randomness import Randomness
     from keyholt_agent.memory import Arena, LockedBuffer
@@ -81,7 +79,7 @@ class Recipient:
         return b"".join((header, *sealed))
 
 
-class Identity(Guarded):
+class Identity(Owner):
     """Who unwraps: owns a private key and a MAC key until ``release`` or the end of a ``with``."""
 
     __slots__ = ("_arena", "_keys", "_mac_key")
@@ -124,14 +122,6 @@ class Identity(Guarded):
         """Zero both keys; again is harmless."""
         self._keys.private.release()
         self._mac_key.release()
-
-    def __enter__(self) -> Identity:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def __repr__(self) -> str:
         return "<Identity>"

@@ -12,11 +12,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.keys.envelope import KEY_SIZE
-from keyholt_agent.memory import Guarded
+from keyholt_agent.memory import Owner
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from keyholt_agent.keys.randomness import Randomness
     from keyholt_agent.memory import Arena, LockedBuffer
 
@@ -26,7 +24,7 @@ ROOT_SECRET_SIZE: Final = 2 * KEY_SIZE
 """Bytes of both as they are wrapped: the root key, then the confirmation secret."""
 
 
-class RootSecret(Guarded):
+class RootSecret(Owner):
     """A root key and the confirmation secret; owns both until ``release`` or the end of a ``with``.
 
     Attributes:
@@ -80,14 +78,6 @@ class RootSecret(Guarded):
         """Zero both; again is harmless."""
         self.key.release()
         self.confirmation.release()
-
-    def __enter__(self) -> RootSecret:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def __repr__(self) -> str:
         return f"<RootSecret version {self.version}>"

@@ -15,11 +15,9 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
 
 from keyholt_agent.keys.envelope import Context, KeyReference, header_under, open_into, seal
-from keyholt_agent.memory import Guarded, LockedBuffer
+from keyholt_agent.memory import LockedBuffer, Owner
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from keyholt_agent.keys.randomness import Randomness
 
 __all__ = ["SoftwareKey", "WrappingKey"]
@@ -51,7 +49,7 @@ class WrappingKey(Protocol):
         ...
 
 
-class SoftwareKey(Guarded):
+class SoftwareKey(Owner):
     """A key in locked memory, which it owns until ``release`` or the end of a ``with``.
 
     Args:
@@ -76,14 +74,6 @@ class SoftwareKey(Guarded):
 
     def release(self) -> None:
         self._key.release()
-
-    def __enter__(self) -> SoftwareKey:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def __repr__(self) -> str:
         return "<SoftwareKey>"

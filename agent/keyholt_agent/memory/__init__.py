@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyholt_agent.memory.arena import Arena, ArenaUsage, LockedBuffer, MemorySettings
 from keyholt_agent.memory.backing import Backend, BackendChoice, LockedMemoryError, memlock_limit
-from keyholt_agent.memory.guard import Guarded, wipe
+from keyholt_agent.memory.guard import Guarded, Owner, wipe
 
 __all__ = [
     "Arena",
@@ -15,6 +15,7 @@ __all__ = [
     "LockedBuffer",
     "LockedMemoryError",
     "MemorySettings",
+    "Owner",
     "memlock_limit",
     "wipe",
 ]

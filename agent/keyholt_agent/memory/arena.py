@@ -21,7 +21,7 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from keyholt_agent.memory.backing import (
     PAGE,
@@ -32,11 +32,8 @@ from keyholt_agent.memory.backing import (
     memlock_limit,
     open_backing,
 )
-from keyholt_agent.memory.guard import Guarded, wipe
+from keyholt_agent.memory.guard import Guarded, Owner, wipe
 from keyholt_protocol.errors import ResourceExhaustedError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Arena", "ArenaUsage", "LockedBuffer", "MemorySettings"]
 
@@ -94,7 +91,7 @@ class ArenaUsage:
     blocks: int
 
 
-class LockedBuffer(Guarded):
+class LockedBuffer(Owner):
     """One block of the arena; zeroed and returned by ``release`` or at the end of a ``with``.
 
     Attributes:
@@ -138,14 +135,6 @@ class LockedBuffer(Guarded):
 
     def __len__(self) -> int:
         return len(self.view)
-
-    def __enter__(self) -> LockedBuffer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def __repr__(self) -> str:
         return "<LockedBuffer released>" if self._arena is None else f"<LockedBuffer {len(self.view)} bytes>"
