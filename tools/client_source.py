@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protocol")]
 from keyholt_protocol import errors, messages  # noqa: E402
 from keyholt_protocol.errors import KeyholtError  # noqa: E402
 from tools.client_methods import CLIENT, GROUPS, OWN, Method, methods  # noqa: E402
+from tools.generated import keep  # noqa: E402
 
 __all__ = ["files", "main"]
 
@@ -42,19 +43,9 @@ OURS: Final = {"Secret": "secret"}
 
 def main(arguments: list[str]) -> int:
     """Write the files, or check them; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: client_source.py [--check]", file=sys.stderr)
-        return 2
-    status = 0
-    for name, text in files().items():
-        target = CLIENT / name
-        if not arguments:
-            target.write_text(text, "utf-8")
-        elif not target.is_file() or target.read_text("utf-8") != text:
-            complaint = f"client/keyholt/{name} is not what the registry says; run `make generate`"
-            print(complaint, file=sys.stderr)
-            status = 1
-    return status
+    return keep(
+        "client_source.py", arguments, lambda: {CLIENT / name: text for name, text in files().items()}
+    )
 
 
 def files() -> dict[str, str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "client"), str(ROOT / "protocol")]
+sys.path[:0] = [str(ROOT), str(ROOT / "client"), str(ROOT / "protocol")]
 
 from keyholt.cli.command import Command, Kind, Parameter  # noqa: E402
 from keyholt.cli.table import COMMANDS, GLOBAL  # noqa: E402
+from tools.generated import keep  # noqa: E402
 
 __all__ = ["main", "reference"]
 
@@ -36,16 +37,7 @@ Options of every command, before it or after it:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or check it; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: command_reference.py [--check]", file=sys.stderr)
-        return 2
-    if not arguments:
-        TARGET.write_text(reference(), "utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text("utf-8") == reference():
-        return 0
-    print("docs/commands.md is not what the code says; run `make generate`", file=sys.stderr)
-    return 1
+    return keep("command_reference.py", arguments, lambda: {TARGET: reference()})
 
 
 def reference() -> str:

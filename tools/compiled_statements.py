@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "protocol"), str(ROOT / "agent")]
+sys.path[:0] = [str(ROOT), str(ROOT / "protocol"), str(ROOT / "agent")]
 
 from sqlalchemy import Dialect  # noqa: E402
 from sqlalchemy.dialects import sqlite  # noqa: E402
@@ -20,6 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable  # noqa: E402
 from sqlalchemy.sql import ClauseElement  # noqa: E402
 
 from keyholt_agent.store.sqlite import schema, statements  # noqa: E402
+from tools.generated import keep  # noqa: E402
 
 __all__ = ["compiled", "main"]
 
@@ -42,17 +43,7 @@ from typing import Final
 
 def main(arguments: list[str]) -> int:
     """Write the module, or check it; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: compiled_statements.py [--check]", file=sys.stderr)
-        return 2
-    wanted = compiled()
-    if not arguments:
-        TARGET.write_text(wanted, "utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text("utf-8") == wanted:
-        return 0
-    print("store/sqlite/sql.py is not what the statements come to; run `make generate`", file=sys.stderr)
-    return 1
+    return keep("compiled_statements.py", arguments, lambda: {TARGET: compiled()})
 
 
 def compiled() -> str:

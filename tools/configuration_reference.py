@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protocol"), str(ROOT / "agent")]
 
 from keyholt_agent import config  # noqa: E402
 from keyholt_agent.memory import arena  # noqa: E402
+from tools.generated import keep  # noqa: E402
 
 __all__ = ["Section", "main", "reference", "sections"]
 
@@ -48,20 +49,9 @@ class Section:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or check it; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: configuration_reference.py [--check]", file=sys.stderr)
-        return 2
-    wanted = reference(TEMPLATE.read_text("utf-8"))
-    if not arguments:
-        TARGET.write_text(wanted, "utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text("utf-8") == wanted:
-        return 0
-    print(
-        "docs/configuration.md is not what the code says; run `make generate` and look at what changed",
-        file=sys.stderr,
+    return keep(
+        "configuration_reference.py", arguments, lambda: {TARGET: reference(TEMPLATE.read_text("utf-8"))}
     )
-    return 1
 
 
 def reference(template: str) -> str:

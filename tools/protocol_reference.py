@@ -28,6 +28,7 @@ from keyholt_protocol import limits  # noqa: E402
 from keyholt_protocol.errors import DETAILS, ERRORS  # noqa: E402
 from keyholt_protocol.operations import ANY_OPERATION, OPERATIONS, Operation  # noqa: E402
 from keyholt_protocol.rules import RULES  # noqa: E402
+from tools.generated import keep  # noqa: E402
 from tools.protocol_examples import EXAMPLES, annotated  # noqa: E402
 
 __all__ = ["main", "reference"]
@@ -39,20 +40,7 @@ _PLACEHOLDER: Final = re.compile(r"\{([A-Z_]+)\}")
 
 def main(arguments: list[str]) -> int:
     """Write the reference, or check it; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: protocol_reference.py [--check]", file=sys.stderr)
-        return 2
-    wanted = reference(TEMPLATE.read_text("utf-8"))
-    if not arguments:
-        TARGET.write_text(wanted, "utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text("utf-8") == wanted:
-        return 0
-    print(
-        "docs/protocol.md is not what the code says; run `make generate` and look at what changed",
-        file=sys.stderr,
-    )
-    return 1
+    return keep("protocol_reference.py", arguments, lambda: {TARGET: reference(TEMPLATE.read_text("utf-8"))})
 
 
 def reference(template: str) -> str:

@@ -12,12 +12,27 @@ from pathlib import Path
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.errors import KeyholtError
 from keyholt_protocol.events import RequestReceived
-from keyholt_protocol.messages import SessionHelloResult
+from keyholt_protocol.messages import SecretGetResult, SessionHelloResult
 from keyholt_protocol.server_connection import ServerConnection
 
-__all__ = ["GREETING", "Peer", "Script", "ScriptedAgent"]
+__all__ = [
+    "GOT",
+    "GREETING",
+    "PATIENCE",
+    "VALUE",
+    "Peer",
+    "Script",
+    "ScriptedAgent",
+    "greet_and_go",
+    "serve_one",
+    "take_one_and_go",
+]
 
 GREETING = SessionHelloResult(version=1, agent="scripted", max_value=2**24, max_in_flight=64)
+GOT = SecretGetResult(version=2, created=5)
+VALUE = b"canary-51b0"
+"""What ``serve_one`` answers."""
+
 PATIENCE = 20.0
 """Seconds after which a script that waits for its client fails: it hangs, or the machine does."""
 
@@ -69,6 +84,24 @@ class Peer:
                 raise EOFError
             self._connection.receive_data(memoryview(data))
         return event
+
+
+def serve_one(peer: Peer) -> None:
+    """Answer the greeting and one get."""
+    peer.greet()
+    request, _ = peer.request()
+    peer.answer(request, GOT, VALUE)
+
+
+def take_one_and_go(peer: Peer) -> None:
+    """Take a request and close without an answer."""
+    peer.greet()
+    peer.request()
+
+
+def greet_and_go(peer: Peer) -> None:
+    """Answer the greeting and close."""
+    peer.greet()
 
 
 Script = Callable[[Peer], None]

@@ -22,39 +22,26 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_PAGE, MAX_VALUE
 from keyholt_protocol.messages import (
-    SecretGetResult,
     SecretHistoryResult,
     SecretVersionInfo,
 )
 from tests.client.conftest import PASSPHRASE, RunningAgent
-from tests.client.scripted import GREETING, Peer, ScriptedAgent
-
-CANARY = b"canary-51b0"
-GOT = SecretGetResult(version=2, created=5)
-
-
-def serve_one(peer: Peer) -> None:
-    """Answer the greeting and one get."""
-    peer.greet()
-    request, _ = peer.request()
-    peer.answer(request, GOT, CANARY)
-
-
-def take_one_and_go(peer: Peer) -> None:
-    """Take a request and close without an answer."""
-    peer.greet()
-    peer.request()
-
-
-def greet_and_go(peer: Peer) -> None:
-    """Answer the greeting and close."""
-    peer.greet()
+from tests.client.scripted import (
+    GOT,
+    GREETING,
+    VALUE,
+    Peer,
+    ScriptedAgent,
+    greet_and_go,
+    serve_one,
+    take_one_and_go,
+)
 
 
 def test_everything_against_a_real_agent(agent: RunningAgent) -> None:
     """Each method does what it says, over one connection."""
     with keyholt.connect(agent.address) as client:
-        assert client.put("lib/a", CANARY, labels={"k": "v"}).version == 1
+        assert client.put("lib/a", VALUE, labels={"k": "v"}).version == 1
         assert client.put("lib/a", bytearray(b"two"), if_version=1).version == 2
         with pytest.raises(ConflictError):
             client.put("lib/a", "three", if_version=1)
@@ -62,7 +49,7 @@ def test_everything_against_a_real_agent(agent: RunningAgent) -> None:
         assert client.put("lib/c", "", expires=4102444800).version == 1
         assert client.get("lib/a").text == "two"
         first = client.get("lib/a", version=1)
-        assert (first.bytes, first.labels, first.version) == (CANARY, {"k": "v"}, 1)
+        assert (first.bytes, first.labels, first.version) == (VALUE, {"k": "v"}, 1)
         assert client.get("lib/c").bytes == b""
         assert client.get("lib/c").expires == 4102444800
         assert [info.path for info in client.list("lib/")] == ["lib/a", "lib/b", "lib/c"]
@@ -162,21 +149,21 @@ def test_an_answer_may_come_a_byte_at_a_time(tmp_path: Path) -> None:
         hello, _ = peer.request()
         peer.answer(hello, GREETING, split=True)
         request, _ = peer.request()
-        peer.answer(request, GOT, CANARY * 9000, split=False)
+        peer.answer(request, GOT, VALUE * 9000, split=False)
         request, _ = peer.request()
-        peer.answer(request, GOT, CANARY, split=True)
+        peer.answer(request, GOT, VALUE, split=True)
 
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
-        assert client.get("a").bytes == CANARY * 9000
-        assert client.get("a").bytes == CANARY
+        assert client.get("a").bytes == VALUE * 9000
+        assert client.get("a").bytes == VALUE
 
 
 def test_the_receive_buffer_keeps_nothing(tmp_path: Path) -> None:
     """A small value comes through the receive buffer, and is zeroed there before the caller sees it."""
     with ScriptedAgent(tmp_path / "s", serve_one) as agent, keyholt.connect(agent.address) as client:
         secret = client.get("a")
-        assert secret.bytes == CANARY
-        assert CANARY not in bytes(client._channel._buffer)
+        assert secret.bytes == VALUE
+        assert VALUE not in bytes(client._channel._buffer)
 
 
 def test_a_closed_client_says_so(tmp_path: Path) -> None:
@@ -199,12 +186,12 @@ def test_bad_names_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
 
 def test_errors_and_reprs_show_no_value(tmp_path: Path) -> None:
     """Calls, slots, agents and errors that hold a value print without it."""
-    invocation = invocations.secret_put("a", CANARY)
-    assert CANARY.decode() not in repr(invocation)
+    invocation = invocations.secret_put("a", VALUE)
+    assert VALUE.decode() not in repr(invocation)
     with ScriptedAgent(tmp_path / "s", take_one_and_go) as agent, keyholt.connect(agent.address) as client:
         with pytest.raises(KeyholtError) as caught:
-            client.put("a", CANARY)
-        assert CANARY.decode() not in repr((client, caught.value, client.slots, client._channel))
+            client.put("a", VALUE)
+        assert VALUE.decode() not in repr((client, caught.value, client.slots, client._channel))
 
 
 def test_pipelined_calls_that_found_no_room_are_made_again(agent: RunningAgent) -> None:

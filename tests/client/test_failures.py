@@ -25,31 +25,19 @@ from keyholt_protocol.errors import (
     ResourceExhaustedError,
 )
 from keyholt_protocol.events import RequestReceived
-from keyholt_protocol.messages import SecretGetResult, SecretPutResult
+from keyholt_protocol.messages import SecretPutResult
 from tests.client.conftest import PASSPHRASE, RunningAgent
-from tests.client.scripted import PATIENCE, Peer, ScriptedAgent
+from tests.client.scripted import (
+    GOT,
+    PATIENCE,
+    VALUE,
+    Peer,
+    ScriptedAgent,
+    serve_one,
+    take_one_and_go,
+)
 
-CANARY = b"canary-51b0"
 POLL = select.poll
-GOT = SecretGetResult(version=2, created=5)
-
-
-def serve_one(peer: Peer) -> None:
-    """Answer the greeting and one get."""
-    peer.greet()
-    request, _ = peer.request()
-    peer.answer(request, GOT, CANARY)
-
-
-def take_one_and_go(peer: Peer) -> None:
-    """Take a request and close without an answer."""
-    peer.greet()
-    peer.request()
-
-
-def greet_and_go(peer: Peer) -> None:
-    """Answer the greeting and close."""
-    peer.greet()
 
 
 def test_a_repeatable_call_is_repeated_once(tmp_path: Path) -> None:
@@ -58,7 +46,7 @@ def test_a_repeatable_call_is_repeated_once(tmp_path: Path) -> None:
         ScriptedAgent(tmp_path / "s", take_one_and_go, serve_one) as agent,
         keyholt.connect(agent.address) as client,
     ):
-        assert client.get("a").bytes == CANARY
+        assert client.get("a").bytes == VALUE
         assert agent.connections == 2
     twice = (take_one_and_go, take_one_and_go)
     with ScriptedAgent(tmp_path / "t", *twice) as agent, keyholt.connect(agent.address) as client:
@@ -74,9 +62,9 @@ def test_a_write_that_may_have_happened_is_not_repeated(tmp_path: Path) -> None:
         keyholt.connect(agent.address) as client,
     ):
         with pytest.raises(AgentUnreachableError, match="may or may not have been carried out"):
-            client.put("a", CANARY)
+            client.put("a", VALUE)
         assert agent.connections == 1
-        assert client.get("a").bytes == CANARY
+        assert client.get("a").bytes == VALUE
 
 
 def test_a_write_that_was_not_sent_is_repeated(own_agent: RunningAgent) -> None:
@@ -87,7 +75,7 @@ def test_a_write_that_was_not_sent_is_repeated(own_agent: RunningAgent) -> None:
         client.init(passphrase=PASSPHRASE)
         own_agent.restart()
         with pytest.raises(LockedError):
-            client.put("a", CANARY)
+            client.put("a", VALUE)
 
 
 def test_what_the_agent_says_of_the_connection_is_raised(tmp_path: Path) -> None:
@@ -117,12 +105,12 @@ def test_an_idle_connection_that_was_closed_with_a_word_is_replaced(tmp_path: Pa
     def write(peer: Peer) -> None:
         peer.greet()
         request, payload = peer.request()
-        assert payload == CANARY
+        assert payload == VALUE
         peer.answer(request, SecretPutResult(version=1, created=1))
 
     with ScriptedAgent(tmp_path / "s", idle, write) as agent, keyholt.connect(agent.address) as client:
         assert closed.wait(10)
-        assert client.put("a", CANARY).version == 1
+        assert client.put("a", VALUE).version == 1
 
 
 @pytest.mark.parametrize(
@@ -162,7 +150,7 @@ def test_a_result_of_another_shape_is_named(
 
     expected = pytest.raises(AgentUnreachableError, match="broke the protocol")
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client, expected:
-        client.put("a", CANARY)
+        client.put("a", VALUE)
 
 
 def test_an_agent_that_does_not_greet_has_a_deadline(tmp_path: Path) -> None:
@@ -254,7 +242,7 @@ def test_an_interrupted_call_leaves_the_connection_usable(
         assert interrupted.wait(PATIENCE)
         peer.answer(late, GOT, b"late")
         request, _ = peer.request()
-        peer.answer(request, GOT, CANARY)
+        peer.answer(request, GOT, VALUE)
 
     monkeypatch.setattr(InterruptedPoll, "pending", False)
     monkeypatch.setattr(select, "poll", InterruptedPoll)
@@ -263,7 +251,7 @@ def test_an_interrupted_call_leaves_the_connection_usable(
         with pytest.raises(KeyboardInterrupt):
             client.get("a")
         interrupted.set()
-        assert client.get("a").bytes == CANARY
+        assert client.get("a").bytes == VALUE
         assert agent.connections == 1
 
 
@@ -281,12 +269,12 @@ def test_an_answer_before_the_request_has_left_keeps_the_stream_in_step(tmp_path
         peer._connection.accept_payload(None)
         peer._event()
         request, _ = peer.request()
-        peer.answer(request, GOT, CANARY)
+        peer.answer(request, GOT, VALUE)
 
     with ScriptedAgent(tmp_path / "s", script) as agent, keyholt.connect(agent.address) as client:
         with pytest.raises(LockedError):
             client.put("a", bytes(4 * 1024 * 1024))
-        assert client.get("a").bytes == CANARY
+        assert client.get("a").bytes == VALUE
         assert agent.connections == 1
 
 

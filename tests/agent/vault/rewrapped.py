@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from keyholt_agent.store import ReadMasterKeys
 from tests.support.agent_process import PASSPHRASE
+from tests.support.intercepting import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+
+    import pytest
 
     from keyholt_agent.services import Services
+    from keyholt_agent.store.commands import Command
     from tests.support.inside import Peer
 
-__all__ = ["PATHS", "PATIENCE", "check_values", "wait_rewrapped"]
+__all__ = ["PATHS", "PATIENCE", "check_values", "rekeyed", "wait_rewrapped"]
 
 PATHS: Final = [f"p/{number:02}" for number in range(10)]
 """Each secret's value is its path."""
@@ -29,6 +34,19 @@ async def wait_rewrapped(services: Services) -> None:
     with trio.fail_after(PATIENCE):
         while any(row.retiring for row in await services.store.ask(ReadMasterKeys())):
             await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def rekeyed(
+    services: Services, peer: Peer, monkeypatch: pytest.MonkeyPatch, kind: type[Command[Any]]
+) -> AsyncIterator[Gate]:
+    """A new root key, whose rewrapping waits before a command of class ``kind`` until the block ends."""
+    with monkeypatch.context() as patch:
+        gate = Gate(services.store, patch, kind)
+        (await peer.call("store.rekey")).expect()
+        await gate.wait()
+        yield gate
+    gate.go_on()
 
 
 async def check_values(peer: Peer, paths: Sequence[str] = PATHS) -> None:

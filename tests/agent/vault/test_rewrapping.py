@@ -17,7 +17,7 @@ from keyholt_agent.store import (
 from keyholt_agent.store import store as store_module
 from keyholt_agent.store.key_commands import AddUp
 from keyholt_protocol.errors import StoreUnavailableError
-from tests.agent.vault.rewrapped import PATHS, PATIENCE, check_values, wait_rewrapped
+from tests.agent.vault.rewrapped import PATHS, PATIENCE, check_values, rekeyed, wait_rewrapped
 from tests.agent.vault.stored import change_behind, master_states, root_version, wrapped_by
 from tests.support.agent_process import PASSPHRASE
 from tests.support.inside import of_uid
@@ -86,16 +86,11 @@ async def test_damaged_data_keys_stay(
     """They hold back no other, the log says how many they are, and they are not tried over and over."""
     services = derived.services
     damaged = [PATHS[0], PATHS[4], PATHS[5]]
-    with monkeypatch.context() as patch:
-        gate = Gate(services.store, patch, ReadWrappedKeys)
-        (await peer.call("store.rekey")).expect()
-        await gate.wait()
-        patch.undo()
+    async with rekeyed(services, peer, monkeypatch, ReadWrappedKeys):
         # A store with such rows would not have been unlocked, nor got another root key.
         for path in damaged:
             await change_behind(services, damage.format(path))
-        gate.go_on()
-        await wait_logged(caplog, "3 data keys cannot be rewrapped, for they are damaged")
+    await wait_logged(caplog, "3 data keys cannot be rewrapped, for they are damaged")
     assert await wrapped_by(services, 1) == damaged
     assert await wrapped_by(services, 2) == [path for path in PATHS if path not in damaged]
     assert await master_states(services) == [KeyState.DECRYPT_ONLY, KeyState.ACTIVE]
@@ -177,17 +172,12 @@ async def test_a_second_change_meanwhile(
 ) -> None:
     """It adds to what there is to do: in the end all is below the newest, and the others are destroyed."""
     services = derived.services
-    with monkeypatch.context() as patch:
-        gate = Gate(services.store, patch, RewrapKeys)
-        (await peer.call("store.rekey")).expect()
+    async with rekeyed(services, peer, monkeypatch, RewrapKeys) as gate:
         for version in (3, 4):
-            await gate.wait()
             assert (await peer.call("store.rekey")).expect().result["root_version"] == version
             gate.go_on()
-        await gate.wait()
-        patch.undo()
-        gate.go_on()
-        await wait_rewrapped(services)
+            await gate.wait()
+    await wait_rewrapped(services)
     assert await master_states(services) == [KeyState.DESTROYED] * 3 + [KeyState.ACTIVE]
     assert await wrapped_by(services, 4) == PATHS
     assert await root_version(services) == 4
@@ -199,16 +189,11 @@ async def test_what_is_written_meanwhile_is_left_as_it_was_written(
 ) -> None:
     """A version destroyed after its data key was read stays so; newer versions and tombstones stay."""
     services = derived.services
-    with monkeypatch.context() as patch:
-        gate = Gate(services.store, patch, RewrapKeys)
-        (await peer.call("store.rekey")).expect()
-        await gate.wait()
+    async with rekeyed(services, peer, monkeypatch, RewrapKeys):
         (await peer.call("secret.destroy", path=PATHS[0], version=1)).expect()
         (await peer.call("secret.put", b"newer", path=PATHS[1])).expect()
         (await peer.call("secret.delete", path=PATHS[2])).expect()
-        patch.undo()
-        gate.go_on()
-        await wait_rewrapped(services)
+    await wait_rewrapped(services)
     assert await master_states(services) == [KeyState.DESTROYED, KeyState.ACTIVE]
     rows = await change_behind(
         services, "SELECT id FROM data_key WHERE wrapped_key = zeroblob(length(wrapped_key))"

@@ -372,16 +372,4 @@ REWRAP: Final = (
 ADD_META: Final = _adding(store_meta, "id", "store_id", "created", "slot_table_mac", "sealed_state")
 ADD_REVISION: Final = _adding(alembic_version, "version_num")
 ADD_SLOT: Final = _adding(keyslot, "position", "name", "kind", "created", "header", "wrapped_root")
-ADD_MASTER: Final = _adding(
-    master_key,
-    "id",
-    "key_id",
-    "version",
-    "name",
-    "state",
-    "custody",
-    "created",
-    "wraps_reserved",
-    "retiring",
-    "wrapped",
-)
+ADD_MASTER: Final = _adding(master_key, *master_key.columns.keys())
