@@ -16,30 +16,48 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.agent_process import AgentProcess
+from tests.support.faults import Fault, injected, traceable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
 TEXT = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
+SLOW = 500_000
+"""Microseconds of a commit while many requests are to be in flight: a hundred times what those take."""
+
 HEAD = "| what a client sends | code | ends the connection |\n| --- | --- | --- |\n"
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[list[Any]]]]:
     """What a real agent made of every provocation."""
-    with AgentProcess(tmp_path_factory.mktemp("rules")) as agent:
+    home = tmp_path_factory.mktemp("rules")
+    slow = Fault("fdatasync", 1, f"delay_enter={SLOW}")
+    with AgentProcess(home, wrapper=traceable()) as agent:
         agent.start_new()
-        run = subprocess.run(
-            [sys.executable, "-I", CLIENT, agent.socket_path, "rules"],
-            check=True,
-            timeout=60,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        yield json.loads(run.stdout)
+        found = provoke(agent, "rules")
+        with injected(agent.pid, slow, home / "trace"):
+            found |= provoke(agent, "crowd")
+            with agent.connect() as client:
+                client.put("rules/after", b"")  # which waits for the slow commit
+        assert slow.injected
+        yield found
         with agent.connect() as client:
             assert client.status()["state"] == "unlocked"
+
+
+def provoke(agent: AgentProcess, which: str) -> dict[str, list[list[Any]]]:
+    """What the agent makes of the rules or of a crowd of requests."""
+    run = subprocess.run(
+        [sys.executable, "-I", CLIENT, agent.socket_path, which],
+        check=True,
+        timeout=60,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[str, list[list[Any]]] = json.loads(run.stdout)
+    return found
 
 
 def faults(text: str, seen: dict[str, list[list[Any]]]) -> list[str]:

@@ -68,7 +68,8 @@ def injected(pid: int, fault: Fault, trace: Path) -> Iterator[None]:
     finally:
         _end(tracer, trace)
         tracer.stderr.close()
-        fault.injected = "(INJECTED)" in trace.read_text(errors="replace") or _killed(trace)
+        said = trace.read_text(errors="replace")
+        fault.injected = "(INJECTED)" in said or "(DELAYED)" in said or _killed(trace)
 
 
 def _end(tracer: subprocess.Popen[bytes], trace: Path) -> None:

@@ -239,7 +239,7 @@ def test_locked_memory_that_is_not_there(shared: AgentProcess) -> None:
 
 
 def test_requests_beyond_the_limit_of_a_connection(shared: AgentProcess) -> None:
-    """The sixty-fifth request in flight is refused by name; those before it are answered."""
+    """However many come at once, each is answered, or refused by name; which, ``test_rules`` looks at."""
     with unharmed(shared), shared.connect() as client:
         count = 200
         ids = [client.request("secret.history", {"path": KEPT_PATH}) for _ in range(count)]
