@@ -131,7 +131,12 @@ def _has_expired(described: Metadata, now: int) -> bool:
 
 
 async def put(secrets: Secrets, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
-    """Seal and write the next version of a secret."""
+    """Seal and write the next version of a secret, after whoever is at it."""
+    async with secrets.alone(call.request.path):
+        return await _put(secrets, call)
+
+
+async def _put(secrets: Secrets, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
     request = call.request
     metadata = Metadata(created=wall_time(), expires=request.expires, labels=request.labels)
     latest = _assumed_latest(secrets, request)

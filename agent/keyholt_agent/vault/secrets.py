@@ -2,11 +2,16 @@
 
 - What is cached is opened at once: it is decrypted into locked memory and nothing waits.
 - A write is sealed for the version that it will have. The store takes it only if that is still the next one.
+- Whoever writes a path stands in line for it (``alone``): of many that seal at once for the next version, all
+  but one would come too late and have to seal anew.
 """
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 from keyholt_agent.keys.secrets import SealedSecret
 from keyholt_agent.memory import LockedBuffer
@@ -16,7 +21,7 @@ from keyholt_agent.vault.secret_cache import FetchableSecret
 from keyholt_protocol.errors import IntegrityError, LockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncGenerator, Awaitable
 
     from keyholt_agent.store import Store
     from keyholt_agent.vault.metadata import Metadata
@@ -35,6 +40,7 @@ class Secrets:
         self._store: Final = store
         self._cache: Final = cache
         self._permits: Final = permits
+        self._lines: Final[dict[str, trio.Lock]] = {}  # of paths that are being written
 
     def cached(self, path: str, version: int | None) -> FetchableSecret | None:
         """The latest version, if it is cached and is the one asked for; None says nothing: then ``read``."""
@@ -82,6 +88,25 @@ class Secrets:
             opened.release()
             raise LockedError
         return _describe(secret, opened)
+
+    @asynccontextmanager
+    async def alone(self, path: str) -> AsyncGenerator[None, None]:
+        """Held by one writer of a path, who was there first. Others are only ever too late for a version."""
+        line = self._lines.get(path)
+        if line is None:
+            line = self._lines[path] = trio.Lock()
+        try:
+            try:
+                line.acquire_nowait()
+            except trio.WouldBlock:
+                await line.acquire()
+            try:
+                yield
+            finally:
+                line.release()
+        finally:
+            if not line.locked():  # whoever waits has it by now
+                self._lines.pop(path, None)
 
     async def write(
         self, path: str, version: int, metadata: Metadata, value: memoryview, *, deleted: bool | None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from keyholt_agent.clocks import wall_time
 from keyholt_agent.handlers import secret
@@ -75,6 +76,31 @@ async def test_put_on_a_head_that_moved(inside: Inside, *, cold: bool) -> None:
         for number in range(8):
             nursery.start_soon(write, number)
     assert sorted(versions) == list(range(1, 81))
+
+
+async def test_writers_of_one_path_stand_in_line(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is sealed once, for the version that it gets, and another path does not wait."""
+    beside, *writers = [await inside.connect() for _ in range(18)]
+    ask = inside.services.store.ask
+    sealed: list[tuple[str, int]] = []
+    go_on = trio.Event()
+
+    async def counted(asked: PutSecret) -> SecretVersion:
+        sealed.append((asked.path, asked.new.version))
+        if asked.path == "a":
+            await go_on.wait()
+        return await ask(asked)
+
+    intercept(monkeypatch, inside.services.store, PutSecret, counted)
+    for peer in writers:
+        await peer.request("secret.put", b"value", path="a")
+    (await beside.call("secret.put", b"value", path="b")).expect()
+    go_on.set()
+    versions = [(await peer.receive()).expect().result["version"] for peer in writers]
+    assert sorted(versions) == list(range(1, 18))
+    assert sorted(sealed) == [*(("a", version) for version in range(1, 18)), ("b", 1)]
+    await wait_all_tasks_blocked()
+    assert inside.services.secrets._lines == {}
 
 
 async def test_put_gives_up_on_a_head_that_never_rests(

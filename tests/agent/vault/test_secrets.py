@@ -7,13 +7,16 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from trio.testing import wait_all_tasks_blocked
 
 from keyholt_agent.keys import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from keyholt_agent.services import Services
     from tests.support.inside import Inside, Peer
 
 KEY_SIZE = 32
@@ -150,3 +153,29 @@ async def test_answers_are_the_same_cached_or_not(inside: Inside) -> None:
     assert answers[0]["labels"] == labels
     assert answers[0]["expires"] == 4_000_000_000
     assert all(answer == answers[0] for answer in answers)
+
+
+async def test_whoever_leaves_the_line_of_a_path_hinders_nobody(services: Services) -> None:
+    """Who waits in it or is alone with the path: the others come as they came, and no line is kept."""
+    came: list[int] = []
+    done = [trio.Event() for _ in range(5)]
+
+    async def stand(number: int, scope: trio.CancelScope) -> None:
+        with scope:
+            async with services.secrets.alone("a"):
+                came.append(number)
+                await done[number].wait()
+
+    scopes = [trio.CancelScope() for _ in done]
+    async with trio.open_nursery() as nursery:
+        for number, scope in enumerate(scopes):
+            nursery.start_soon(stand, number, scope)
+            await wait_all_tasks_blocked()
+        scopes[2].cancel()
+        scopes[0].cancel()
+        await wait_all_tasks_blocked()
+        assert came == [0, 1]
+        for event in done:
+            event.set()
+    assert came == [0, 1, 3, 4]
+    assert services.secrets._lines == {}
