@@ -67,7 +67,7 @@ PAGE_BUDGET: Final = MAX_RESPONSE_HEADER - 2048
 """Bytes of entries in one page; the rest of the header is for what surrounds them."""
 
 MAX_RETRIES: Final = 100
-"""Writers of one path that may win before this one; more is a defect, not contention."""
+"""How often a head may move under the first in its line: by writes that nobody waits for any more."""
 
 ENTRY_OVERHEAD: Final = 64
 """Bytes that an entry takes beside its path and its metadata, at most; the metadata as it is stored has all
