@@ -19,7 +19,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 from tests.support.programs import KEYHOLT_AGENT
 from tests.support.wire import WireClient
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-__all__ = ["PASSPHRASE", "PATIENCE", "AgentProcess", "StartError", "hurried", "poll", "wait_ended"]
+__all__ = ["PASSPHRASE", "PATIENCE", "AgentProcess", "Process", "StartError", "hurried", "poll", "wait_ended"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,19 @@ POLL: Final = 0.005
 """Seconds between two looks: the only sleep there is, and always for something that has to come."""
 
 DEFECT: Final = re.compile(r"defect|Traceback|Exception ignored|Warning:|never awaited")
+
+
+class Process(Protocol):
+    """What is needed of ``subprocess.Popen``."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
 
 
 class StartError(Exception):
@@ -62,13 +75,13 @@ def poll(what: Callable[[], T | None], *, patience: float = PATIENCE) -> T:
     return found
 
 
-def wait_ended(process: subprocess.Popen[bytes], *, patience: float = PATIENCE) -> int:
+def wait_ended(process: Process, *, patience: float = PATIENCE) -> int:
     """The exit status of a process that has to end; fails when it takes too long.
 
     ``Popen.wait`` with a time-out looks every 50 ms, as long as an agent takes to stop; this is told at once.
     """
-    if process.poll() is not None:
-        return process.returncode
+    if (status := process.poll()) is not None:
+        return status
     descriptor = os.pidfd_open(process.pid)
     try:
         ended = select.poll()
@@ -96,7 +109,7 @@ class AgentProcess:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     socket_path: Path = field(init=False)
     state: Path = field(init=False)
-    process: subprocess.Popen[bytes] | None = field(init=False, default=None)
+    process: Process | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.socket_path = self.home / "run" / "agent.sock"
@@ -125,23 +138,27 @@ class AgentProcess:
             "--socket", str(self.socket_path), "--state-dir", str(self.state),
         ]  # fmt: skip
 
-    def launch(self, **options: object) -> subprocess.Popen[bytes]:
+    def launch(self, **options: object) -> Process:
         """Start it, without waiting for anything."""
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             **self.environment,
         }
         with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=self.home,
-                **options,  # type: ignore[call-overload]
-            )
+            self.process = self._spawn(environment, log.fileno(), options)
         return self.process
+
+    def _spawn(self, environment: dict[str, str], log: int, options: dict[str, object]) -> Process:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=self.home,
+            **options,  # type: ignore[call-overload]
+        )
+        return process
 
     def start(self, **options: object) -> Self:
         """Start it, and wait until it serves.
@@ -153,9 +170,9 @@ class AgentProcess:
         before = len(self.log) if log.exists() else 0
         process = self.launch(**options)
         poll(lambda: ": serving " in self.log[before:] or process.poll() is not None)
-        if process.poll() is not None:
+        if (status := process.poll()) is not None:
             self.process = None
-            raise StartError(process.returncode, self.log[before:])
+            raise StartError(status, self.log[before:])
         return self
 
     def start_new(self) -> Self:

@@ -1,9 +1,10 @@
-"""Key derivations that are remembered, for the tests that ask for the same ones again and again.
+"""Key derivations that are remembered, for the tests that ask for the same ones again and again; or cheap.
 
 Argon2 at the least cost that is allowed takes 64 MiB and a fifth of a second of a processor, and some tests
 unlock ten times. It is a function, so what it gave once is what it would give again: a test goes the whole
 way of an unlock, with its thread and the real parameters, and only the lanes stand still. Argon2 is tested
-by ``tests/agent/keys/test_kdf.py``, and an agent that is a process of its own derives each time.
+by ``tests/agent/keys/test_kdf.py``. An agent that is a process of its own derives each time: cheaply where it
+is a prepared one (``tests.support.prepared``).
 """
 
 from __future__ import annotations
@@ -16,10 +17,25 @@ if TYPE_CHECKING:
 
     Argon2id = Callable[[memoryview, bytes, "Costs", memoryview], int]
 
-__all__ = ["Costs", "Remembered", "RepeatedDraws"]
+__all__ = ["Costs", "Remembered", "RepeatedDraws", "cheapened", "cheapest"]
 
 Costs = tuple[int, int, int]
 """Passes, KiB, lanes."""
+
+
+def cheapened(argon2id: Argon2id) -> Argon2id:
+    """Argon2 that takes the least that it can, whatever it is asked for; see ``cheapest``."""
+
+    def cheap(passphrase: memoryview, salt: bytes, costs: Costs, target: memoryview) -> int:
+        return argon2id(passphrase, *cheapest(salt, costs), target)
+
+    return cheap
+
+
+def cheapest(salt: bytes, costs: Costs) -> tuple[bytes, Costs]:
+    """Salt and costs of a derivation of 1 ms instead of 200 ms; other ones for all other ones."""
+    lanes = costs[2]
+    return hashlib.blake2b(b"%d %d %d" % costs + salt, digest_size=len(salt)).digest(), (1, 8 * lanes, lanes)
 
 
 class RepeatedDraws:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from tests.support.blake2b_traces import blake2b_traces
+from tests.support.derivations import cheapest
 from tests.support.hpke_traces import open_traced, pair_traced
 from tests.support.key_traces import gcm_traces, hmac_traces
 
@@ -65,7 +66,7 @@ Secrets = dict[str, bytes]
 
 
 def keys_of(
-    state: Path, passphrases: Mapping[str, bytes], values: Mapping[str, bytes]
+    state: Path, passphrases: Mapping[str, bytes], values: Mapping[str, bytes], *, cheap: bool = False
 ) -> tuple[Secrets, Secrets]:
     """The keys of a store in use, and the traces that operations with them may leave, each by a name.
 
@@ -73,12 +74,13 @@ def keys_of(
         state: the store's directory, of which a copy is read.
         passphrases: of its keyslots, by their names.
         values: secrets whose data keys are wanted, by their paths.
+        cheap: whether it is the store of a prepared agent.
     """
     copy = state.with_name("copy")
     shutil.copytree(state, copy)
     try:
         with closing(sqlite3.connect(copy / "store.db")) as database:
-            keys, traces = _open_slots(database, passphrases)
+            keys, traces = _open_slots(database, passphrases, cheap=cheap)
             _open_secrets(database, keys, traces, values)
     finally:
         shutil.rmtree(copy)
@@ -94,14 +96,16 @@ def _traces(name: str, key: bytes) -> Secrets:
     return blake2b_traces(name, key) if name == "element key" else gcm_traces(name, key)
 
 
-def _open_slots(database: sqlite3.Connection, passphrases: Mapping[str, bytes]) -> tuple[Secrets, Secrets]:
+def _open_slots(
+    database: sqlite3.Connection, passphrases: Mapping[str, bytes], *, cheap: bool
+) -> tuple[Secrets, Secrets]:
     keys, traces = Secrets(), Secrets()
     store_id = _store_id(database)
     for name, header, wrapped in database.execute(
         "SELECT name, header, wrapped_root FROM keyslot"
     ).fetchall():
         if name in passphrases:
-            key, prehash = _slot_key(header, passphrases[name])
+            key, prehash = _slot_key(header, passphrases[name], cheap=cheap)
             traces[f"passphrase of slot {name}, hashed"] = prehash
             opened, of_slot, left = _open_slot(f"slot {name}", key, wrapped, _context(store_id, name, header))
             keys |= of_slot
@@ -212,10 +216,12 @@ def _store_id(database: sqlite3.Connection) -> bytes:
     return bytes(store_id)
 
 
-def _slot_key(header: bytes, passphrase: bytes) -> tuple[bytes, bytes]:
+def _slot_key(header: bytes, passphrase: bytes, *, cheap: bool) -> tuple[bytes, bytes]:
     """The key of a passphrase keyslot, and what Argon2 hashes the passphrase to at first (RFC 9106, 3.2)."""
     name_size = int.from_bytes(header[_SLOT_HEAD : _SLOT_HEAD + 2], "big")
     _, time, memory, lanes, salt = struct.unpack(">BIII16s", header[_SLOT_HEAD + 2 + name_size + 2 :])
+    if cheap:
+        salt, (time, memory, lanes) = cheapest(salt, (time, memory, lanes))
     prehash = hashlib.blake2b(
         struct.pack("<7I", lanes, 32, memory, time, 0x13, 2, len(passphrase)) + passphrase
         + struct.pack("<I", len(salt)) + salt + bytes(8)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from keyholt_agent.keys import kdf
 from keyholt_agent.keys.custody import SoftwareCustody
 from keyholt_agent.keys.kdf import Argon2Parameters
 from keyholt_agent.keys.keyslots import Keyslot, table_mac, wrap_root
@@ -23,7 +24,9 @@ from keyholt_agent.keys.root_secret import RootSecret
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from tests.support.agent_process import PASSPHRASE, AgentProcess
+from tests.support.derivations import cheapened
 from tests.support.foreign_slot import foreign_slot
+from tests.support.prepared import Preparation, PreparedAgent
 from tests.support.store_keys import keys_of, reseal
 from tests.support.tampering import edit, look
 from tests.support.unharmed import KEPT, KEPT_PATH, check_serves, keep_one
@@ -60,9 +63,9 @@ UPDATES: Final = (
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, preparation: Preparation) -> Path:
     """The state directory of an agent with two secrets of one size, and one that nobody touches."""
-    with AgentProcess(tmp_path_factory.mktemp("template")) as agent:
+    with PreparedAgent(tmp_path_factory.mktemp("template"), preparation=preparation) as agent:
         agent.start_new()
         keep_one(agent)
         with agent.connect() as client:
@@ -76,7 +79,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def keys(template: Path) -> Mapping[str, bytes]:
     """Those of the template."""
-    return keys_of(template, {"passphrase": PASSPHRASE}, {})[0]
+    return keys_of(template, {"passphrase": PASSPHRASE}, {}, cheap=True)[0]
 
 
 @pytest.fixture
@@ -234,7 +237,11 @@ def test_wrapped_root_key_damaged(stored: AgentProcess, offset: int) -> None:
 def _foreign_slot(stored: AgentProcess) -> tuple[str, tuple[Any, ...]]:
     """A statement that inserts an intruder's keyslot: its passphrase is theirs, and so is the key in it."""
     ((store_id,),) = look(stored, "SELECT store_id FROM store_meta")
-    with closing(Arena(open_backing("auto", 4096))) as arena:
+    with (
+        closing(Arena(open_backing("auto", 4096))) as arena,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(kdf, "_argon2id", cheapened(kdf._argon2id))
         _, wrapped = foreign_slot(arena, "backup", INTRUDER, store_id)
     columns = "position, name, kind, created, header, wrapped_root"
     statement = f"INSERT INTO keyslot ({columns}) VALUES (9, 'backup', 'passphrase', 1, ?, ?)"

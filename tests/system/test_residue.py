@@ -23,6 +23,18 @@ BELOW: Final = 32 * 1024
 """Bytes further down that are watched."""
 
 
+@pytest.fixture
+def agent(installed: AgentProcess) -> AgentProcess:
+    """What is started here is the program as it is installed."""
+    return installed
+
+
+@pytest.fixture(scope="session")
+def new_state(installed_state: Path) -> Path:
+    """And so it was where the store comes from."""
+    return installed_state
+
+
 def left_after_a_turn(agent: AgentProcess) -> tuple[int, int]:
     """Places in registers and in memory that hold what was planted before the last request."""
     pattern = os.urandom(16)

@@ -38,6 +38,12 @@ FETCHED: Final = "data key of "
 """What it holds beside that, for each secret that was fetched and is still cached, begins with this."""
 
 
+@pytest.fixture
+def agent(installed: AgentProcess) -> AgentProcess:
+    """What is started here is the program as it is installed."""
+    return installed
+
+
 def started(agent: AgentProcess, path: CodePath, backend: str) -> SecretLife:
     """An agent on a code path, with a store; unlocked."""
     agent.wrapper = scannable([])

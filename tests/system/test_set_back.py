@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.agent_process import PASSPHRASE, AgentProcess, poll
+from tests.support.prepared import Preparation, PreparedAgent
 from tests.support.store_keys import keys_of, reseal
 from tests.support.tampering import edit, look
 from tests.support.unharmed import KEPT, KEPT_PATH, keep_one
@@ -78,12 +79,12 @@ REFUSED_BEFORE: Final[dict[str, list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, preparation: Preparation) -> Path:
     """The state directory of an agent with two keyslots and every kind of secret, after a rekey.
 
     One data key was damaged before that, so version 1 of the master key is still there, and retiring.
     """
-    with AgentProcess(tmp_path_factory.mktemp("template")) as agent:
+    with PreparedAgent(tmp_path_factory.mktemp("template"), preparation=preparation) as agent:
         agent.start_new()
         keep_one(agent)
         with agent.connect() as client:
@@ -95,7 +96,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             client.call("secret.destroy", path="destroyed", version=1).expect()
         agent.stop()
         edit(agent, (f"UPDATE data_key SET wrapped_key = x'01' WHERE id = {OF.format('damaged')}", ()))
-        reseal(agent.state, keys_of(agent.state, {"passphrase": PASSPHRASE}, {})[0])
+        reseal(agent.state, keys_of(agent.state, {"passphrase": PASSPHRASE}, {}, cheap=True)[0])
         agent.start_unlocked()
         with agent.connect() as client:
             client.call("store.rekey").expect()
@@ -106,7 +107,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def keys(template: Path) -> Mapping[str, bytes]:
     """Those of the template."""
-    return keys_of(template, {"passphrase": PASSPHRASE}, {})[0]
+    return keys_of(template, {"passphrase": PASSPHRASE}, {}, cheap=True)[0]
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_an_untouched_store_is_served(stored: AgentProcess) -> None:
         assert client.get("twice") == b"the newer value"
     stored.stop()
     before = look(stored, "SELECT sealed_state FROM store_meta")
-    reseal(stored.state, keys_of(stored.state, {"second": SECOND}, {})[0])
+    reseal(stored.state, keys_of(stored.state, {"second": SECOND}, {}, cheap=True)[0])
     assert look(stored, "SELECT sealed_state FROM store_meta") != before
     stored.start_unlocked()
     with stored.connect() as client:

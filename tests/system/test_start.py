@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sqlite3
 import stat
@@ -41,6 +42,18 @@ else:
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(command[0], command)
 """
+
+
+@pytest.fixture
+def agent(installed: AgentProcess) -> AgentProcess:
+    """What is started here is the program as it is installed."""
+    return installed
+
+
+@pytest.fixture(scope="session")
+def new_state(installed_state: Path) -> Path:
+    """And so it was where the store comes from."""
+    return installed_state
 
 
 def test_too_little_locked_memory(agent: AgentProcess) -> None:
@@ -114,7 +127,7 @@ def test_signal_is_heard_as_soon_as_the_socket_is_there(agent: AgentProcess) -> 
                 pass
         process = agent.launch()
         poll(agent.socket_path.exists)
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         with suppress(BlockingIOError):
             while os.read(full, 65536):
                 pass
