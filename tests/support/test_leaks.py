@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support.agent_process import poll
 from tests.support.leaks import Stock, left_behind, run_without_leftover_tasks
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,8 @@ def test_process_is_found() -> None:
     before = Stock.now()
     child = subprocess.Popen(["sleep", "60"])
     try:
+        # It counts as started before the kernel has given it its arguments.
+        poll(Path(f"/proc/{child.pid}/cmdline").read_bytes)
         assert found_since(before) == [f"process {child.pid}: sleep 60"]
     finally:
         child.kill()

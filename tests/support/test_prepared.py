@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.agent_process import PASSPHRASE, AgentProcess
+from tests.support.agent_process import PASSPHRASE, AgentProcess, poll
 from tests.support.derivations import cheapest
 from tests.support.prepared import Preparation, PreparedAgent
 
@@ -46,7 +46,11 @@ def test_it_is_as_one_that_was_started_anew(prepared: PreparedAgent, tmp_path: P
     home = tmp_path / "anew"
     home.mkdir()
     with AgentProcess(home) as anew:
-        assert seen(prepared.start()) == seen(anew.start())
+        prepared.start()
+        anew.start()
+        poll(
+            lambda: seen(prepared) == seen(anew)
+        )  # each has its last socket a moment after it says that it serves
 
 
 def test_its_end_is_seen(prepared: PreparedAgent) -> None:
