@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import struct
 from contextlib import closing
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from argon2.low_level import Type, hash_secret_raw
@@ -216,6 +217,7 @@ def _store_id(database: sqlite3.Connection) -> bytes:
     return bytes(store_id)
 
 
+@cache
 def _slot_key(header: bytes, passphrase: bytes, *, cheap: bool) -> tuple[bytes, bytes]:
     """The key of a passphrase keyslot, and what Argon2 hashes the passphrase to at first (RFC 9106, 3.2)."""
     name_size = int.from_bytes(header[_SLOT_HEAD : _SLOT_HEAD + 2], "big")
