@@ -8,7 +8,6 @@ import pytest
 
 from keyholt_agent.config import Settings, UnlockSettings
 from keyholt_agent.keys import kdf
-from keyholt_agent.keys.randomness import KernelRandomness
 from keyholt_agent.memory import Arena
 from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.quotas import ConnectionQuotas
@@ -16,7 +15,7 @@ from keyholt_agent.services import Services
 from keyholt_agent.store import open_store
 from keyholt_agent.vault.secret_cache import SecretCache
 from tests.support.agent_process import PASSPHRASE
-from tests.support.derivations import Remembered, RepeatedDraws
+from tests.support.derivations import cheapened
 from tests.support.inside import Inside, create_store, serving
 
 if TYPE_CHECKING:
@@ -69,24 +68,17 @@ async def inside(services: Services, nursery: trio.Nursery) -> AsyncIterator[Ins
         yield one
 
 
-@pytest.fixture(scope="session")
-def argon2id() -> Remembered:
-    """Argon2, asked once for each passphrase, salt and cost; see ``tests.support.derivations``."""
-    return Remembered(kdf._argon2id)
-
-
 @pytest.fixture
-def remembered_derivations(argon2id: Remembered) -> Iterator[None]:
-    """Derivations that another test has made are not made again, and all tests have the same salts."""
+def cheap_derivations() -> Iterator[None]:
+    """Passphrases cost next to nothing; see ``tests.support.derivations``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kdf, "_argon2id", argon2id)
-        patch.setattr(KernelRandomness, "draw", RepeatedDraws())
+        patch.setattr(kdf, "_argon2id", cheapened(kdf._argon2id))
         yield
 
 
 @pytest.fixture
 async def derived(
-    services: Services, nursery: trio.Nursery, remembered_derivations: None
+    services: Services, nursery: trio.Nursery, cheap_derivations: None
 ) -> AsyncIterator[Inside]:
     """An unlocked agent whose store was made with ``PASSPHRASE``, by the operation for it."""
     async with serving(services, nursery) as one:

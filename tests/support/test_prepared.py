@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.agent_process import PASSPHRASE, AgentProcess, poll
-from tests.support.derivations import cheapest
 from tests.support.prepared import Preparation, PreparedAgent
 
 if TYPE_CHECKING:
@@ -72,10 +71,3 @@ def test_its_store_is_not_one_of_another(prepared: PreparedAgent, tmp_path: Path
         anew.start()
         with anew.connect() as client:
             assert client.call("agent.unlock", PASSPHRASE).code != ""
-
-
-def test_every_parameter_counts() -> None:
-    """What is asked of Argon2 instead is another thing for another salt and other costs."""
-    asked = [(b"salt" * 4, (3, 65536, 4)), (b"tlas" * 4, (3, 65536, 4)), (b"salt" * 4, (4, 65536, 4))]
-    asked += [(b"salt" * 4, (3, 65537, 4)), (b"salt" * 4, (3, 65536, 5))]
-    assert len({cheapest(salt, costs) for salt, costs in asked}) == len(asked)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_the_making_is_logged(
-    services: Services, nursery: trio.Nursery, remembered_derivations: None, caplog: pytest.LogCaptureFixture
+    services: Services, nursery: trio.Nursery, cheap_derivations: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who made the store, and with which keyslot, is one line, as of an unlocking; a refusal is none."""
     caplog.set_level(logging.INFO)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from keyholt_agent.keys.randomness import KERNEL, KernelRandomness
-from tests.support.derivations import RepeatedDraws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,17 @@ def test_each_nonce_is_drawn_when_it_is_asked_for() -> None:
     for count in range(1, 1000):
         randomness.nonce()
         assert drawn == [12] * count
+
+
+class RepeatedDraws:
+    """A kernel that repeats itself: no two draws of one are alike, and another gives the same ones."""
+
+    def __init__(self) -> None:
+        self._drawn = 0
+
+    def __call__(self, size: int) -> bytes:
+        self._drawn += 1
+        return hashlib.blake2b(self._drawn.to_bytes(8, "big"), digest_size=size).digest()
 
 
 def test_clones_whose_kernel_repeats_itself_seal_with_other_nonces() -> None:

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 MEBIBYTE: Final = 1024 * 1024
 
+LARGEST: Final = 4 * MEBIBYTE
+"""What SQLite gives out while every form is tried: of its usual limit, a gigabyte would be written."""
+
 FORMS: Final = {
     "null": "NULL",
     "zero": "0",
@@ -68,8 +71,8 @@ FORMS: Final = {
     "bytes": "x'00ff'",
     "no bytes": "x''",
     "long bytes": f"zeroblob({3 * MEBIBYTE})",
-    "too long": f"zeroblob({20 * MEBIBYTE})",
-    "too long a text": f"CAST(zeroblob({20 * MEBIBYTE}) AS TEXT)",
+    "too long": f"zeroblob({LARGEST + 1})",
+    "too long a text": f"CAST(zeroblob({LARGEST + 1}) AS TEXT)",
 }
 """By what they are; the last two are larger than SQLite gives out at all."""
 
@@ -198,6 +201,7 @@ def test_forged_column(
 ) -> None:
     """Every form in it; the check of all pages, which finds some of them at the start, left out."""
     monkeypatch.setattr(database, "WHOLE_CHECK_LIMIT", 0)
+    monkeypatch.setattr(database, "LARGEST", LARGEST)
     table, column = place
     store = tmp_path / "store.db"
     found: list[str] = []
@@ -236,7 +240,8 @@ def test_what_is_too_large_is_refused_before_it_is_read(
     """By SQLite itself, which says so before it takes memory for it."""
     store = tmp_path / "store.db"
     _written(store, template)
-    assert forge(store, table, column, FORMS["too long a text" if column == "name" else "too long"])
+    too_long = f"zeroblob({columns.LARGEST + 1})"
+    assert forge(store, table, column, f"CAST({too_long} AS TEXT)" if column == "name" else too_long)
     command = {"data_key": ReadSecret(path="victim", version=None), "master_key": ReadMasterKeys()}
     backend = SqliteBackend(tmp_path)
     backend.start()
