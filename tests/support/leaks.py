@@ -55,6 +55,7 @@ class Stock:
     Attributes:
         descriptors: what each open descriptor refers to, by its number.
         threads: the kernel's ids of the threads that have something to do.
+        idle: those of the threads of trio's cache that have nothing to do.
         children: the ids of child processes, ended ones that nobody waited for among them.
         locked: locked memory, in KiB.
         trio_running: whether this thread is inside a run of trio.
@@ -62,6 +63,7 @@ class Stock:
 
     descriptors: dict[int, str]
     threads: frozenset[int]
+    idle: frozenset[int]
     children: frozenset[int]
     locked: int
     trio_running: bool
@@ -69,9 +71,11 @@ class Stock:
     @classmethod
     def now(cls) -> Stock:
         """Takes stock."""
+        idle = _idle_threads()
         return cls(
             descriptors=_descriptors(),
-            threads=_threads(),
+            threads=frozenset(int(name) for name in os.listdir("/proc/self/task")) - idle,
+            idle=idle,
             children=_children(),
             locked=_locked(),
             trio_running=trio.lowlevel.in_trio_run(),
@@ -146,7 +150,7 @@ def _compare(before: Stock, after: Stock) -> list[str]:
             for number, target in after.descriptors.items()
             if before.descriptors.get(number) != target and target not in BENIGN_DESCRIPTORS
         ),
-        *(f"thread {_thread_name(thread)}" for thread in sorted(after.threads - before.threads)),
+        *(f"thread {_thread_name(thread)}" for thread in _new_threads(before, after)),
         *(f"process {child}: {_process_name(child)}" for child in sorted(after.children - before.children)),
         *([f"locked memory: {after.locked - before.locked} KiB"] if after.locked > before.locked else []),
         *(["a run of trio that goes on"] if after.trio_running and not before.trio_running else []),
@@ -161,9 +165,15 @@ def _descriptors() -> dict[int, str]:
     return found
 
 
-def _threads() -> frozenset[int]:
-    idle = {t.native_id for t in threading.enumerate() if IDLE_TRIO_THREAD.fullmatch(t.name)}
-    return frozenset(int(name) for name in os.listdir("/proc/self/task")) - idle
+def _idle_threads() -> frozenset[int]:
+    found = (t.native_id for t in threading.enumerate() if IDLE_TRIO_THREAD.fullmatch(t.name))
+    return frozenset(thread for thread in found if thread is not None)
+
+
+def _new_threads(before: Stock, after: Stock) -> list[int]:
+    """But for those that were idle and are ending now: Python knows them no more, and the kernel does."""
+    ending = before.idle - {thread.native_id for thread in threading.enumerate()}
+    return sorted(after.threads - before.threads - ending)
 
 
 def _thread_name(native_id: int) -> str:
