@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried, poll, wait_ended
+from tests.support.prepared import Preparation, PreparedAgent
 from tests.support.unharmed import unharmed
 from tests.support.users import without_privileges
 from tests.support.wire import WireClient
@@ -44,32 +45,20 @@ os.execv(command[0], command)
 """
 
 
-@pytest.fixture
-def agent(installed: AgentProcess) -> AgentProcess:
-    """What is started here is the program as it is installed."""
-    return installed
-
-
-@pytest.fixture(scope="session")
-def new_state(installed_state: Path) -> Path:
-    """And so it was where the store comes from."""
-    return installed_state
-
-
-def test_too_little_locked_memory(agent: AgentProcess) -> None:
+def test_too_little_locked_memory(installed: AgentProcess) -> None:
     """A limit too low for locked memory: refused with the limit, and with what to set it to."""
-    agent.wrapper = [*without_privileges(), "prlimit", "--memlock=65536", "--"]
-    sentence = agent.refusal()
+    installed.wrapper = [*without_privileges(), "prlimit", "--memlock=65536", "--"]
+    sentence = installed.refusal()
     assert "RLIMIT_MEMLOCK is 65536 bytes" in sentence
     assert "LimitMEMLOCK=" in sentence
-    assert not agent.socket_path.exists()
+    assert not installed.socket_path.exists()
 
 
-def test_small_limit_on_locked_memory_is_used(agent: AgentProcess) -> None:
+def test_small_limit_on_locked_memory_is_used(installed: AgentProcess) -> None:
     """A limit that is low but enough gives a small arena, not a refusal."""
-    agent.wrapper = [*without_privileges(), "prlimit", "--memlock=2097152", "--"]
-    agent.start()
-    with agent.connect() as client:
+    installed.wrapper = [*without_privileges(), "prlimit", "--memlock=2097152", "--"]
+    installed.start()
+    with installed.connect() as client:
         assert 1024 * 1024 <= client.status()["memory_size"] <= 2 * 1024 * 1024
 
 
@@ -89,19 +78,19 @@ def test_configuration_error(agent: AgentProcess, config: str, sentence: str) ->
     assert not agent.socket_path.exists()
 
 
-def test_second_agent_on_the_store(shared: AgentProcess, tmp_path: Path) -> None:
+def test_second_agent_on_the_store(shared: AgentProcess, tmp_path: Path, preparation: Preparation) -> None:
     """One store, one agent: the second is refused, and the first notices nothing."""
-    second = AgentProcess(tmp_path)
+    second = PreparedAgent(tmp_path, preparation=preparation)
     second.state = shared.state
     with unharmed(shared):
         assert "another agent uses" in second.refusal()
     assert not second.socket_path.exists()
 
 
-def test_second_agent_on_the_socket(shared: AgentProcess, tmp_path: Path) -> None:
+def test_second_agent_on_the_socket(shared: AgentProcess, tmp_path: Path, preparation: Preparation) -> None:
     """A live socket is never taken away, with the lock on it and without."""
     lock, aside = shared.socket_path.with_name("agent.sock.lock"), tmp_path / "aside"
-    second = AgentProcess(tmp_path)
+    second = PreparedAgent(tmp_path, preparation=preparation)
     second.socket_path = shared.socket_path
     with unharmed(shared):
         assert "another process serves" in second.refusal()
@@ -113,20 +102,20 @@ def test_second_agent_on_the_socket(shared: AgentProcess, tmp_path: Path) -> Non
         aside.rename(lock)
 
 
-def test_signal_is_heard_as_soon_as_the_socket_is_there(agent: AgentProcess) -> None:
+def test_signal_is_heard_as_soon_as_the_socket_is_there(installed: AgentProcess) -> None:
     """Whoever sees the agent serve may tell it to end: it cleans up, and is not killed by the signal.
 
     Its log is a pipe that takes nothing more, so that it stands where it says that it serves.
     """
-    log = agent.home / "log"
+    log = installed.home / "log"
     os.mkfifo(log)
     full = os.open(log, os.O_RDWR | os.O_NONBLOCK)
     try:
         with suppress(BlockingIOError):
             while os.write(full, bytes(4096)):
                 pass
-        process = agent.launch()
-        poll(agent.socket_path.exists)
+        process = installed.launch()
+        poll(installed.socket_path.exists)
         process.send_signal(signal.SIGTERM)
         with suppress(BlockingIOError):
             while os.read(full, 65536):
@@ -134,8 +123,8 @@ def test_signal_is_heard_as_soon_as_the_socket_is_there(agent: AgentProcess) -> 
         assert wait_ended(process) == 0
     finally:
         os.close(full)
-        agent.kill()
-    assert not agent.socket_path.exists()
+        installed.kill()
+    assert not installed.socket_path.exists()
 
 
 def test_stale_socket_is_replaced(stopped: AgentProcess) -> None:
@@ -166,13 +155,13 @@ def test_no_socket_at_the_path_is_kept(agent: AgentProcess, kind: str) -> None:
         assert agent.socket_path.read_text() == "precious"
 
 
-def test_socket_and_its_directory_are_guarded(agent: AgentProcess) -> None:
+def test_socket_and_its_directory_are_guarded(installed: AgentProcess) -> None:
     """Both are the owner's alone, whatever the umask was."""
-    agent.wrapper = ("sh", "-c", 'umask 000; exec "$@"', "sh")
-    agent.start_new()
-    assert stat.S_IMODE(agent.socket_path.parent.stat().st_mode) == 0o700
-    assert stat.S_IMODE(agent.socket_path.stat().st_mode) == 0o600
-    for file in (agent.state, *agent.state.iterdir()):
+    installed.wrapper = ("sh", "-c", 'umask 000; exec "$@"', "sh")
+    installed.start_new()
+    assert stat.S_IMODE(installed.socket_path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(installed.socket_path.stat().st_mode) == 0o600
+    for file in (installed.state, *installed.state.iterdir()):
         assert not stat.S_IMODE(file.stat().st_mode) & 0o077, file
 
 
@@ -254,17 +243,17 @@ def activated(agent: AgentProcess, kind: str) -> AgentProcess:
     return agent
 
 
-def test_inherited_socket(agent: AgentProcess) -> None:
+def test_inherited_socket(installed: AgentProcess) -> None:
     """A listening socket that a service manager passes on is served, and left where it is."""
-    activated(agent, "listening").start()
-    with WireClient(agent.home / "passed.sock") as client:
+    activated(installed, "listening").start()
+    with WireClient(installed.home / "passed.sock") as client:
         client.call("store.init", PASSPHRASE).expect()
         assert client.status()["state"] == "unlocked"
         greeting = client.greeting
         assert "features" not in greeting  # a socket that hands out connections was not passed on
-    assert not agent.socket_path.exists()
-    agent.stop()
-    assert (agent.home / "passed.sock").exists()
+    assert not installed.socket_path.exists()
+    installed.stop()
+    assert (installed.home / "passed.sock").exists()
 
 
 @pytest.mark.parametrize(
@@ -276,11 +265,11 @@ def test_inherited_descriptor_that_is_no_listener(agent: AgentProcess, kind: str
     assert sentence in activated(agent, kind).refusal()
 
 
-def test_environment_meant_for_another(agent: AgentProcess) -> None:
+def test_environment_meant_for_another(installed: AgentProcess) -> None:
     """LISTEN_FDS for another process is not taken for one's own."""
-    agent.environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1"}
-    agent.start()
-    assert agent.socket_path.exists()
+    installed.environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1"}
+    installed.start()
+    assert installed.socket_path.exists()
 
 
 def test_socket_that_is_busy_is_live(agent: AgentProcess) -> None:
@@ -305,10 +294,10 @@ def test_socket_that_is_busy_is_live(agent: AgentProcess) -> None:
         (["--config", ""], "argument --config: the path is empty"),
     ],
 )
-def test_usage(agent: AgentProcess, words: list[str], said: str) -> None:
+def test_usage(installed: AgentProcess, words: list[str], said: str) -> None:
     """An argument that there is not, or an empty path, which is no place: exit status 2."""
-    with hurried(agent):
+    with hurried(installed):
         outcome = subprocess.run(
-            [*agent.command(), *words], capture_output=True, check=False, text=True, timeout=30, env={},
+            [*installed.command(), *words], capture_output=True, check=False, text=True, timeout=30, env={},
         )  # fmt: skip
     assert (outcome.returncode, said in outcome.stderr) == (2, True)
