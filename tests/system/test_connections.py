@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.agent_process import poll
+from tests.support.other_server import reachable
 from tests.support.unharmed import ARENA, KEPT, KEPT_PATH, admits, check_serves, unharmed
 from tests.support.users import NOBODY, need_other_uids, need_readable_interpreter
 from tests.support.wire import request_frame
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.agent_process import AgentProcess
 
 MEBIBYTE: Final = 1024 * 1024
@@ -171,18 +170,11 @@ def as_stranger(agent: AgentProcess, *, groups: str = "--clear-groups", gid: int
     ).stdout  # fmt: skip
 
 
-def open_up(home: Path) -> None:
-    """Let other users come to the socket's directory."""
-    for folder in (home, *home.parents):
-        if str(folder).startswith("/tmp/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-
-
 def test_other_uid_is_denied(stopped: AgentProcess) -> None:
     """Even where the socket lets everybody connect, only the own uid and root are served."""
     stopped.config += '[listen.unix]\nmode = "0666"\n'
     stopped.start_unlocked()
-    open_up(stopped.home / "run")
+    reachable(stopped.home / "run")
     with unharmed(stopped):
         answer = as_stranger(stopped)
     assert b"denied" in answer
@@ -194,7 +186,7 @@ def test_allowed_uid_is_served(agent: AgentProcess) -> None:
     """A uid that the configuration names is served, and so is root."""
     agent.config += '[listen.unix]\nmode = "0666"\nallow_uids = [65534]\n'
     agent.start()
-    open_up(agent.home / "run")
+    reachable(agent.home / "run")
     assert b"max_in_flight" in as_stranger(agent)
 
 
@@ -202,7 +194,7 @@ def test_own_uid_and_root_are_served(agent: AgentProcess) -> None:
     """An agent of an ordinary user serves root too, who could have the memory anyway."""
     need_other_uids()
     need_readable_interpreter()
-    open_up(agent.home)
+    reachable(agent.home)
     for folder in (agent.home, agent.home / "run", agent.state):
         folder.mkdir(exist_ok=True)
         os.chown(folder, NOBODY, NOBODY)
@@ -216,7 +208,7 @@ def test_agent_of_a_user_believes_nobody_else(agent: AgentProcess) -> None:
     """An ordinary user's agent: configuration, socket and store in a third user's directory are refused."""
     need_other_uids()
     need_readable_interpreter()
-    open_up(agent.home)
+    reachable(agent.home)
     agent.command()  # writes the configuration
     theirs = agent.home / "theirs"
     for folder in (agent.home, agent.home / "run", agent.state, theirs):
@@ -245,7 +237,7 @@ def test_group_is_served(agent: AgentProcess, how: str) -> None:
     need_other_uids()
     agent.config += '[listen.unix]\nmode = "0660"\ngroup = "daemon"\n'
     agent.start()
-    open_up(agent.home)
+    reachable(agent.home)
     group = grp.getgrnam("daemon").gr_gid
     if how == "primary":
         answer = as_stranger(agent, gid=group)
