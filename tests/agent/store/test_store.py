@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from keyholt_agent.store import PutSecret, ReadHistory, Store
+from keyholt_agent.store import ListSecrets, PutSecret, ReadHistory, Store
 from keyholt_agent.store import store as store_module
 from keyholt_agent.store.commands import SMALL_VALUE, ReadSecret
 from keyholt_agent.store.sqlite.backend import SqliteBackend
@@ -208,3 +208,22 @@ async def test_readers_in_a_crowd_hold_a_bounded_part_of_memory(
             nursery.start_soon(read)
     assert values == [new.value] * 9
     assert max(most) == 2
+
+
+async def test_few_pages_are_read_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """However many are asked for, of listings as of histories: the others wait, and all are answered."""
+    await store.ask(PutSecret(path="a", new=version(1)))
+    answered: list[object] = []
+
+    async def read(command: ListSecrets | ReadHistory) -> None:
+        answered.append(await store.read_page(command))
+
+    async with trio.open_nursery() as readers, held(store, monkeypatch, nursery):
+        for _ in range(store_module.PAGES_AT_ONCE):
+            readers.start_soon(read, ListSecrets(prefix="", after=None, limit=10))
+            readers.start_soon(read, ReadHistory(path="a", before=None, limit=10))
+        await trio.testing.wait_all_tasks_blocked()
+        assert store._thread._queue.qsize() == store_module.PAGES_AT_ONCE
+    assert len(answered) == 2 * store_module.PAGES_AT_ONCE
