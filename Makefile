@@ -64,6 +64,7 @@ generate: setup-run
 	$(PY) tools/compiled_statements.py
 	$(PY) tools/client_source.py
 	$(PY) tools/command_reference.py
+	$(PY) tools/man_pages.py
 	$(PY) tools/pictures.py
 
 # One target a rule: the first that fails stops `make check`; `make -k check` shows what all of them say.
@@ -94,6 +95,7 @@ check-generated: setup-check
 	$(PY) tools/compiled_statements.py --check
 	$(PY) tools/client_source.py --check
 	$(PY) tools/command_reference.py --check
+	$(PY) tools/man_pages.py --check
 	$(PY) tools/pictures.py --check
 
 check-text: setup-check

@@ -18,7 +18,7 @@ from keyholt.cli.command import Command, Kind, Parameter  # noqa: E402
 from keyholt.cli.table import COMMANDS, GLOBAL  # noqa: E402
 from tools.generated import keep  # noqa: E402
 
-__all__ = ["main", "reference"]
+__all__ = ["main", "reference", "usage_of"]
 
 TARGET: Final = ROOT / "docs/commands.md"
 
@@ -46,13 +46,14 @@ def reference() -> str:
 
 
 def _command(command: Command) -> str:
-    usage = " ".join(["keyholt", *command.words, *_usage(command)])
+    usage = " ".join(["keyholt", *command.words, *usage_of(command)])
     lines = [f"## `{' '.join(command.words)}`", "", command.help, "", "```", usage, "```", ""]
     lines += [*map(_parameter, command.parameters), ""] if command.parameters else []
     return "\n".join([*lines, f"With `--json`: {command.json}.", ""])
 
 
-def _usage(command: Command) -> Iterator[str]:
+def usage_of(command: Command) -> Iterator[str]:
+    """What follows the words of a command, as they are typed."""
     for parameter in command.parameters:
         text = parameter.names[0]
         if parameter.is_option and parameter.kind is not Kind.FLAG:
