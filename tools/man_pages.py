@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "client"), str(ROOT / "protocol")]
 from keyholt.cli.command import Command, Kind, Parameter  # noqa: E402
 from keyholt.cli.table import COMMANDS, EPILOG, GLOBAL  # noqa: E402
 from tools.command_reference import usage_of  # noqa: E402
+from tools.generated import keep  # noqa: E402
 
 __all__ = ["main", "pages"]
 
@@ -31,21 +32,15 @@ _CODE: Final = re.compile(r"`([^`]+)`")
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or check them; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: man_pages.py [--check]", file=sys.stderr)
-        return 2
-    wanted = pages()
-    found = {page.name: page.read_text("utf-8") for page in TARGET.iterdir()}
-    if arguments:
-        if found == wanted:
-            return 0
-        print("docs/man/man1 is not what the code says; run `make generate`", file=sys.stderr)
-        return 1
-    for name in found.keys() - wanted.keys():
-        (TARGET / name).unlink()
-    for name, text in wanted.items():
-        (TARGET / name).write_text(text, "utf-8")
-    return 0
+    wanted = {TARGET / name: text for name, text in pages().items()}
+    status = keep("man_pages.py", arguments, lambda: wanted)
+    for page in set(TARGET.iterdir()) - wanted.keys():
+        if arguments:
+            print(f"{page.name} is of no command; run `make generate`", file=sys.stderr)
+            status = 1
+        else:
+            page.unlink()
+    return status
 
 
 def pages() -> dict[str, str]:

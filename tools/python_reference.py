@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "client"), str(ROOT / "protocol")]
+sys.path[:0] = [str(ROOT), str(ROOT / "client"), str(ROOT / "protocol")]
 
 import keyholt  # noqa: E402
 from keyholt.methods import Slots  # noqa: E402
 from keyholt_protocol.errors import ErrorCode, KeyholtError  # noqa: E402
+from tools.generated import keep  # noqa: E402
 
 __all__ = ["main", "reference"]
 
@@ -68,16 +69,7 @@ _ENTRY: Final = re.compile(r"^(\S[^:\n]*): (.+(?:\n[ ]+.+)*)", re.MULTILINE)
 
 def main(arguments: list[str]) -> int:
     """Write the page, or check it; gives the exit status."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python_reference.py [--check]", file=sys.stderr)
-        return 2
-    if not arguments:
-        TARGET.write_text(reference(), "utf-8")
-        return 0
-    if TARGET.is_file() and TARGET.read_text("utf-8") == reference():
-        return 0
-    print("docs/python.md is not what the code says; run `make generate`", file=sys.stderr)
-    return 1
+    return keep("python_reference.py", arguments, lambda: {TARGET: reference()})
 
 
 def reference() -> str:

@@ -67,7 +67,7 @@ PAGE_BUDGET: Final = MAX_RESPONSE_HEADER - 2048
 """Bytes of entries in one page; the rest of the header is for what surrounds them."""
 
 MAX_RETRIES: Final = 100
-"""How often a head may move under the first in its line: by writes that nobody waits for any more."""
+"""How often a head may move under the first in its line, by those that need not stand in it or have left."""
 
 ENTRY_OVERHEAD: Final = 64
 """Bytes that an entry takes beside its path and its metadata, at most; the metadata as it is stored has all
@@ -131,30 +131,35 @@ def _has_expired(described: Metadata, now: int) -> bool:
 
 
 async def put(secrets: Secrets, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
-    """Seal and write the next version of a secret, after whoever is at it."""
-    async with secrets.alone(call.request.path):
-        return await _put(secrets, call)
-
-
-async def _put(secrets: Secrets, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
+    """Seal and write the next version of a secret; where others write it too, after whoever came before."""
     request = call.request
-    metadata = Metadata(created=wall_time(), expires=request.expires, labels=request.labels)
-    latest = _assumed_latest(secrets, request)
-    for _ in range(MAX_RETRIES):
-        if latest >= MAX_VERSION:
-            raise TooLargeError(
-                f"{request.path!r} has had {MAX_VERSION} versions; use another path",
-                details={"field": "path", "limit": MAX_VERSION},
-            )
+    if not secrets.contended(request.path):
         try:
-            await secrets.write(
-                request.path, latest + 1, metadata, call.body, deleted=_has_to_be_deleted(request)
-            )
+            return await _put(secrets, call, _assumed_latest(secrets, request))
         except HeadMovedError as error:
-            latest = _actual_latest(request, error.head)
-        else:
-            return Reply(result=SecretPutResult(version=latest + 1, created=metadata.created))
+            _actual_latest(request, error.head)  # unless it is what the caller expects, that was all
+    async with secrets.alone(request.path):
+        latest = _assumed_latest(secrets, request)
+        for _ in range(MAX_RETRIES):
+            try:
+                return await _put(secrets, call, latest)
+            except HeadMovedError as error:
+                latest = _actual_latest(request, error.head)
     raise ContentionError(f"too many others write {request.path!r} just now; try again")
+
+
+async def _put(secrets: Secrets, call: Call[SecretPutRequest], latest: int) -> Reply[SecretPutResult]:
+    """Write the version after ``latest``; ``HeadMovedError`` if that is not the newest one."""
+    request = call.request
+    if latest >= MAX_VERSION:
+        raise TooLargeError(
+            f"{request.path!r} has had {MAX_VERSION} versions; use another path",
+            details={"field": "path", "limit": MAX_VERSION},
+        )
+    metadata = Metadata(created=wall_time(), expires=request.expires, labels=request.labels)
+    deleted = _has_to_be_deleted(request)
+    await secrets.write(request.path, latest + 1, metadata, call.body, deleted=deleted)
+    return Reply(result=SecretPutResult(version=latest + 1, created=metadata.created))
 
 
 def _assumed_latest(secrets: Secrets, request: SecretPutRequest) -> int:

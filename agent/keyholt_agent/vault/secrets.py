@@ -2,8 +2,8 @@
 
 - What is cached is opened at once: it is decrypted into locked memory and nothing waits.
 - A write is sealed for the version that it will have. The store takes it only if that is still the next one.
-- Whoever writes a path stands in line for it (``alone``): of many that seal at once for the next version, all
-  but one would come too late and have to seal anew.
+- Who was too late with a write stands in line for its path (``alone``), and so does who comes then: of many
+  that seal at once for the next version, all but one come too late and have to seal anew.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ class Secrets:
             opened.release()
             raise LockedError
         return _describe(secret, opened)
+
+    def contended(self, path: str) -> bool:
+        """Whether writers of a path stand in line."""
+        return path in self._lines
 
     @asynccontextmanager
     async def alone(self, path: str) -> AsyncGenerator[None, None]:
