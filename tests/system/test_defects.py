@@ -9,12 +9,16 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.agent_process import PASSPHRASE, AgentProcess, hurried, poll, wait_ended
 from tests.support.unharmed import KEPT, KEPT_PATH
 from tests.support.wire import ClosedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLANTED = """
 import sys
@@ -53,6 +57,18 @@ class DefectiveAgent(AgentProcess):
     def command(self) -> list[str]:
         program = PLANTED.format(place=self.place, harmless=self.harmless)
         return [sys.executable, "-I", "-c", program, *super().command()[5:]]
+
+
+@pytest.fixture
+def agent(installed: AgentProcess) -> AgentProcess:
+    """What is started here is a process of its own, with its own code."""
+    return installed
+
+
+@pytest.fixture(scope="session")
+def new_state(installed_state: Path) -> Path:
+    """And so it was where the store comes from."""
+    return installed_state
 
 
 @pytest.fixture
