@@ -152,13 +152,17 @@ class Methods(ABC):
             path: where to write.
             value: up to 16 MiB, and up to the agent's free locked memory; text is written as UTF-8.
             if_version: refuse the write unless this is the newest version; 0: unless there is none.
-            labels: up to 16 short texts by name, not secret.
+            labels: up to 16 short texts by name, not secret; ``{}`` for none. Left out, those of the
+                newest version are kept.
             expires: from when the version is no longer given out: seconds since 1970-01-01 UTC, or a time
-                with a time zone.
+                with a time zone; 0 for never. Left out, the newest version's is kept, unless that has
+                expired.
 
         Raises:
             ConflictError: another version than ``if_version`` is the newest; read it and decide again.
             ContentionError: too many others wrote this secret meanwhile; try again.
+            IntegrityError: the newest version, whose labels were to be kept, is damaged; say ``labels``
+                and ``expires`` to write all the same.
             InvalidRequestError: the path, a label or the time of expiry is not allowed, or the value is
                 text with a lone surrogate; says why.
             TooLargeError: the value is over the limit; store a reference to it instead.

@@ -229,7 +229,7 @@ FIELDS = {
         request(GET, {"path": "a", "version": 0}),
         request(GET, {"path": "a", "version": 2**31}),
         request(PUT, {"path": "a", "if_version": -1}),
-        request(PUT, {"path": "a", "expires": 0}),
+        request(PUT, {"path": "a", "expires": -1}),
         request(PUT, {"path": "a", "expires": 253402300800}),
         request("secret.list", {"limit": 0}),
     ],

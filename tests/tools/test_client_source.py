@@ -15,7 +15,7 @@ import keyholt
 from keyholt import async_methods, methods
 from keyholt_protocol import messages as m
 from keyholt_protocol.errors import ErrorCode
-from keyholt_protocol.operations import OPERATIONS, SECRET_DELETE, SECRET_PUT, STORE_INIT, Operation
+from keyholt_protocol.operations import OPERATIONS, SECRET_DELETE, STORE_INIT, Operation
 from tools import client_methods, client_source
 from tools.client_source import files, main
 
@@ -138,7 +138,7 @@ def test_a_payload_is_a_parameter_by_its_name(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_cannot_be_a_parameter_needs_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field whose default is made anew each time has no form in a signature; the error names the remedy."""
-    monkeypatch.setitem(OPERATIONS, "secret.rename", renaming(request=SECRET_PUT.request))
+    monkeypatch.setitem(OPERATIONS, "secret.rename", renaming(request=m.SecretGetResult))
     with pytest.raises(NotImplementedError, match=r"secret\.rename needs a function in keyholt\.invocations"):
         files()
 

@@ -24,6 +24,7 @@ from keyholt_agent.store import (
     VersionSummary,
 )
 from keyholt_agent.vault.metadata import Metadata
+from keyholt_agent.vault.secrets import NOTHING, Base
 from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import (
     ConflictError,
@@ -133,58 +134,71 @@ def _has_expired(described: Metadata, now: int) -> bool:
 async def put(secrets: Secrets, call: Call[SecretPutRequest]) -> Reply[SecretPutResult]:
     """Seal and write the next version of a secret; where others write it too, after whoever came before."""
     request = call.request
+    base = await _assumed_base(secrets, request)
     if not secrets.contended(request.path):
         try:
-            return await _put(secrets, call, _assumed_latest(secrets, request))
+            return await _put(secrets, call, base)
         except HeadMovedError as error:
-            _actual_latest(request, error.head)  # unless it is what the caller expects, that was all
-    async with secrets.alone(request.path):
-        latest = _assumed_latest(secrets, request)
+            base = await _actual_base(secrets, request, error.newest)
+    async with secrets.alone(request.path) as waited:
+        if waited:
+            base = await _assumed_base(secrets, request)
         for _ in range(MAX_RETRIES):
             try:
-                return await _put(secrets, call, latest)
+                return await _put(secrets, call, base)
             except HeadMovedError as error:
-                latest = _actual_latest(request, error.head)
+                base = await _actual_base(secrets, request, error.newest)
     raise ContentionError(f"too many others write {request.path!r} just now; try again")
 
 
-async def _put(secrets: Secrets, call: Call[SecretPutRequest], latest: int) -> Reply[SecretPutResult]:
-    """Write the version after ``latest``; ``HeadMovedError`` if that is not the newest one."""
-    request = call.request
-    if latest >= MAX_VERSION:
+async def _put(secrets: Secrets, call: Call[SecretPutRequest], base: Base) -> Reply[SecretPutResult]:
+    """Write the version after ``base``; ``HeadMovedError`` if that is not what the path stands at."""
+    request, now = call.request, wall_time()
+    if base.version >= MAX_VERSION:
         raise TooLargeError(
             f"{request.path!r} has had {MAX_VERSION} versions; use another path",
             details={"field": "path", "limit": MAX_VERSION},
         )
-    metadata = Metadata(created=wall_time(), expires=request.expires, labels=request.labels)
-    deleted = _has_to_be_deleted(request)
-    await secrets.write(request.path, latest + 1, metadata, call.body, deleted=deleted)
-    return Reply(result=SecretPutResult(version=latest + 1, created=metadata.created))
+    metadata = base.kept.followed(request.labels, request.expires, now)
+    await secrets.write(request.path, base, metadata, call.body)
+    return Reply(result=SecretPutResult(version=base.version + 1, created=now))
 
 
-def _assumed_latest(secrets: Secrets, request: SecretPutRequest) -> int:
-    """The version that the write builds on, as far as can be told without waiting; the store knows better."""
-    if request.if_version is not None:
-        return request.if_version
-    cached = secrets.cached(request.path, None)
-    return cached.version if cached else 0
+async def _assumed_base(secrets: Secrets, request: SecretPutRequest) -> Base:
+    """What the write builds on, as far as can be told without asking the store, which knows better."""
+    path, expected, keeps = request.path, request.if_version, _keeps(request)
+    if expected == 0:
+        return NOTHING
+    cached = secrets.cached(path, expected)
+    if cached is not None:
+        return await secrets.base_in_cache(path, cached, keeps=keeps)
+    if expected is None:
+        return NOTHING
+    if not keeps:
+        return Base(expected, deleted=False, kept=NOTHING.kept)
+    return await _actual_base(secrets, request, await secrets.newest(path))
 
 
-def _has_to_be_deleted(request: SecretPutRequest) -> bool | None:
-    """Whether what is there may only be built on if it is deleted, or only if it is not; None for either."""
-    return None if request.if_version is None else request.if_version == 0
+async def _actual_base(secrets: Secrets, request: SecretPutRequest, newest: Newest) -> Base:
+    """What the write builds on, by what the store says; a conflict if the caller meant something else."""
+    _check_expected(request, newest.head)
+    return await secrets.base_in_store(request.path, newest, keeps=_keeps(request))
 
 
-def _actual_latest(request: SecretPutRequest, head: Head) -> int:
-    """The version to build on now that the store has told it; a conflict if the caller meant another one."""
+def _keeps(request: SecretPutRequest) -> bool:
+    """Whether anything is kept of the version before."""
+    return request.labels is None or request.expires is None
+
+
+def _check_expected(request: SecretPutRequest, head: Head) -> None:
+    """A conflict if the caller meant to build on something else than what is there."""
     deleted = head.deleted_at is not None
-    allowed = request.if_version is None or (request.if_version == 0 and deleted)
-    if not allowed:
+    current = 0 if deleted else head.latest
+    if request.if_version not in (None, current):
         raise ConflictError(
             f"{request.path!r} {_position(head)}; version {request.if_version} was expected",
-            details={"field": "if_version", "current_version": 0 if deleted else head.latest},
+            details={"field": "if_version", "current_version": current},
         )
-    return head.latest
 
 
 def _position(head: Head) -> str:

@@ -70,6 +70,7 @@ __all__ = [
     "header_under",
     "key_reference",
     "make_header",
+    "metadata_of",
     "open_into",
     "plaintext_size",
     "read_header",
@@ -168,6 +169,12 @@ def bind(store_id: bytes, path: str, metadata: bytes = b"") -> Context:
     return Context(
         b"".join((store_id, _LENGTH.pack(len(encoded)), encoded, _LENGTH.pack(len(metadata)), metadata))
     )
+
+
+def metadata_of(context: Context) -> bytes:
+    """The metadata that a context was made with."""
+    (path_size,) = _LENGTH.unpack_from(context, ID_SIZE)
+    return context[ID_SIZE + 2 * _LENGTH.size + path_size :]
 
 
 def seal(key: memoryview, header: Header, context: Context, plaintext: memoryview, nonce: bytes) -> bytes:

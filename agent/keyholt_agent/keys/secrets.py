@@ -152,6 +152,18 @@ class SecretKeys(Guarded):
             raise
         return target
 
+    async def authenticate(self, path: str, version: int, metadata: bytes, wrapped: bytes) -> None:
+        """Hold what is stored beside a value against its wrapped data key, which is bound to it as well.
+
+        Raises:
+            IntegrityError: ``wrapped`` is not what was wrapped for that path, version and metadata.
+        """
+        master = self._masters.referenced(referenced_key(wrapped))
+        with self._arena.allocate(KEY_SIZE) as data_key:
+            unwrapping = master.unwrap(wrapped, version, bind(self._store_id, path, metadata), data_key.view)
+            if unwrapping is not None:
+                await unwrapping
+
     async def rewrap(
         self, permit: WrapPermit, path: str, version: int, metadata: bytes, wrapped: bytes
     ) -> RewrappedKey:

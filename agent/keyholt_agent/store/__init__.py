@@ -13,6 +13,7 @@ from keyholt_agent.store.commands import (
     ListSecrets,
     PutSecret,
     ReadHistory,
+    ReadNewest,
     UndeleteSecret,
 )
 from keyholt_agent.store.errors import (
@@ -44,6 +45,7 @@ from keyholt_agent.store.rows import (
     Head,
     KeyState,
     MasterKeyRow,
+    Newest,
     NewVersion,
     SecretPage,
     SecretSummary,
@@ -75,9 +77,11 @@ __all__ = [
     "MasterKeyRow",
     "MasterRetiredError",
     "NewVersion",
+    "Newest",
     "PutSecret",
     "ReadHistory",
     "ReadMasterKeys",
+    "ReadNewest",
     "ReadSlotTable",
     "ReadWrappedKeys",
     "ReplaceRoot",

@@ -20,6 +20,7 @@ from keyholt_agent.sealed_state import StateKeeper
 from keyholt_agent.store.rows import (
     Counts,
     Head,
+    Newest,
     NewVersion,
     SecretPage,
     SecretVersion,
@@ -41,6 +42,7 @@ __all__ = [
     "ListSecrets",
     "PutSecret",
     "ReadHistory",
+    "ReadNewest",
     "ReadSecret",
     "SecretCommand",
     "UndeleteSecret",
@@ -143,6 +145,13 @@ class ReadSecret(SecretCommand[SecretVersion | None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadNewest(Command[Newest]):
+    """Where a path stands, and its latest version without the value; of a deleted one too."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutSecret(SecretCommand[SecretVersion]):
     """Write a version if it is the next of its path, which takes a tombstone away; answers what is stored.
 
@@ -150,7 +159,7 @@ class PutSecret(SecretCommand[SecretVersion]):
         deleted: whether the path, if there is one, has to be deleted; None for either.
 
     Raises:
-        HeadMovedError: ``new.version`` is not the next, or ``deleted`` not so; it has the head.
+        HeadMovedError: ``new.version`` is not the next, or ``deleted`` not so; it has the newest.
         NotFoundError: there is no such master key version.
         MasterRetiredError: it is not the active one.
     """

@@ -20,7 +20,7 @@ What a back end meets of its own libraries' errors it turns into these.
 
 from __future__ import annotations
 
-from keyholt_agent.store.rows import Head
+from keyholt_agent.store.rows import Newest
 from keyholt_protocol.errors import ConflictError, ContentionError, StoreUnavailableError
 
 __all__ = [
@@ -71,11 +71,13 @@ class ErasureOwedError(StoreUnavailableError):
 
 
 class HeadMovedError(ConflictError):
-    """Somebody wrote first: decide again from ``head``."""
+    """Somebody wrote first: decide again from ``newest``."""
 
-    def __init__(self, path: str, head: Head) -> None:
-        super().__init__(f"the latest version of {path!r} is {head.latest}; decide again from that one")
-        self.head = head
+    def __init__(self, path: str, newest: Newest) -> None:
+        super().__init__(
+            f"the latest version of {path!r} is {newest.head.latest}; decide again from that one"
+        )
+        self.newest = newest
 
 
 class SlotTableMovedError(ContentionError):

@@ -20,6 +20,7 @@ __all__ = [
     "KeyState",
     "MasterKeyRow",
     "NewVersion",
+    "Newest",
     "SecretPage",
     "SecretSummary",
     "SecretVersion",
@@ -72,6 +73,18 @@ class Head:
 
     latest: int
     deleted_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """Where a path stands, and its latest version without the value.
+
+    ``wrapped_key`` is None once that is destroyed, and both are where there is none.
+    """
+
+    head: Head
+    metadata: bytes | None = field(repr=False)
+    wrapped_key: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

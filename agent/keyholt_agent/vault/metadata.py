@@ -36,6 +36,19 @@ class Metadata:
     def encode(self) -> bytes:
         return pack_header(to_map(self))
 
+    def followed(self, labels: Mapping[str, str] | None, expires: int | None, now: int) -> Metadata:
+        """That of the version after this one, made at ``now``.
+
+        Args:
+            labels: those that it has; None: these.
+            expires: when it does, 0 for never; None: when this one does, unless that has passed.
+        """
+        if expires is None and self.expires is not None and self.expires > now:
+            expires = self.expires
+        return Metadata(
+            created=now, expires=expires or None, labels=self.labels if labels is None else labels
+        )
+
     @staticmethod
     def decode(encoded: bytes) -> Metadata:
         """The metadata that ``encode`` made.

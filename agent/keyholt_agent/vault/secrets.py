@@ -9,13 +9,15 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
+from keyholt_agent.keys.envelope import metadata_of
 from keyholt_agent.keys.secrets import SealedSecret
 from keyholt_agent.memory import LockedBuffer
-from keyholt_agent.store import MasterRetiredError, NewVersion, PutSecret
+from keyholt_agent.store import MasterRetiredError, NewVersion, PutSecret, ReadNewest
+from keyholt_agent.vault.metadata import Metadata
 from keyholt_agent.vault.permits import SECRETS_MASTER
 from keyholt_agent.vault.secret_cache import FetchableSecret
 from keyholt_protocol.errors import IntegrityError, LockedError
@@ -23,13 +25,30 @@ from keyholt_protocol.errors import IntegrityError, LockedError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
 
-    from keyholt_agent.store import Store
-    from keyholt_agent.vault.metadata import Metadata
+    from keyholt_agent.store import Newest, Store
     from keyholt_agent.vault.permits import Permits
     from keyholt_agent.vault.secret_cache import SecretCache
     from keyholt_agent.vault.vault import Vault
 
-__all__ = ["Secrets"]
+__all__ = ["NOTHING", "Base", "Secrets"]
+
+
+class Base(NamedTuple):
+    """What a write builds on.
+
+    Attributes:
+        version: the newest; 0 where there is none.
+        deleted: whether the path is.
+        kept: what the next version has beside its value as far as nobody says otherwise; authentic.
+    """
+
+    version: int
+    deleted: bool
+    kept: Metadata
+
+
+NOTHING: Final = Base(0, deleted=False, kept=Metadata(created=0))
+"""No version at all, and nothing to keep."""
 
 
 class Secrets:
@@ -94,36 +113,71 @@ class Secrets:
         return path in self._lines
 
     @asynccontextmanager
-    async def alone(self, path: str) -> AsyncGenerator[None, None]:
-        """Held by one writer of a path, who was there first. Others are only ever too late for a version."""
+    async def alone(self, path: str) -> AsyncGenerator[bool, None]:
+        """Held by one writer of a path, who was there first; gives whether that was waited for.
+
+        Others are only ever too late for a version.
+        """
         line = self._lines.get(path)
         if line is None:
             line = self._lines[path] = trio.Lock()
         try:
-            try:
-                line.acquire_nowait()
-            except trio.WouldBlock:
+            if waited := line.locked():
                 await line.acquire()
+            else:
+                line.acquire_nowait()
             try:
-                yield
+                yield waited
             finally:
                 line.release()
         finally:
             if not line.locked():  # whoever waits has it by now
                 self._lines.pop(path, None)
 
-    async def write(
-        self, path: str, version: int, metadata: Metadata, value: memoryview, *, deleted: bool | None
-    ) -> None:
-        """Seal and commit a version, if it is the next one.
+    async def base_in_store(self, path: str, newest: Newest, *, keeps: bool) -> Base:
+        """What a write builds on, by what the store says of the path.
 
         Args:
-            deleted: whether the path, if there is such a one, has to be deleted before; None for either.
+            keeps: whether anything is to be kept; what is not needed is not read.
 
         Raises:
-            HeadMovedError: it is not the next one, or not ``deleted``; ``head`` says where the path stands.
+            IntegrityError: what is stored is not what was sealed there.
         """
-        encoded = metadata.encode()
+        head, kept = newest.head, NOTHING.kept
+        # A deleted secret is written anew. A version that was destroyed has no key any more that says
+        # whether what is stored beside it is authentic.
+        if (
+            keeps
+            and head.deleted_at is None
+            and newest.metadata is not None
+            and newest.wrapped_key is not None
+        ):
+            kept = await self._kept(path, head.latest, newest.metadata, newest.wrapped_key)
+        return Base(head.latest, head.deleted_at is not None, kept)
+
+    async def base_in_cache(self, path: str, secret: FetchableSecret, *, keeps: bool) -> Base:
+        """What a write builds on, by a cached secret; as ``base_in_store``."""
+        kept = NOTHING.kept
+        if keeps:
+            metadata = metadata_of(secret.context)
+            if secret.metadata is None:  # it has opened before, so this is authentic
+                kept = Metadata.decode(metadata)
+            else:
+                kept = await self._kept(path, secret.version, metadata, secret.wrapped_key)
+        return Base(secret.version, deleted=False, kept=kept)
+
+    async def newest(self, path: str) -> Newest:
+        """Where a path stands in the store."""
+        return await self._store.ask(ReadNewest(path=path))
+
+    async def write(self, path: str, base: Base, metadata: Metadata, value: memoryview) -> None:
+        """Seal and commit the version after ``base``, if that is what the path stands at.
+
+        Raises:
+            HeadMovedError: it is not; ``newest`` says where the path stands.
+        """
+        encoded, version = metadata.encode(), base.version + 1
+        deleted = base.deleted if base.version else None
         while True:
             permit = await self._permits.permit(SECRETS_MASTER)
             sealing = self._vault.keyring.secrets.seal(permit, path, version, encoded, value)
@@ -144,6 +198,17 @@ class Secrets:
                 await self._permits.catch_up(SECRETS_MASTER)
             else:
                 return
+
+    async def _kept(self, path: str, version: int, metadata: bytes, wrapped: bytes) -> Metadata:
+        """What is stored beside a version; a forged one would become authentic with the next version."""
+        try:
+            await self._vault.keyring.secrets.authenticate(path, version, metadata, wrapped)
+            return Metadata.decode(metadata)
+        except IntegrityError:
+            raise IntegrityError(
+                f"the labels and the expiry of version {version} of {path!r} fail authentication, so they "
+                "cannot be kept: restore a backup, or say both to write all the same"
+            ) from None
 
 
 def _describe(secret: FetchableSecret, opened: LockedBuffer) -> LockedBuffer:

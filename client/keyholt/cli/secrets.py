@@ -24,8 +24,8 @@ _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
 def put(options: Namespace) -> int:
     """The command ``put``."""
-    labels = _labels(options.label)
-    expires = None if options.expires is None else _expiry(options.expires, datetime.now(UTC))
+    labels = _new_labels(options)
+    expires = _new_expiry(options, datetime.now(UTC))
     value = _read_value(options.file)
     try:
         with connected(options) as agent:
@@ -116,6 +116,28 @@ def _about(info: SecretInfo | SecretVersionInfo) -> tuple[str, str]:
     return moment(info.created), " ".join([*expiry, *labels])
 
 
+def _new_labels(options: Namespace) -> dict[str, str] | None:
+    """The labels that a version is to have; None: those of the version before."""
+    if options.no_labels and options.label:
+        raise UsageError("give --label or --no-labels, not both: --label takes the place of all labels")
+    return {} if options.no_labels else _labels(options.label) or None
+
+
+def _new_expiry(options: Namespace, now: datetime) -> datetime | int | None:
+    """When a version is to expire, 0 for never; None: when the version before does."""
+    if options.no_expiry and options.expires is not None:
+        raise UsageError("give --expires or --no-expiry, not both")
+    if options.expires is None:
+        return 0 if options.no_expiry else None
+    expires = _expiry(options.expires, now)
+    if expires <= now:
+        raise UsageError(
+            f"--expires {options.expires} has passed, so nobody would be given the value: give a time to "
+            "come, or --no-expiry"
+        )
+    return expires
+
+
 def _labels(texts: Sequence[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     if not all(mark for _, mark, _ in pairs):
@@ -177,16 +199,19 @@ COMMANDS: Final = (
             ),
             Parameter(
                 names=("--label",),
-                help="a label of the version; may be given several times",
+                help="a label of the version, in the place of all there were; may be given several times "
+                "(default: the labels stay)",
                 metavar="KEY=VALUE",
                 many=True,
             ),
+            Parameter(names=("--no-labels",), help="take all labels away", kind=Kind.FLAG),
             Parameter(
                 names=("--expires",),
                 help="when the version ceases to be given out: 90d, 12h, 30m, 2031-12-31 or a full ISO time "
-                "(default: never)",
+                "(default: it stays, unless it has passed)",
                 metavar="WHEN",
             ),
+            Parameter(names=("--no-expiry",), help="take the expiry away", kind=Kind.FLAG),
         ),
     ),
     Command(

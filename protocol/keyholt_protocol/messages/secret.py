@@ -44,22 +44,24 @@ class SecretPutRequest:
 
     ``if_version``: the write is refused unless this is the newest version of a live secret; 0 means that no
     live secret may be there: it was never written, or is deleted. Without it a deleted secret is written anew
-    as well. ``expires``: the time from which this version is no longer given out as the newest: asking for
-    the newest is then answered ``not_found``.
+    as well. ``labels``: those of this version, ``{}`` for none. ``expires``: the time from which this version
+    is no longer given out as the newest: asking for the newest is then answered ``not_found``; 0 for never.
+    What is absent of these two is as it was in the version before: see "What a write keeps".
     """
 
     path: str
     if_version: int | None = None
-    labels: Mapping[str, str] = field(default_factory=_no_labels)
+    labels: Mapping[str, str] | None = None
     expires: int | None = None
 
     def __post_init__(self) -> None:
         check_path(self.path)
         _check_version(self.if_version, 0, "if_version")
-        check_labels(self.labels)
-        if self.expires is not None and not 0 < self.expires <= MAX_TIME:
+        if self.labels is not None:
+            check_labels(self.labels)
+        if self.expires is not None and not 0 <= self.expires <= MAX_TIME:
             raise InvalidRequestError(
-                f"expires must be 1 to {MAX_TIME}, in seconds since 1970-01-01 UTC",
+                f"expires must be 0, for never, or 1 to {MAX_TIME}, in seconds since 1970-01-01 UTC",
                 details={"field": "expires"},
             )
 

@@ -15,6 +15,7 @@ from keyholt_agent.store import (
     Head,
     HeadMovedError,
     ListSecrets,
+    Newest,
     PutSecret,
     SecretPage,
     SecretVersion,
@@ -112,7 +113,8 @@ async def test_put_gives_up_on_a_head_that_never_rests(
     async def moved(asked: PutSecret) -> NoReturn:
         tries.append(asked.path)
         await trio.lowlevel.checkpoint()
-        raise HeadMovedError(asked.path, Head(latest=len(tries), deleted_at=None))
+        head = Head(latest=len(tries), deleted_at=None)
+        raise HeadMovedError(asked.path, Newest(head=head, metadata=None, wrapped_key=None))
 
     intercept(monkeypatch, inside.services.store, PutSecret, moved)
     client = await inside.connect()

@@ -20,6 +20,7 @@ from keyholt_agent.keys.envelope import (
     header_under,
     key_reference,
     make_header,
+    metadata_of,
     open_into,
     plaintext_size,
     read_header,
@@ -84,6 +85,13 @@ def test_fields_lie_where_the_table_says() -> None:
     assert referenced_key(record) == reference == record[:26]
     assert header_under(reference, 0x05060708) == header
     assert STORE + struct.pack(">I", 7) + b"prod/db" + struct.pack(">I", 4) + b"meta" == CONTEXT
+
+
+@pytest.mark.parametrize("metadata", [b"", b"m", b"\0" * 300])
+@pytest.mark.parametrize("path", ["a", "é/" + "x" * 300])
+def test_metadata_is_found_in_a_context(path: str, metadata: bytes) -> None:
+    """Behind the path, however long that is."""
+    assert metadata_of(bind(bytes(range(16)), path, metadata)) == metadata
 
 
 def test_every_byte_counts(arena: Arena) -> None:

@@ -91,7 +91,7 @@ async def test_writers_of_one_path_form_a_line(store: Store) -> None:
             try:
                 await store.ask(PutSecret(path="a", new=version(number)))
             except HeadMovedError as moved:
-                number = moved.head.latest + 1
+                number = moved.newest.head.latest + 1
             else:
                 written.append(number)
                 return

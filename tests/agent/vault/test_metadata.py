@@ -17,6 +17,23 @@ def test_metadata_comes_back_as_it_was_encoded(metadata: Metadata) -> None:
     assert Metadata.decode(metadata.encode()) == metadata
 
 
+@pytest.mark.parametrize(
+    "labels,expires,now,then",
+    [
+        (None, None, 1, Metadata(created=1, expires=EVERYTHING.expires, labels=EVERYTHING.labels)),
+        (None, None, 1_800_000_000, Metadata(created=1_800_000_000, labels=EVERYTHING.labels)),
+        (None, 0, 1, Metadata(created=1, labels=EVERYTHING.labels)),
+        ({}, 5, 1, Metadata(created=1, expires=5)),
+        ({"a": "b"}, None, 1, Metadata(created=1, expires=EVERYTHING.expires, labels={"a": "b"})),
+    ],
+)
+def test_what_follows_keeps_what_is_not_said(
+    labels: dict[str, str] | None, expires: int | None, now: int, then: Metadata
+) -> None:
+    """Labels and expiry each; an expiry is kept while it is to come."""
+    assert EVERYTHING.followed(labels, expires, now) == then
+
+
 def test_a_fetch_is_told_when_its_version_expires() -> None:
     """So that a cached secret is refused then."""
     _, expires = fetch_result(3, EVERYTHING.encode())

@@ -111,10 +111,13 @@ def test_json_has_stable_shapes(agent: RunningAgent, command: Callable[..., Resu
     assert json.loads(command("--json", "slot", "list").out)[0].keys() == {"name", "kind", "created", "kdf"}
 
 
-def test_listings_show_what_is_not_given_out(command: Callable[..., Result], tmp_path: Path) -> None:
+def test_listings_show_what_is_not_given_out(
+    agent: RunningAgent, command: Callable[..., Result], tmp_path: Path
+) -> None:
     """Whoever looks at a listing sees which secrets have expired, and which versions are destroyed."""
+    with keyholt.connect(agent.address) as connection:
+        connection.put("marks/past", b"v", expires=981_200_000)
     (tmp_path / "v").write_bytes(b"v")
-    command("put", "marks/past", "--expires", "2001-02-03", "--file", str(tmp_path / "v"))
     command("put", "marks/gone", "--file", str(tmp_path / "v"))
     command("destroy", "marks/gone", "--version", "1")
     gone, past = command("list", "--long", "marks/").out.decode().splitlines()

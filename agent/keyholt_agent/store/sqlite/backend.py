@@ -31,6 +31,7 @@ from keyholt_agent.store.commands import (
     ListSecrets,
     PutSecret,
     ReadHistory,
+    ReadNewest,
     ReadSecret,
     UndeleteSecret,
 )
@@ -67,6 +68,7 @@ RECOVERY_INTERVAL: Final = 1.0
 ANSWERS: Final[dict[type[AnyCommand], AnyAnswer]] = dict(
     (
         ReadSecret.answered_by(secrets.read_secret),
+        ReadNewest.answered_by(secrets.read_newest),
         PutSecret.answered_by(secrets.put_secret),
         DeleteSecret.answered_by(secrets.delete_secret),
         UndeleteSecret.answered_by(secrets.undelete_secret),

@@ -15,26 +15,31 @@ from keyholt_agent.store.commands import (
     DeleteSecret,
     DestroyVersion,
     PutSecret,
+    ReadNewest,
     ReadSecret,
     UndeleteSecret,
 )
 from keyholt_agent.store.errors import HeadMovedError, MasterRetiredError
-from keyholt_agent.store.rows import Head, SecretVersion
+from keyholt_agent.store.rows import Head, Newest, SecretVersion
 from keyholt_agent.store.sqlite import elements, sql
 from keyholt_agent.store.sqlite.keys import maybe_master_row
 from keyholt_agent.store.sqlite.transaction import Transaction, row_id
-from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, NotFoundError
+from keyholt_protocol.errors import AlreadyExistsError, IntegrityError, KeyholtError, NotFoundError
 
 __all__ = [
     "delete_secret",
     "destroy_version",
     "put_secret",
+    "read_newest",
     "read_secret",
     "secret_row",
     "undelete_secret",
 ]
 
 NEVER_WRITTEN: Final = Head(latest=0, deleted_at=None)
+
+NO_VALUE: Final = -1
+"""Fewer bytes than any value has: none is read."""
 
 
 class SecretRow(NamedTuple):
@@ -70,14 +75,19 @@ def read_secret(transaction: Transaction, asked: ReadSecret) -> SecretVersion | 
     return _version(*row)
 
 
+def read_newest(transaction: Transaction, asked: ReadNewest) -> Newest:
+    """Read the head, and the version that it names."""
+    return _newest(transaction, _maybe_secret_row(transaction, asked.path))
+
+
 def put_secret(transaction: Transaction, asked: PutSecret) -> SecretVersion:
     """Hold the version against the head, then advance that and add the version and its key."""
     new = asked.new
     secret = _maybe_secret_row(transaction, asked.path)
     if secret is not None and asked.deleted is not None and asked.deleted is (secret.deleted_at is None):
-        raise HeadMovedError(asked.path, secret.head)
+        raise HeadMovedError(asked.path, _newest(transaction, secret))
     if new.version != (secret.latest if secret else 0) + 1:
-        raise HeadMovedError(asked.path, secret.head if secret else NEVER_WRITTEN)
+        raise HeadMovedError(asked.path, _newest(transaction, secret))
     named = {"key_id": new.master_key_id, "version": new.master_key_version}
     active = transaction.execute(sql.ACTIVE_MASTER, named).fetchone()
     if active is None:
@@ -163,6 +173,17 @@ def _maybe_secret_row(transaction: Transaction, path: str) -> SecretRow | None:
     # Nobody has looked at the row before its element is made of it.
     element = elements.head((row_id, path.encode(), latest, deleted_at))
     return SecretRow(row_id, latest, deleted_at, element)
+
+
+def _newest(transaction: Transaction, secret: SecretRow | None) -> Newest:
+    if secret is None:
+        return Newest(head=NEVER_WRITTEN, metadata=None, wrapped_key=None)
+    named = {"secret_id": secret.id, "version": secret.latest, "most": NO_VALUE}
+    row = transaction.execute(sql.NAMED, named).fetchone()
+    if row is None:
+        raise IntegrityError("a row of the store is missing: restore a backup")
+    _, metadata, wrapped_key, size, _ = row
+    return Newest(head=secret.head, metadata=metadata, wrapped_key=None if size is None else wrapped_key)
 
 
 def _version(

@@ -52,7 +52,7 @@ async def test_a_version_that_is_not_the_next_is_refused_with_the_head(store: St
     await store.ask(PutSecret(path="a", new=version(2)))
     with pytest.raises(HeadMovedError) as refused:
         await store.ask(PutSecret(path="a", new=version(number)))
-    assert refused.value.head == Head(latest=2, deleted_at=None)
+    assert refused.value.newest.head == Head(latest=2, deleted_at=None)
     assert (await store.ask(ReadHistory(path="a", before=None, limit=10)))[0].latest == 2
 
 
@@ -60,7 +60,7 @@ async def test_a_first_version_other_than_1_is_refused(store: Store) -> None:
     """A path that was never written stands at 0."""
     with pytest.raises(HeadMovedError) as refused:
         await store.ask(PutSecret(path="a", new=version(2)))
-    assert refused.value.head == Head(latest=0, deleted_at=None) == await head(store, "a")
+    assert refused.value.newest.head == Head(latest=0, deleted_at=None) == await head(store, "a")
 
 
 async def test_not_found_says_which_kind(store: Store) -> None:
@@ -98,7 +98,7 @@ async def test_a_put_after_a_deletion_goes_on_counting(store: Store) -> None:
     await store.ask(DeleteSecret(path="a", deleted_at=CREATED))
     with pytest.raises(HeadMovedError) as refused:
         await store.ask(PutSecret(path="a", new=version(1)))
-    assert refused.value.head == Head(latest=1, deleted_at=CREATED)
+    assert refused.value.newest.head == Head(latest=1, deleted_at=CREATED)
     await store.ask(PutSecret(path="a", new=version(2)))
     assert await head(store, "a") == Head(latest=2, deleted_at=None)
 
