@@ -120,7 +120,7 @@ async def _serve(settings: Settings) -> None:
             connections=quotas,
         )
         stack.callback(services.vault.lock)
-        buffer = stack.enter_context(arena.allocate(RECEIVE_BUFFER))
+        buffer = stack.enter_context(arena.allocate(RECEIVE_BUFFER, lasting=True))
         listeners = [stack.enter_context(listener) for listener in _listeners(settings)]
         for listener in listeners:
             _log.info("serving %s, %s", listener.path or "an inherited socket", services.vault.state)

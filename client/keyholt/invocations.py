@@ -121,8 +121,9 @@ def secret_put(
             ``expires`` to write all the same.
         InvalidRequestError: the path, a label or the time of expiry is not allowed, or the value is text with
             a lone surrogate; says why.
-        TooLargeError: the value is over the limit; store a reference to it instead.
-        ResourceExhaustedError: the agent has no locked memory for the value; says what to raise.
+        TooLargeError: the value is over the limit, or never fits the agent's locked memory; store a reference
+            to it instead, or raise what the message says.
+        ResourceExhaustedError: the agent has no locked memory for the value now; try again.
         AgentUnreachableError: the connection broke; says whether the write may have happened.
     """
     request = request_of(

@@ -13,7 +13,7 @@
     ├── AlreadyExistsError            the name is taken
     ├── ConflictError                 what is there is not what was expected
     ├── ContentionError               somebody else was faster: try again
-    ├── TooLargeError                 over a limit of the protocol
+    ├── TooLargeError                 over a limit of the protocol, or of the agent for good
     ├── ResourceExhaustedError        out of locked memory, connections or room
     ├── BusyError                     a queue is full: try again
     ├── RateLimitedError              too many attempts: wait
@@ -184,7 +184,7 @@ class ContentionError(KeyholtError):
 
 class TooLargeError(KeyholtError):
     code = ErrorCode.TOO_LARGE
-    meaning = "Something is over a limit of the protocol; make it smaller."
+    meaning = "Something is over a limit of the protocol or of the agent; make it smaller."
 
 
 class ResourceExhaustedError(KeyholtError):

@@ -83,7 +83,7 @@ ANY_OPERATION: Final[Mapping[E, str]] = {
     E.INVALID_REQUEST: "the request breaks a rule of its form",
     E.UNSUPPORTED: "the agent knows no such operation",
     E.DENIED: "the peer does not have the permission",
-    E.TOO_LARGE: "something is over a limit on its size or number",
+    E.TOO_LARGE: "something is over a limit on its size or number, or never fits the agent's locked memory",
     E.RESOURCE_EXHAUSTED: "the agent has no locked memory, or other room, for it now",
     E.BUSY: "too many requests of this connection, changes of keys or writes wait already",
     E.DEADLINE_EXCEEDED: "the agent did not get it done in time",

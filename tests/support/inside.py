@@ -152,7 +152,7 @@ def with_handler(services: Services, operation: str, handler: Callable[..., Any]
 @asynccontextmanager
 async def serving(services: Services, nursery: trio.Nursery) -> AsyncIterator[Inside]:
     """Serve connections in ``nursery`` until the block ends."""
-    with services.arena.allocate(MAX_REQUEST_HEADER) as buffer:
+    with services.arena.allocate(MAX_REQUEST_HEADER, lasting=True) as buffer:
         server = _server(services, bindings(services), buffer)
         nursery.start_soon(server.serve, ())
         inside = Inside(services, services.arena.usage.used, nursery, buffer, server)

@@ -109,7 +109,7 @@ class SoftwareCustody:
         )
 
     def open(self, stored: StoredMasterKey) -> SoftwareKey:
-        key = self._arena.allocate(KEY_SIZE)
+        key = self._arena.allocate(KEY_SIZE, lasting=True)
         try:
             context = self._context(stored.name, stored.key_id)
             self._wrapping.unwrap(stored.wrapped, stored.version, context, key.view)

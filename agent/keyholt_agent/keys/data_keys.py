@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from keyholt_agent.keys.envelope import KEY_SIZE
 from keyholt_agent.memory import Guarded, wipe
-from keyholt_protocol.errors import ResourceExhaustedError
+from keyholt_protocol.errors import ResourceExhaustedError, TooLargeError
 
 if TYPE_CHECKING:
     from keyholt_agent.memory import Arena, LockedBuffer
@@ -142,8 +142,8 @@ def _allocate(arena: Arena, seats: int) -> LockedBuffer:
     """A block for that many keys, or for fewer where the arena is full: a store opens all the same."""
     while True:
         try:
-            return arena.allocate(seats * KEY_SIZE)
-        except ResourceExhaustedError:
+            return arena.allocate(seats * KEY_SIZE, lasting=True)
+        except (ResourceExhaustedError, TooLargeError):
             if not seats:
                 raise
             seats //= 2

@@ -101,7 +101,7 @@ class RootKeys(Guarded):
 
 
 def _derived(arena: Arena, root: memoryview, label: bytes) -> LockedBuffer:
-    derived = arena.allocate(KEY_SIZE)
+    derived = arena.allocate(KEY_SIZE, lasting=True)
     try:
         Cipher(AES256(root), CTR(label)).encryptor().update_into(bytes(KEY_SIZE), derived.view)
     except BaseException:

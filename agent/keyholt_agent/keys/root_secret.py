@@ -53,7 +53,7 @@ class RootSecret(Owner):
         """The next version: a new root key, and the same confirmation secret."""
         with ExitStack() as undo:
             key = undo.enter_context(_random(arena, randomness))
-            confirmation = undo.enter_context(arena.allocate(KEY_SIZE))
+            confirmation = undo.enter_context(arena.allocate(KEY_SIZE, lasting=True))
             undo.pop_all()
         confirmation.view[:] = self.confirmation.view
         return RootSecret(self.version + 1, key, confirmation)
@@ -62,8 +62,8 @@ class RootSecret(Owner):
     def split(cls, arena: Arena, version: int, plaintext: LockedBuffer) -> RootSecret:
         """The parts of what was wrapped, copied out of it."""
         with ExitStack() as undo:
-            key = undo.enter_context(arena.allocate(KEY_SIZE))
-            confirmation = undo.enter_context(arena.allocate(KEY_SIZE))
+            key = undo.enter_context(arena.allocate(KEY_SIZE, lasting=True))
+            confirmation = undo.enter_context(arena.allocate(KEY_SIZE, lasting=True))
             undo.pop_all()
         key.view[:] = plaintext.view[:KEY_SIZE]
         confirmation.view[:] = plaintext.view[KEY_SIZE:]
@@ -84,6 +84,6 @@ class RootSecret(Owner):
 
 
 def _random(arena: Arena, randomness: Randomness) -> LockedBuffer:
-    key = arena.allocate(KEY_SIZE)
+    key = arena.allocate(KEY_SIZE, lasting=True)
     randomness.fill(key)
     return key

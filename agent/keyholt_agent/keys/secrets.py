@@ -197,18 +197,28 @@ class SecretKeys(Guarded):
     def _open_wrapped(self, secret: OpenableSecret) -> LockedBuffer | Awaitable[LockedBuffer]:
         """Unwrap the data key first, with the master key that its own record names."""
         master = self._masters.referenced(referenced_key(secret.wrapped_key))
-        data_key = self._arena.allocate(KEY_SIZE)
+        # The value's place first, which may be all that the arena has for one; the key's is left in any case.
+        target = self._arena.allocate(secret.size)
         try:
-            unwrapping = master.unwrap(secret.wrapped_key, secret.version, secret.context, data_key.view)
+            data_key = self._arena.allocate(KEY_SIZE)
+            try:
+                unwrapping = master.unwrap(secret.wrapped_key, secret.version, secret.context, data_key.view)
+            except BaseException:
+                data_key.release()
+                raise
         except BaseException:
-            data_key.release()
+            target.release()
             raise
         if unwrapping is not None:
-            return self._unwrapped_later(unwrapping, secret, data_key)
-        return self._open_with(data_key, secret)
+            return self._unwrapped_later(unwrapping, secret, data_key, target)
+        return self._open_with(data_key, secret, target)
 
     async def _unwrapped_later(
-        self, unwrapping: Awaitable[None], secret: OpenableSecret, data_key: LockedBuffer
+        self,
+        unwrapping: Awaitable[None],
+        secret: OpenableSecret,
+        data_key: LockedBuffer,
+        target: LockedBuffer,
     ) -> LockedBuffer:
         try:
             await unwrapping
@@ -216,13 +226,15 @@ class SecretKeys(Guarded):
                 raise LockedError
         except BaseException:
             data_key.release()
+            target.release()
             raise
-        return self._open_with(data_key, secret)
+        return self._open_with(data_key, secret, target)
 
-    def _open_with(self, data_key: LockedBuffer, secret: OpenableSecret) -> LockedBuffer:
+    def _open_with(
+        self, data_key: LockedBuffer, secret: OpenableSecret, target: LockedBuffer
+    ) -> LockedBuffer:
         """Open with a data key just unwrapped, which is kept if it is the right one; releases its buffer."""
         with data_key:
-            target = self._arena.allocate(secret.size)
             try:
                 decrypt(data_key.view, secret.nonce, secret.sealed, secret.associated, target.view)
             except BaseException:

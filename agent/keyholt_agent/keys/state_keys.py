@@ -48,7 +48,7 @@ class StateKeys(Guarded):
     ) -> None:
         self._element_key: Final = element_key
         self._seal_key: Final = seal_key
-        self._plaintext: Final = arena.allocate(_TOTAL.stop)
+        self._plaintext: Final = arena.allocate(_TOTAL.stop, lasting=True)
         self._record: bytes | None = None  # whose plaintext that is
         self._context: Final = bind(store_id, "state")
         self._header: Final = header_under(key_reference(RecordType.STATE, _KEY_ID, root_version), 0)

@@ -33,7 +33,7 @@ from keyholt_agent.memory.backing import (
     open_backing,
 )
 from keyholt_agent.memory.guard import Guarded, Owner, wipe
-from keyholt_protocol.errors import ResourceExhaustedError
+from keyholt_protocol.errors import ResourceExhaustedError, TooLargeError
 
 __all__ = ["Arena", "ArenaUsage", "LockedBuffer", "MemorySettings"]
 
@@ -62,6 +62,8 @@ the next of that length: taking one costs a third, and nearly all values are tha
 
 _SPARES: Final = 16
 """Blocks of each length that are kept apart; answers that leave at once need one."""
+
+_RAISE: Final = "raise RLIMIT_MEMLOCK (`LimitMEMLOCK=` in the unit, `ulimit -l`) and `[memory] size`"
 
 _SMALL: Final = 4096
 """Bytes up to which zeroing from a fresh ``bytes`` is faster than ``wipe``."""
@@ -95,16 +97,17 @@ class LockedBuffer(Owner):
     """One block of the arena; zeroed and returned by ``release`` or at the end of a ``with``.
 
     Attributes:
+        start: where it begins in the arena, in granules.
         view: exactly the bytes asked for, writable; raises ``ValueError`` once released.
     """
 
-    __slots__ = ("_arena", "_granules", "_start", "view")
+    __slots__ = ("_arena", "_granules", "start", "view")
 
     view: memoryview
 
     def __init__(self, arena: Arena, start: int, granules: int, view: memoryview) -> None:
         self._arena: Arena | None = arena
-        self._start = start
+        self.start = start
         self._granules = granules
         self.view = view
 
@@ -113,7 +116,7 @@ class LockedBuffer(Owner):
         """Of the first byte, for system calls and C libraries; ``ValueError`` once released."""
         if self._arena is None:
             raise ValueError("the LockedBuffer was released")
-        return self._arena.address + (self._start << _GRANULE_BITS)
+        return self._arena.address + (self.start << _GRANULE_BITS)
 
     def release(self) -> None:
         """Zero the block and return it to the arena; again is harmless.
@@ -131,7 +134,7 @@ class LockedBuffer(Owner):
                 wipe(view)
             view.release()
             self._arena = None
-            arena.take_back(self._start, self._granules)
+            arena.take_back(self.start, self._granules)
 
     def __len__(self) -> int:
         return len(self.view)
@@ -145,7 +148,7 @@ class LockedBuffer(Owner):
             # The collector may run this in the middle of an allocation, so it takes no lock: the block
             # is noted, and the next allocation takes it back.
             wipe(self.view)
-            arena.abandoned.append((self._start, self._granules))
+            arena.abandoned.append((self.start, self._granules))
             warnings.warn("a LockedBuffer was dropped without release()", ResourceWarning, stacklevel=2)
 
 
@@ -177,6 +180,8 @@ class Arena(Guarded):
         # The end of the highest block that was ever handed out, in granules: beyond it nothing was written.
         self._reached = 0
         self._closed = False
+        # Blocks that stay for long, by their start, with their length; both counted in granules.
+        self._lasting: Final[dict[int, int]] = {}
         self.abandoned: Final[deque[tuple[int, int]]] = deque()
 
     @classmethod
@@ -211,16 +216,20 @@ class Arena(Guarded):
                 blocks=self._blocks - sum(len(starts) for starts in self._spare),
             )
 
-    def allocate(self, size: int) -> LockedBuffer:
+    def allocate(self, size: int, *, lasting: bool = False) -> LockedBuffer:
         """A zeroed block of ``size`` bytes (0 allowed), the caller's to release.
 
+        Args:
+            lasting: whether it stays for long, so that nobody can wait for its place.
+
         Raises:
-            ResourceExhaustedError: no free run is long enough; the message says which limit to raise.
+            ResourceExhaustedError: no free run is long enough now; the message says which limit to raise.
+            TooLargeError: nor will any ever be, whatever is released; likewise.
         """
         if size < 0:
             raise ValueError("a block cannot have a negative size")
         granules = (size + _GRANULE - 1) >> _GRANULE_BITS or 1
-        if granules <= _SPARE_GRANULES and self._spare[granules]:
+        if granules <= _SPARE_GRANULES and self._spare[granules] and not lasting:
             try:
                 start = self._spare[granules].pop()
             except IndexError:  # another thread was faster
@@ -228,11 +237,18 @@ class Arena(Guarded):
             else:
                 offset = start << _GRANULE_BITS
                 return LockedBuffer(self, start, granules, self._view[offset : offset + size])
-        return self._allocate_from_runs(granules, size)
+        buffer = self._allocate_from_runs(granules, size)
+        if lasting:
+            self._lasting[buffer.start] = granules
+        return buffer
 
     def take_back(self, start: int, granules: int) -> None:
         """Return a zeroed run to the free ones; ``LockedBuffer.release`` calls this, nobody else."""
-        if granules <= _SPARE_GRANULES and len(self._spare[granules]) < _SPARES:
+        if (
+            granules <= _SPARE_GRANULES
+            and len(self._spare[granules]) < _SPARES
+            and start not in self._lasting
+        ):
             self._spare[granules].append(start)
             return
         with self._lock:
@@ -299,6 +315,7 @@ class Arena(Guarded):
         starts, lengths = self._starts, self._lengths
         self._blocks -= 1
         self._used -= granules
+        self._lasting.pop(start, None)
         index = bisect_left(starts, start)
         if index < len(starts) and starts[index] == start + granules:
             granules += lengths[index]
@@ -313,14 +330,28 @@ class Arena(Guarded):
         while self.abandoned:
             self._join(*self.abandoned.popleft())
 
-    def _exhausted(self, size: int) -> ResourceExhaustedError:
+    def _most(self) -> int:
+        """Bytes of the largest block there can be once all are released but those that stay."""
+        end = most = 0
+        for start, granules in (*sorted(self._lasting.items()), (self._total, 0)):
+            most = max(most, start - end)
+            end = start + granules
+        rest = self._total - sum(self._lasting.values()) - self._reserve
+        return max(0, min(most, rest)) << _GRANULE_BITS
+
+    def _exhausted(self, size: int) -> ResourceExhaustedError | TooLargeError:
+        if size > (most := self._most()):
+            return TooLargeError(
+                f"{size} bytes never fit the locked memory of the agent, which takes {most} in one piece at "
+                f"most: {_RAISE}",
+                details={"field": "payload", "limit": most},
+            )
         kept = min(self._reserve, (size * LEAVES) >> _GRANULE_BITS)
         free = max(0, self._total - self._used + self._in_spares() - kept) << _GRANULE_BITS
         largest = min(free, max(self._lengths, default=0) << _GRANULE_BITS)
         return ResourceExhaustedError(
             f"no locked memory for {size} bytes: {free} of {self.size} are free for it, "
-            f"{largest} in one piece; try again, or raise RLIMIT_MEMLOCK (`LimitMEMLOCK=` in the unit, "
-            f"`ulimit -l`) and `[memory] size`"
+            f"{largest} in one piece; try again, or {_RAISE}"
         )
 
 

@@ -122,6 +122,25 @@ async def test_put_gives_up_on_a_head_that_never_rests(
     assert len(tries) == 1 + secret.MAX_RETRIES
 
 
+async def test_a_value_that_never_fits(inside: Inside) -> None:
+    """``too_large``, with a limit that does fit; what only others leave no room for may be repeated."""
+    client, arena = await inside.connect(), inside.services.arena
+    refused = await client.call("secret.put", bytes(arena.size), path="a")
+    assert (refused.code, "RLIMIT_MEMLOCK" in refused.message) == ("too_large", True)
+    limit = refused.details["limit"]
+    assert (await client.call("secret.put", bytes(limit + 1), path="a")).code == "too_large"
+    (await client.call("secret.put", bytes(limit), path="a")).expect()
+    assert len((await client.call("secret.get", path="a")).expect().payload) == limit
+    with arena.allocate(arena.size // 4):
+        for op, value in (("secret.get", b""), ("secret.put", bytes(limit))):
+            assert (await client.call(op, value, path="a")).code == "resource_exhausted"
+    with arena.allocate(arena.size // 4, lasting=True):  # as in an agent that was given less
+        too_large = await client.call("secret.get", path="a")
+    assert too_large.code == "too_large"
+    assert too_large.details["limit"] < limit
+    assert inside.held == 0
+
+
 async def test_last_version_of_all(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the last version that there can be the path is used up, and says so."""
     monkeypatch.setattr(secret, "MAX_VERSION", 2)

@@ -17,7 +17,7 @@ from keyholt_agent.keys.master_keys import MasterKeys
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.keys.secrets import OpenableSecret, SealedSecret, SecretKeys
 from keyholt_agent.memory import LockedBuffer
-from keyholt_protocol.errors import IntegrityError, InternalError, LockedError, ResourceExhaustedError
+from keyholt_protocol.errors import IntegrityError, InternalError, LockedError, TooLargeError
 from tests.agent.keys.builders import STORE, create, custodians
 
 if TYPE_CHECKING:
@@ -166,14 +166,14 @@ def test_every_byte_counts(store: Store) -> None:
 
 @pytest.mark.parametrize("at_hand", [False, True])
 def test_no_room_for_the_value_is_said(arena: Arena, store: Store, *, at_hand: bool) -> None:
-    """A value larger than the arena: ResourceExhaustedError, and nothing is kept."""
+    """A value larger than the arena: TooLargeError, and nothing is kept."""
     used = arena.usage.used
     secret = openable(store.seal())
     if at_hand:
         secret.seat = UNSEATED
         store.open(secret)
     secret.size = 2 * 1024 * 1024
-    with pytest.raises(ResourceExhaustedError):
+    with pytest.raises(TooLargeError):
         store.open(secret)
     assert arena.usage.used == used
 

@@ -17,7 +17,7 @@ from keyholt_agent.memory import Arena, Backend, LockedBuffer, LockedMemoryError
 from keyholt_agent.memory import arena as arena_module
 from keyholt_agent.memory.backing import open_backing
 from keyholt_agent.memory.guard import wipe
-from keyholt_protocol.errors import ResourceExhaustedError
+from keyholt_protocol.errors import ResourceExhaustedError, TooLargeError
 
 SIZE = 64 * 1024
 
@@ -101,13 +101,45 @@ def test_dropped_block_comes_back_zeroed_with_a_warning(arena: Arena) -> None:
 
 @pytest.mark.parametrize("size", [SIZE + 1, 2**40])
 def test_larger_than_the_arena_is_refused_with_the_remedy(arena: Arena, size: int) -> None:
-    """The sentence says what was asked, what is free and what to raise; nothing changes."""
-    with pytest.raises(ResourceExhaustedError) as refusal:
+    """The sentence says what was asked, what there can be and what to raise; no retry helps."""
+    with pytest.raises(TooLargeError) as refusal:
         arena.allocate(size)
     said = str(refusal.value)
-    assert said.startswith(f"no locked memory for {size} bytes: {SIZE} of {SIZE} are free for it")
+    assert said.startswith(
+        f"{size} bytes never fit the locked memory of the agent, which takes {SIZE} in one"
+    )
+    assert refusal.value.details == {"field": "payload", "limit": SIZE}
+    assert not refusal.value.retryable
     assert all(part in said for part in ("RLIMIT_MEMLOCK", "LimitMEMLOCK=", "`ulimit -l`", "`[memory] size`"))
     assert arena.usage.used == 0
+
+
+def test_what_never_fits_is_told_from_what_may_fit_later(arena: Arena) -> None:
+    """Whatever is released, blocks that last stay: beside and between them there is no more than that."""
+    quarter = SIZE // 4
+    low, lasting, high = (arena.allocate(quarter, lasting=last) for last in (False, True, False))
+    for size, error in ((2 * quarter + 1, TooLargeError), (2 * quarter, ResourceExhaustedError)):
+        with pytest.raises(error):
+            arena.allocate(size)
+    high.release()
+    arena.allocate(2 * quarter).release()
+    lasting.release()
+    with pytest.raises(ResourceExhaustedError):
+        arena.allocate(SIZE)
+    low.release()
+    arena.allocate(SIZE).release()
+
+
+def test_what_never_fits_beside_the_reserve() -> None:
+    """The last eighth is for small blocks: what is over the rest never fits; the limit given does."""
+    arena = Arena(open_backing("mlock", 1024 * 1024))
+    with pytest.raises(TooLargeError) as refusal:
+        arena.allocate(1000 * 1024)
+    limit = refusal.value.details["limit"]
+    assert limit == 896 * 1024
+    with arena.allocate(limit), pytest.raises(ResourceExhaustedError):
+        arena.allocate(limit)
+    arena.close()
 
 
 def test_full_arena_says_what_is_left(arena: Arena) -> None:
