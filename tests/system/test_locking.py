@@ -24,10 +24,11 @@ def test_idle_agent_locks_itself(stopped: AgentProcess) -> None:
 
         def locked() -> bool:
             status = client.status()
-            assert status["state"] == "locked" or status["locks_in"] <= 1
+            assert status["state"] == "locked" or status["idle_lock_in"] <= 1
             return bool(status["state"] == "locked")
 
         poll(locked)
+        assert client.status()["locked_because"] == "idle"
         assert client.call("secret.get", path=KEPT_PATH).code == "locked"
         assert client.status()["memory_used"] == MAX_REQUEST_HEADER
         assert client.status().get("cache_used", 0) == 0

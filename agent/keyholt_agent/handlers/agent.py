@@ -65,7 +65,9 @@ async def status(services: Services, call: Call[AgentStatusRequest]) -> Reply[Ag
         store_id=vault.store_id.hex() if vault.store_id else None,
         store_secrets=statistics.secrets if statistics else None,
         store_size=statistics.bytes if statistics else None,
-        locks_in=None if vault.locks_at is None else max(0, math.ceil(vault.locks_at - now)),
+        locked_because=vault.locked_because,
+        idle_lock_in=_seconds_to(services.autolock.idle_deadline, now),
+        lifetime_lock_in=_seconds_to(services.autolock.lifetime_deadline, now),
         checked_rows=check.done if check else None,
         checking_rows=check.rows if check else None,
         to_rewrap=services.rewrapping.left,
@@ -99,6 +101,11 @@ async def _store_statistics(services: Services) -> tuple[StoreStatistics | None,
         return await services.store.statistics(), None
     except (StoreUnavailableError, IntegrityError) as error:
         return None, str(error)
+
+
+def _seconds_to(deadline: float, now: float) -> int | None:
+    """Whole seconds from now on, none to infinity."""
+    return None if math.isinf(deadline) else max(0, math.ceil(deadline - now))
 
 
 def _core_dumps_possible() -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.pipeline import AnyBinding, Call, Reply, bind
 from keyholt_agent.vault.passphrases import two_passphrases
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from keyholt_agent.vault.keyslots import Keyslots
 
 __all__ = ["add", "bindings", "list_slots", "remove"]
+
+_log: Final = logging.getLogger("keyholt.slot")
 
 
 def bindings(services: Services) -> tuple[AnyBinding, ...]:
@@ -45,12 +48,15 @@ async def add(keyslots: Keyslots, call: Call[SlotAddRequest]) -> Reply[SlotAddRe
     existing, new = two_passphrases(call.body)
     change = keyslots.change if request.replace else keyslots.add
     slot = await change(call.principal, request.name, existing, new)
+    done = "changed" if request.replace else "added"
+    _log.info("%s keyslot %s by %s", done, slot.name, call.principal.name)
     return Reply(result=SlotAddResult(name=slot.name, kdf=slot.describe()))
 
 
 async def remove(keyslots: Keyslots, call: Call[SlotRemoveRequest]) -> Reply[SlotRemoveResult]:
     """Take a keyslot out of the table; its wrapped root key is overwritten."""
     await keyslots.remove(call.principal, call.request.name, call.body)
+    _log.info("removed keyslot %s by %s", call.request.name, call.principal.name)
     return Reply(result=SlotRemoveResult(name=call.request.name))
 
 

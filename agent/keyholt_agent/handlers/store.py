@@ -46,5 +46,6 @@ async def init(services: Services, call: Call[StoreInitRequest]) -> Reply[StoreI
 async def rekey(services: Services, call: Call[StoreRekeyRequest]) -> Reply[StoreRekeyResult]:
     """Make a new root key and new master keys, and begin to rewrap what those before have wrapped."""
     version = await services.keyslots.rekey(call.principal)
+    _log.info("made version %d of the root key by %s", version, call.principal.name)
     to_rewrap = await services.store.ask(CountRetiringKeys())
     return Reply(result=StoreRekeyResult(root_version=version, to_rewrap=to_rewrap))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from keyholt_agent.vault.state import LockReason
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,9 +46,19 @@ class AutoLock:
         self._armed = trio.Event()
 
     @property
+    def idle_deadline(self) -> float:
+        """When the agent locks if no key is used; infinity while it is locked, or for never."""
+        return math.inf if self._stopped else self._last_used + self._idle_timeout
+
+    @property
+    def lifetime_deadline(self) -> float:
+        """When the agent locks in any case; infinity likewise."""
+        return math.inf if self._stopped else self._end_of_life
+
+    @property
     def deadline(self) -> float:
-        """The instant at which the agent locks; infinity while it is locked, or for never."""
-        return math.inf if self._stopped else min(self._last_used + self._idle_timeout, self._end_of_life)
+        """The earlier of both."""
+        return min(self.idle_deadline, self.lifetime_deadline)
 
     def start(self) -> None:
         """The agent was unlocked: both durations begin now."""
@@ -67,18 +79,21 @@ class AutoLock:
         self._last_used = now
         return True
 
-    def expired(self) -> bool:
-        """Whether the deadline has passed."""
-        return self._clock() >= self.deadline
+    def due(self) -> LockReason | None:
+        """Why the agent is to be locked now, if a deadline has passed."""
+        now = self._clock()
+        if now >= self.lifetime_deadline:
+            return LockReason.LIFETIME
+        return LockReason.IDLE if now >= self.idle_deadline else None
 
-    async def run(self, lock: Callable[[], object]) -> None:
-        """Call ``lock`` whenever the deadline has passed, for ever."""
+    async def run(self, lock: Callable[[LockReason], object]) -> None:
+        """Call ``lock`` whenever a deadline has passed, with the reason, for ever."""
         while True:
             if math.isinf(self.deadline):  # nothing comes by itself: whoever never locks wakes for nobody
                 self._armed = trio.Event()
                 await self._armed.wait()
-            elif self.expired():
+            elif (reason := self.due()) is not None:
                 self.stop()
-                lock()
+                lock(reason)
             else:
                 await trio.sleep(max(0.0, min(self.deadline - self._clock(), STRETCH)))

@@ -17,6 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.store import Cover, ErasureOwedError, ReadMasterKeys, ReadSlotTable, ReplaceRoot
+from keyholt_agent.vault.state import LockReason
 from keyholt_agent.vault.stored_keys import master_key_row, slot_row
 from keyholt_protocol.errors import KeyholtError, LockedError
 
@@ -108,7 +109,7 @@ class Rekeying:
             owed = error
         except BaseException:
             if not await self._unchanged(table):
-                self._vault.lock()
+                self._vault.lock(LockReason.STORE_FAILURE)
             raise
         if self._vault.holds(keyring):
             keyring.change_root(root, new)

@@ -18,7 +18,7 @@ from typing import Final
 from keyholt_protocol.errors import AlreadyExistsError, KeyholtError, LockedError, UninitialisedError
 from keyholt_protocol.operations import Needs
 
-__all__ = ["VaultEvent", "VaultState", "after", "refusals"]
+__all__ = ["LockReason", "VaultEvent", "VaultState", "after", "refusals"]
 
 
 class VaultState(StrEnum):
@@ -27,6 +27,16 @@ class VaultState(StrEnum):
     UNINITIALISED = "uninitialised"  # there is no store
     LOCKED = "locked"
     UNLOCKED = "unlocked"  # the root key is in memory
+
+
+class LockReason(StrEnum):
+    """Why a vault is locked. The name is told to clients."""
+
+    NEVER_UNLOCKED = "never_unlocked"  # since the agent started
+    REQUEST = "request"  # somebody has locked it
+    IDLE = "idle"  # no key was used for as long as is configured
+    LIFETIME = "lifetime"  # it was unlocked for as long as is configured
+    STORE_FAILURE = "store_failure"  # the store failed, and may hold another root key since
 
 
 class VaultEvent(Enum):

@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from typing import TYPE_CHECKING, Final
 
 from keyholt_agent.memory import Guarded
 from keyholt_agent.vault.autolock import AutoLock
-from keyholt_agent.vault.state import VaultEvent, VaultState, after, refusals
+from keyholt_agent.vault.state import LockReason, VaultEvent, VaultState, after, refusals
 from keyholt_protocol.errors import ContentionError, LockedError
 from keyholt_protocol.operations import Needs
 
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from keyholt_agent.keys.keyring import Keyring
 
 __all__ = ["Vault"]
+
+_log: Final = logging.getLogger("keyholt.unlock")
+
+_BY_ITSELF: Final = {
+    LockReason.IDLE: "no key was used for as long as `[unlock] idle_timeout` says",
+    LockReason.LIFETIME: "it was unlocked for as long as `[unlock] max_lifetime` says",
+    LockReason.STORE_FAILURE: "the store failed, and may hold another root key since",
+}
+"""Why a vault was locked that nobody has locked. Whoever is asked to lock knows who asked, and logs that."""
 
 
 class Vault(Guarded):
@@ -36,6 +45,7 @@ class Vault(Guarded):
 
     Attributes:
         state: see ``state``.
+        locked_because: why it is locked; None in the other states.
         locks: how often it was locked; see ``open``.
         store_id: of the store, once it is known.
     """
@@ -49,6 +59,7 @@ class Vault(Guarded):
         self._serve: Final = serve
         self._keyring: Keyring | None = None
         self._when_locked: Final[list[Callable[[], None]]] = []
+        self.locked_because = LockReason.NEVER_UNLOCKED if initialised else None
         self._enter(VaultState.LOCKED if initialised else VaultState.UNINITIALISED)
 
     @property
@@ -66,12 +77,6 @@ class Vault(Guarded):
         """Whether these are its keys: they were taken in, and it was not locked since."""
         return self._keyring is keyring
 
-    @property
-    def locks_at(self) -> float | None:
-        """When it locks by itself, by the clock of ``autolock``; None if it will not."""
-        deadline = self._autolock.deadline
-        return None if math.isinf(deadline) else deadline
-
     def require(self, needs: Needs) -> None:
         """Refuse what cannot be done in this state; what needs the keys counts as their use.
 
@@ -81,7 +86,8 @@ class Vault(Guarded):
         if needs in self._refusals:
             raise self._refusals[needs]
         if needs is Needs.UNLOCKED and not self._autolock.use():
-            self.lock()  # it was due to be locked, and nobody has come to it yet
+            # It was due to be locked, and nobody has come to it yet.
+            self.lock(self._autolock.due() or LockReason.IDLE)
             raise LockedError
 
     def check(self, event: VaultEvent, *, locks: int | None = None) -> VaultState:
@@ -109,14 +115,15 @@ class Vault(Guarded):
         self._change_keys(keyring)
         self.store_id = keyring.store_id
         self._autolock.start()
+        self.locked_because = None
         self._enter(following)
 
     def when_locked(self, forget: Callable[[], None]) -> None:
         """Have ``forget`` called in each lock, once the keys are gone: it drops what they opened."""
         self._when_locked.append(forget)
 
-    def lock(self) -> None:
-        """Zero every key and drop what was read with them; again is harmless."""
+    def lock(self, reason: LockReason = LockReason.REQUEST) -> None:
+        """Zero every key and drop what was read with them; again is harmless, and changes no reason."""
         following = after(self.state, VaultEvent.LOCK)
         self.locks += 1
         was_open = self._keyring is not None
@@ -124,6 +131,9 @@ class Vault(Guarded):
         self._autolock.stop()
         self._enter(following)
         if was_open:
+            self.locked_because = reason
+            if reason in _BY_ITSELF:
+                _log.info("locked itself: %s", _BY_ITSELF[reason])
             for forget in self._when_locked:
                 forget()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "readable_size", "readable_time"]
 
 _UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+_LOCKED: Final = {
+    "never_unlocked": ", never unlocked since it was started",
+    "request": ", by request",
+    "idle": ", for it was not used",
+    "lifetime": ", at the end of its lifetime",
+    "store_failure": ", for the store failed",
+}
+"""Why, in words, by what the agent says."""
 
 
 def init(options: Namespace) -> int:
@@ -93,7 +103,7 @@ def status(options: Namespace) -> int:
 def _describe(status: AgentStatusResult) -> list[str]:
     used, size = readable_size(status.memory_used), readable_size(status.memory_size)
     rows = [
-        ("state", status.state),
+        ("state", status.state + _LOCKED.get(status.locked_because or "", "")),
         ("agent", f"{status.version}, protocol {status.protocol}, pid {status.pid}"),
         ("running for", readable_time(status.uptime)),
         ("connections", status.connections),
@@ -109,8 +119,10 @@ def _describe(status: AgentStatusResult) -> list[str]:
         rows.insert(1, ("checking the store", f"{done} %"))
     if status.to_rewrap is not None:
         rows.insert(1, ("data keys to rewrap", status.to_rewrap))
-    if status.locks_in is not None:
-        rows.insert(1, ("locks itself in", readable_time(status.locks_in)))
+    if status.lifetime_lock_in is not None:
+        rows.insert(1, ("locks itself in", readable_time(status.lifetime_lock_in)))
+    if status.idle_lock_in is not None and status.idle_lock_in < (status.lifetime_lock_in or math.inf):
+        rows.insert(1, ("if not used, in", readable_time(status.idle_lock_in)))
     if status.problem is not None:
         rows.insert(1, ("problem", status.problem))
     return table(rows)

@@ -25,7 +25,10 @@ class AgentStatusRequest:
 class AgentStatusResult:
     """What the agent is and how it does.
 
-    ``state`` is ``uninitialised``, ``locked`` or ``unlocked``. ``locks_in``: seconds until it locks itself,
+    ``state`` is ``uninitialised``, ``locked`` or ``unlocked``. ``locked_because``: why it is locked, present
+    only then: ``never_unlocked`` since the agent started, by ``request``, ``idle`` for too long, at the end
+    of its ``lifetime``, or for a ``store_failure`` that left unknown which keys the store has.
+    ``idle_lock_in``: seconds until it locks itself if no key is used; ``lifetime_lock_in``: in any case; each
     absent when it will not. ``memory_backend``: ``memfd_secret`` or ``mlock``. ``store_secrets`` counts the
     live secrets, absent while there is no store. ``checked_rows`` of ``checking_rows``: how far the check of
     the store has come, while an unlock is at it. ``to_rewrap``: data keys that wait for their rewrapping,
@@ -48,7 +51,9 @@ class AgentStatusResult:
     store_id: str | None = None
     store_secrets: int | None = None
     store_size: int | None = None
-    locks_in: int | None = None
+    locked_because: str | None = None
+    idle_lock_in: int | None = None
+    lifetime_lock_in: int | None = None
     checked_rows: int | None = None
     checking_rows: int | None = None
     to_rewrap: int | None = None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from keyholt_agent.clocks import boot_time
+from keyholt_agent.vault.autolock import AutoLock
 from keyholt_protocol.errors import IntegrityError, KeyholtError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -44,3 +46,22 @@ async def test_locking_again_fills_no_log(inside: Inside, caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records] == [
         f"locked by uid 4711, pid {(await client.call('agent.status')).result['pid']}"
     ]
+
+
+async def test_status_says_why_it_is_locked_and_until_when_it_is_not(inside: Inside) -> None:
+    """Both deadlines while it is unlocked, and one reason while it is locked."""
+    client, services = await inside.connect(), inside.services
+    seen = (await client.call("agent.status")).expect().result
+    assert not seen.keys() & {"locked_because", "idle_lock_in", "lifetime_lock_in"}  # nothing is configured
+    autolock = AutoLock(60, 3600, boot_time)
+    for name in ("_idle_timeout", "_max_lifetime"):
+        setattr(services.autolock, name, getattr(autolock, name))
+    services.autolock.start()
+    seen = (await client.call("agent.status")).expect().result
+    assert 50 < seen["idle_lock_in"] <= 60
+    assert 3500 < seen["lifetime_lock_in"] <= 3600
+    services.autolock._clock = lambda: 1e12
+    assert (await client.call("secret.get", path="a")).code == "locked"
+    seen = (await client.call("agent.status")).expect().result
+    assert (seen["state"], seen["locked_because"]) == ("locked", "lifetime")
+    assert not seen.keys() & {"idle_lock_in", "lifetime_lock_in"}

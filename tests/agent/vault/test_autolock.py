@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from keyholt_agent.vault.autolock import STRETCH, AutoLock
+from keyholt_agent.vault.state import LockReason
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -28,6 +29,12 @@ def test_deadline(idle: float, life: float, expected: float) -> None:
     for now in (15.0, 24.0, 33.0, 42.0, 50.0):
         assert auto.use() == (now < auto.deadline)
     assert auto.deadline == expected
+    assert auto.deadline == min(auto.idle_deadline, auto.lifetime_deadline)
+    now = 1e6
+    later = LockReason.LIFETIME if life else LockReason.IDLE if idle else None
+    assert auto.due() == later
+    auto.stop()
+    assert auto.due() is None
 
 
 async def test_idle_agent_locks_once(autojump_clock: MockClock) -> None:
@@ -36,7 +43,7 @@ async def test_idle_agent_locks_once(autojump_clock: MockClock) -> None:
     auto = AutoLock(30.0, 0.0, clock=trio.current_time)
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time() - start))
+        nursery.start_soon(auto.run, lambda _: locks.append(trio.current_time() - start))
         await trio.sleep(100)
         assert locks == []
         auto.start()
@@ -44,7 +51,7 @@ async def test_idle_agent_locks_once(autojump_clock: MockClock) -> None:
         assert auto.use()
         await trio.sleep(29)
         assert locks == []
-        assert not auto.expired()
+        assert auto.due() is None
         await trio.sleep(100)
         assert locks == pytest.approx([150])
         assert auto.deadline == math.inf
@@ -61,7 +68,7 @@ async def test_used_agent_locks_at_the_end_of_its_life(autojump_clock: MockClock
     auto.start()
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time() - start))
+        nursery.start_soon(auto.run, lambda _: locks.append(trio.current_time() - start))
         for _ in range(30):
             await trio.sleep(2.5)
             auto.use()
@@ -76,11 +83,11 @@ async def test_time_asleep_counts(autojump_clock: MockClock) -> None:
     auto = AutoLock(3600.0, 0.0, clock=lambda: trio.current_time() + asleep)
     auto.start()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time()))
+        nursery.start_soon(auto.run, lambda _: locks.append(trio.current_time()))
         await trio.sleep(1)
-        assert not auto.expired()
+        assert auto.due() is None
         asleep = 4000.0
-        assert auto.expired()
+        assert auto.due() is LockReason.IDLE
         assert not auto.use()
         await trio.sleep(STRETCH)
         assert len(locks) == 1
@@ -92,13 +99,13 @@ async def test_agent_that_was_locked_by_hand_is_left_alone(autojump_clock: MockC
     locks: list[float] = []
     auto = AutoLock(30.0, 0.0, clock=trio.current_time)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(auto.run, lambda: locks.append(trio.current_time()))
+        nursery.start_soon(auto.run, lambda _: locks.append(trio.current_time()))
         auto.start()
         await trio.sleep(10)
         auto.stop()
         await trio.sleep(100)
         assert locks == []
-        assert not auto.expired()
+        assert auto.due() is None
         nursery.cancel_scope.cancel()
 
 

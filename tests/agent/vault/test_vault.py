@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,7 @@ from keyholt_agent.keys.keyslots import passphrase_slot
 from keyholt_agent.keys.randomness import KERNEL
 from keyholt_agent.keys.recipients import Identity
 from keyholt_agent.vault.autolock import AutoLock
-from keyholt_agent.vault.state import VaultEvent, VaultState
+from keyholt_agent.vault.state import LockReason, VaultEvent, VaultState
 from keyholt_agent.vault.vault import Vault
 from keyholt_protocol.errors import AlreadyExistsError, ContentionError, LockedError, UninitialisedError
 from keyholt_protocol.operations import Needs
@@ -70,7 +72,7 @@ def test_locked_vault_has_no_keys(machine: Machine) -> None:
     vault.require(Needs.NOTHING)
     vault.lock()
     vault.lock()
-    assert (vault.locks, machine.served, vault.locks_at, vault.store_id) == (2, [None, None], None, None)
+    assert (vault.locks, machine.served, vault.store_id) == (2, [None, None], None)
     assert repr(vault) == "<Vault locked>"
 
 
@@ -134,9 +136,36 @@ def test_vault_that_is_due_is_locked_by_whoever_comes(machine: Machine) -> None:
     for machine.now in (59.0, 118.0):
         machine.vault.require(Needs.UNLOCKED)
     machine.vault.require(Needs.STORE)  # which is no use of a key
-    assert machine.vault.locks_at == 178.0
     machine.now = 178.0
     with pytest.raises(LockedError):
         machine.vault.require(Needs.UNLOCKED)
     assert machine.vault.state is VaultState.LOCKED
     assert machine.arena.usage.used == 0
+
+
+def test_why_it_is_locked(arena: Arena, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    """The first reason holds until it is unlocked; who locks by himself is one line of the log."""
+    caplog.set_level(logging.INFO)
+    vault = machine.vault
+    assert vault.locked_because is LockReason.NEVER_UNLOCKED
+    vault.lock()
+    assert vault.locked_because is LockReason.NEVER_UNLOCKED
+    machine.open(VaultEvent.UNLOCK)
+    assert vault.locked_because is None
+    vault.lock()
+    assert vault.locked_because is LockReason.REQUEST
+    assert not caplog.records
+    for used, end, reason in (((), 60, LockReason.IDLE), (range(50, 3600, 50), 3600, LockReason.LIFETIME)):
+        machine.now = 0
+        machine.open(VaultEvent.UNLOCK)
+        for now in (*used, end):
+            machine.now = now
+            assert vault.locked_because is None
+            with nullcontext() if now != end else pytest.raises(LockedError):
+                vault.require(Needs.UNLOCKED)
+        vault.lock()
+        assert vault.locked_because is reason
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["locked itself"] * 2
+    empty = Machine(arena, initialised=False).vault
+    empty.lock()
+    assert empty.locked_because is None
