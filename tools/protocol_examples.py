@@ -140,6 +140,15 @@ EXAMPLES: Final = {
     "secret.destroy": Example(
         request=m.SecretDestroyRequest(path=_PATH, version=1), result=m.SecretDestroyResult(version=1)
     ),
+    "secret.move": Example(
+        request=m.SecretMoveRequest(path=_PATH, to="old/db"), result=m.SecretMoveResult(version=2)
+    ),
+    "secret.copy": Example(
+        request=m.SecretCopyRequest(path=_PATH, to="test/db"), result=m.SecretCopyResult(version=2)
+    ),
+    "secret.purge": Example(
+        request=m.SecretPurgeRequest(path=_PATH, if_version=2), result=m.SecretPurgeResult(version=2)
+    ),
 }
 
 

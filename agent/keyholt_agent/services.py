@@ -15,6 +15,7 @@ from keyholt_agent.vault.keyslots import Keyslots
 from keyholt_agent.vault.passphrases import Passphrases
 from keyholt_agent.vault.permits import Permits
 from keyholt_agent.vault.rekeying import Rekeying
+from keyholt_agent.vault.relocation import Relocation
 from keyholt_agent.vault.rewrapping import Rewrapping
 from keyholt_agent.vault.secrets import Secrets
 from keyholt_agent.vault.unlocking import Unlocking
@@ -50,6 +51,7 @@ class Services:
         permits: to wrap under master keys.
         rewrapping: what goes on below master keys that were replaced.
         secrets: reads and writes secrets.
+        relocation: moves and copies them.
         started: when the agent started, in seconds since boot.
     """
 
@@ -96,3 +98,4 @@ class Services:
             self.vault, store, self.passphrases, rekeying, now=wall_time, randomness=KERNEL
         )
         self.secrets: Final = Secrets(self.vault, store, cache, self.permits)
+        self.relocation: Final = Relocation(self.vault, store, self.permits)

@@ -238,6 +238,56 @@ class Methods(ABC):
         invocation = invocation_of(ops.SECRET_DESTROY, request)
         return self.perform(invocation, timeout)
 
+    def move(self, path: str, *, to: str, timeout: float | None = None) -> m.SecretMoveResult:
+        """Gives a secret another path, with its whole history, all at once or not at all.
+
+        Args:
+            to: where nothing was ever written.
+
+        Raises:
+            IntegrityError: what is stored was damaged or replaced.
+            NotFoundError: there never was a secret at ``path``.
+            AlreadyExistsError: there is a secret at ``to``, or a deleted one.
+            ContentionError: others wrote the secret, or the master key was replaced, meanwhile.
+        """
+        request = request_of(m.SecretMoveRequest, path=path, to=to)
+        invocation = invocation_of(ops.SECRET_MOVE, request)
+        return self.perform(invocation, timeout)
+
+    def copy(self, path: str, *, to: str, timeout: float | None = None) -> m.SecretCopyResult:
+        """Copies a secret to another path, with its whole history, all at once or not at all.
+
+        Raises:
+            IntegrityError: what is stored was damaged or replaced.
+            NotFoundError: there never was a secret at ``path``.
+            AlreadyExistsError: there is a secret at ``to``, or a deleted one.
+            ContentionError: others wrote the secret, or the master key was replaced, meanwhile.
+        """
+        request = request_of(m.SecretCopyRequest, path=path, to=to)
+        invocation = invocation_of(ops.SECRET_COPY, request)
+        return self.perform(invocation, timeout)
+
+    def purge(
+        self,
+        path: str,
+        *,
+        if_version: int | None = None,
+        timeout: float | None = None,
+    ) -> m.SecretPurgeResult:
+        """Erases a secret with its history and its path from the store, for good.
+
+        Args:
+            if_version: refused unless this is the newest version, of a deleted secret too.
+
+        Raises:
+            IntegrityError: what is stored was damaged or replaced.
+            NotFoundError: there never was such a secret, or it is purged already.
+            ConflictError: ``if_version`` is not the newest version; ``current_version`` is.
+        """
+        request = request_of(m.SecretPurgeRequest, path=path, if_version=if_version)
+        invocation = invocation_of(ops.SECRET_PURGE, request)
+        return self.perform(invocation, timeout)
+
 
 class Slots:
     """The keyslots: the ways to unlock the store. The client's attribute ``slots``."""

@@ -332,6 +332,49 @@ SECRET_DESTROY: Final = Operation(
     repeatable=True,
     errors={**_UNLOCKED, E.NOT_FOUND: "there is no such secret or version"},
 )
+_RELOCATED: Final = {
+    **_UNLOCKED,
+    E.NOT_FOUND: "there never was a secret at `path`",
+    E.ALREADY_EXISTS: "there is a secret at `to`, or a deleted one",
+    E.CONTENTION: "others wrote the secret, or the master key was replaced, meanwhile",
+}
+SECRET_MOVE: Final = Operation(
+    name="secret.move",
+    summary="Gives a secret another path, with its whole history, all at once or not at all.",
+    request=m.SecretMoveRequest,
+    result=m.SecretMoveResult,
+    needs=Needs.UNLOCKED,
+    permission=Permission.WRITE,
+    mutates=True,
+    repeatable=False,
+    errors=_RELOCATED,
+)
+SECRET_COPY: Final = Operation(
+    name="secret.copy",
+    summary="Copies a secret to another path, with its whole history, all at once or not at all.",
+    request=m.SecretCopyRequest,
+    result=m.SecretCopyResult,
+    needs=Needs.UNLOCKED,
+    permission=Permission.WRITE,
+    mutates=True,
+    repeatable=False,
+    errors=_RELOCATED,
+)
+SECRET_PURGE: Final = Operation(
+    name="secret.purge",
+    summary="Erases a secret with its history and its path from the store, for good.",
+    request=m.SecretPurgeRequest,
+    result=m.SecretPurgeResult,
+    needs=Needs.UNLOCKED,
+    permission=Permission.WRITE,
+    mutates=True,
+    repeatable=False,
+    errors={
+        **_UNLOCKED,
+        E.NOT_FOUND: "there never was such a secret, or it is purged already",
+        E.CONFLICT: "`if_version` is not the newest version; `current_version` is",
+    },
+)
 
 OPERATIONS: Final[dict[str, Operation[Any, Any]]] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Operation)

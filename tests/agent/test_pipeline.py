@@ -35,7 +35,9 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "slot.add": {"name": "n"},
     "slot.remove": {"name": "n"},
     "secret.destroy": {"path": "a", "version": 1},
-    **{f"secret.{verb}": {"path": "a"} for verb in ("put", "get", "history", "delete", "undelete")},
+    "secret.move": {"path": "a", "to": "b"},
+    "secret.copy": {"path": "a", "to": "b"},
+    **{f"secret.{verb}": {"path": "a"} for verb in ("put", "get", "history", "delete", "undelete", "purge")},
 }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ def test_operations_of_the_design_are_there() -> None:
         "session.hello", "store.init", "store.rekey", "agent.status", "agent.unlock", "agent.lock",
         "slot.list", "slot.add", "slot.remove", "secret.put", "secret.get", "secret.list",
         "secret.history", "secret.delete", "secret.undelete", "secret.destroy",
+        "secret.move", "secret.copy", "secret.purge",
     ]  # fmt: skip
     assert all(OPERATIONS[name].name == name for name in OPERATIONS)
 

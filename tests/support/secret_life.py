@@ -145,6 +145,16 @@ class SecretLife:
         for number in range(3):
             clients[number].put("long", self.long["long"])
             assert clients[-1].get("long") == self.long["long"]
+        self._relocate(clients[0])
+
+    def _relocate(self, client: WireClient) -> None:
+        """Move, copy and purge whole histories, a long one among them; the values are where they were then."""
+        for path in ("long", "kilo", self.marker):
+            client.call("secret.move", path=path, to="moved").expect()
+            client.call("secret.copy", path="moved", to="copied").expect()
+            client.call("secret.purge", path="copied").expect()
+            client.call("secret.move", path="moved", to=path).expect()
+            assert client.get(path) == {**self.values, **self.long}[path]
 
     def _misuse(self, client: WireClient) -> None:
         value = self.values[self.marker]

@@ -18,12 +18,13 @@ from keyholt_agent.store import (
     DestroyVersion,
     HeadMovedError,
     ListSecrets,
+    PurgeSecret,
     ReadHistory,
     SecretSummary,
     UndeleteSecret,
     VersionSummary,
 )
-from keyholt_agent.vault.metadata import Metadata
+from keyholt_agent.vault.metadata import Metadata, forget_metadata
 from keyholt_agent.vault.secrets import NOTHING, Base
 from keyholt_protocol import operations as ops
 from keyholt_protocol.errors import (
@@ -36,6 +37,8 @@ from keyholt_protocol.errors import (
 )
 from keyholt_protocol.limits import MAX_RESPONSE_HEADER, MAX_VERSION
 from keyholt_protocol.messages import (
+    SecretCopyRequest,
+    SecretCopyResult,
     SecretDeleteRequest,
     SecretDeleteResult,
     SecretDestroyRequest,
@@ -47,6 +50,10 @@ from keyholt_protocol.messages import (
     SecretInfo,
     SecretListRequest,
     SecretListResult,
+    SecretMoveRequest,
+    SecretMoveResult,
+    SecretPurgeRequest,
+    SecretPurgeResult,
     SecretPutRequest,
     SecretPutResult,
     SecretUndeleteRequest,
@@ -59,10 +66,14 @@ from keyholt_protocol.usual import ENTRIES_AT_ONCE, pack_entries, pack_page
 if TYPE_CHECKING:
     from keyholt_agent.services import Services
     from keyholt_agent.store import Head, Store
+    from keyholt_agent.vault.relocation import Relocation
     from keyholt_agent.vault.secret_cache import FetchableSecret
     from keyholt_agent.vault.secrets import Secrets
 
-__all__ = ["bindings", "delete", "destroy", "get", "history", "list_secrets", "put", "undelete"]
+__all__ = [
+    "bindings", "copy", "delete", "destroy", "get", "history", "list_secrets", "move", "purge", "put",
+    "undelete",
+]  # fmt: skip
 
 PAGE_BUDGET: Final = MAX_RESPONSE_HEADER - 2048
 """Bytes of entries in one page; the rest of the header is for what surrounds them."""
@@ -87,6 +98,9 @@ def bindings(services: Services) -> tuple[AnyBinding, ...]:
         bind(ops.SECRET_DELETE, delete, services.store),
         bind(ops.SECRET_UNDELETE, undelete, services.store),
         bind(ops.SECRET_DESTROY, destroy, services.store),
+        bind(ops.SECRET_MOVE, move, services.relocation),
+        bind(ops.SECRET_COPY, copy, services.relocation),
+        bind(ops.SECRET_PURGE, purge, services.store),
     )
 
 
@@ -258,6 +272,32 @@ async def destroy(store: Store, call: Call[SecretDestroyRequest]) -> Reply[Secre
     """Destroy the data key of one version."""
     await store.ask(DestroyVersion(path=call.request.path, version=call.request.version))
     return Reply(result=SecretDestroyResult(version=call.request.version))
+
+
+async def move(relocation: Relocation, call: Call[SecretMoveRequest]) -> Reply[SecretMoveResult]:
+    """Give a secret another path."""
+    return Reply(result=SecretMoveResult(version=await relocation.move(call.request.path, call.request.to)))
+
+
+async def copy(relocation: Relocation, call: Call[SecretCopyRequest]) -> Reply[SecretCopyResult]:
+    """Give a secret a second path."""
+    return Reply(result=SecretCopyResult(version=await relocation.copy(call.request.path, call.request.to)))
+
+
+async def purge(store: Store, call: Call[SecretPurgeRequest]) -> Reply[SecretPurgeResult]:
+    """Erase a secret from the store."""
+    path, expected = call.request.path, call.request.if_version
+    try:
+        version = await store.ask(PurgeSecret(path=path, latest=expected))
+    except HeadMovedError as error:
+        latest = error.newest.head.latest
+        raise ConflictError(
+            f"{path!r} is at version {latest}; version {expected} was expected: look at it and decide again",
+            details={"field": "if_version", "current_version": latest},
+        ) from None
+    finally:
+        forget_metadata()  # labels of it may be remembered, decoded
+    return Reply(result=SecretPurgeResult(version=version))
 
 
 def _page(found: Sequence[Summary], limit: int) -> Sequence[Summary]:

@@ -76,6 +76,11 @@ class WrapPermit:
         self._master: MasterKey | None = master
         self._version = version
 
+    @property
+    def in_force(self) -> bool:
+        """Whether its version still is the one that wraps, and it was not used."""
+        return self._master is not None and self._master.active is self._version
+
     def use(self) -> ActiveVersion:
         """The version to wrap with, once.
 

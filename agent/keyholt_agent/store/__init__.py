@@ -40,6 +40,7 @@ from keyholt_agent.store.key_commands import (
     RetireMasterVersion,
     RewrapKeys,
 )
+from keyholt_agent.store.path_commands import CopySecret, MoveSecret, PurgeSecret, Reseal
 from keyholt_agent.store.rows import (
     Custody,
     Head,
@@ -47,6 +48,7 @@ from keyholt_agent.store.rows import (
     MasterKeyRow,
     Newest,
     NewVersion,
+    Resealed,
     SecretPage,
     SecretSummary,
     SecretVersion,
@@ -62,6 +64,7 @@ from keyholt_agent.store.store import Store, open_store
 __all__ = [
     "AddKeyslot",
     "AddMasterVersion",
+    "CopySecret",
     "CountRetiringKeys",
     "CountWraps",
     "Cover",
@@ -76,8 +79,10 @@ __all__ = [
     "ListSecrets",
     "MasterKeyRow",
     "MasterRetiredError",
+    "MoveSecret",
     "NewVersion",
     "Newest",
+    "PurgeSecret",
     "PutSecret",
     "ReadHistory",
     "ReadMasterKeys",
@@ -85,6 +90,8 @@ __all__ = [
     "ReadSlotTable",
     "ReadWrappedKeys",
     "ReplaceRoot",
+    "Reseal",
+    "Resealed",
     "RetireMasterVersion",
     "RewrapKeys",
     "SecretPage",

@@ -1,8 +1,8 @@
 """What can be asked of the store: one frozen class a command, with what it answers and what refuses it.
 
-Here are those on the store as a whole and on secrets; ``key_commands`` has the others. They are the seam
-between the store and its back end. Whoever asks knows no SQL; a back end answers each class and knows nothing
-of who asks.
+Here are those on the store as a whole and on single versions of secrets; ``path_commands`` has those on all
+that a path has, ``key_commands`` the others. They are the seam between the store and its back end. Whoever
+asks knows no SQL; a back end answers each class and knows nothing of who asks.
 
 - A refusal (``KeyholtError``) is an answer, and has changed nothing. Beside those that a command lists there
   is always ``StoreUnavailableError``, and ``UninitialisedError`` where there is no store yet.
@@ -55,12 +55,15 @@ SMALL_VALUE: Final = 512 * 1024
 
 
 class Kind(Enum):
-    """How a command is run, in the order in which the kinds of one batch are."""
+    """How a command is run, in the order in which the kinds of one batch are.
+
+    One that is run alone has a transaction of its own: where it is refused, all that it wrote is taken back.
+    """
 
     CREATE = auto()
     READ = auto()
     WRITE = auto()
-    REKEY = auto()
+    ALONE = auto()
 
 
 class Effect(Enum):
@@ -77,16 +80,23 @@ class Command(Generic[T_co]):
     Attributes:
         kind: reads may be run in any order; writes keep theirs.
         erases: whether the old bytes must be gone from every file of the store before the answer.
+        rebuilds: whether that goes for bytes that may lie in unused parts of any page.
         weight: bytes that it may hold in memory, for the bound of a batch.
     """
 
     __slots__ = ()
     kind: ClassVar[Kind] = Kind.READ
     erases: ClassVar[bool] = False
+    rebuilds: ClassVar[bool] = False
 
     @property
     def weight(self) -> int:
         return 0
+
+    @property
+    def evicts(self) -> tuple[str, ...]:
+        """Paths of which nothing that was known holds any more, once it has succeeded."""
+        return ()
 
     @classmethod
     def answered_by(cls, function: Callable[[Any, Self], T_co]) -> tuple[type[AnyCommand], AnyAnswer]:

@@ -65,8 +65,8 @@ class ErasureOwedError(StoreUnavailableError):
 
     def __init__(self) -> None:
         super().__init__(
-            "it is done, and gone from the store, but its log has it still: free some disk space, and it is "
-            "gone from there as well"
+            "it is done, and gone from the store, but its log has it still, or unused parts of the file: "
+            "free some disk space, and it is gone from there as well"
         )
 
 

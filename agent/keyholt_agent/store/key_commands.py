@@ -140,7 +140,7 @@ class ReplaceRoot(Command[None]):
         SlotTableMovedError: the keyslots, or the master keys, changed since; read them again.
     """
 
-    kind = Kind.REKEY
+    kind = Kind.ALONE
     erases = True
     keeper: StateKeeper
     slots: tuple[SlotRow, ...]
@@ -182,6 +182,10 @@ class RewrapKeys(Command[int]):
     keys: tuple[tuple[WrappedKey, bytes], ...]
     key_id: bytes
     version: int
+
+    @property
+    def evicts(self) -> tuple[str, ...]:
+        return tuple(key.path for key, _ in self.keys)
 
     @property
     def weight(self) -> int:

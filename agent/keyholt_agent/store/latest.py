@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from keyholt_agent.store.commands import AnyCommand, Effect, SecretCommand
-from keyholt_agent.store.key_commands import RewrapKeys
 from keyholt_agent.store.rows import SecretVersion
 
 __all__ = ["NOBODY", "LatestVersions", "settle"]
@@ -60,9 +59,8 @@ def settle(latest: LatestVersions, command: AnyCommand, answer: object, *, recen
     Args:
         recent: False when everything was dropped after the command was asked for: it may then only evict.
     """
-    if isinstance(command, RewrapKeys):
-        for key, _ in command.keys:
-            latest.evict(key.path)
+    for path in command.evicts:
+        latest.evict(path)
     if not isinstance(command, SecretCommand) or command.effect is Effect.NONE:
         return
     if (

@@ -21,6 +21,7 @@ __all__ = [
     "MasterKeyRow",
     "NewVersion",
     "Newest",
+    "Resealed",
     "SecretPage",
     "SecretSummary",
     "SecretVersion",
@@ -47,6 +48,16 @@ class NewVersion:
     version: int
     created: int
     metadata: bytes = field(repr=False)
+    wrapped_key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+    master_key_id: bytes
+    master_key_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resealed:
+    """What takes the place of a version's wrapped data key and value; ``master_key_id`` is 16 bytes."""
+
     wrapped_key: bytes = field(repr=False)
     value: bytes = field(repr=False)
     master_key_id: bytes

@@ -75,6 +75,25 @@ class Permits:
             with trio.CancelScope(shield=True):
                 yield
 
+    @asynccontextmanager
+    async def several(self, name: str, count: int) -> AsyncGenerator[list[WrapPermit], None]:
+        """Permits for so many wraps, all of one version, which stays the active one until the block ends.
+
+        Raises:
+            LockedError, StoreUnavailableError: as ``permit``.
+        """
+        async with self.exclusive():
+            permits: list[WrapPermit] = []
+            while len(permits) < count:
+                master = self._vault.keyring.masters.named(name)
+                if permits and not permits[-1].in_force:
+                    permits.clear()  # the version was used up, and replaced
+                if master.need() is None:
+                    permits.append(master.permit())
+                else:
+                    await self._replenish(name)
+            yield permits
+
     async def _replenish(self, name: str) -> None:
         """Commit what the master key needs before its next wrap, if it still needs it."""
         need = self._vault.keyring.masters.named(name).need()  # another task may have met it meanwhile

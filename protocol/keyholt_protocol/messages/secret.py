@@ -12,6 +12,8 @@ from keyholt_protocol.limits import MAX_PAGE, MAX_TIME, MAX_VERSION
 from keyholt_protocol.names import check_labels, check_path, check_prefix
 
 __all__ = [
+    "SecretCopyRequest",
+    "SecretCopyResult",
     "SecretDeleteRequest",
     "SecretDeleteResult",
     "SecretDestroyRequest",
@@ -23,6 +25,10 @@ __all__ = [
     "SecretInfo",
     "SecretListRequest",
     "SecretListResult",
+    "SecretMoveRequest",
+    "SecretMoveResult",
+    "SecretPurgeRequest",
+    "SecretPurgeResult",
     "SecretPutRequest",
     "SecretPutResult",
     "SecretUndeleteRequest",
@@ -225,6 +231,73 @@ class SecretDestroyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretDestroyResult:
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretMoveRequest:
+    """Gives a secret another path, with its whole history; ``to``: where nothing was ever written.
+
+    Versions keep their numbers, labels and expiry, destroyed ones stay destroyed, and a deleted secret stays
+    deleted. At ``path`` there never was a secret then.
+    """
+
+    path: str
+    to: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        check_path(self.to, "to")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretMoveResult:
+    """``version``: the newest version, at ``to`` now."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretCopyRequest:
+    """Gives a secret a second path, with a copy of its whole history; as a move, but ``path`` stays as it is.
+
+    Nothing connects the two from then on: what is destroyed at one path is still there at the other.
+    """
+
+    path: str
+    to: str
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        check_path(self.to, "to")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretCopyResult:
+    """``version``: the newest version, at both paths."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPurgeRequest:
+    """Erases a secret with its whole history, deleted or not: at its path there never was one then.
+
+    ``if_version``: refused unless this is the newest version, of a deleted secret too.
+    """
+
+    path: str
+    if_version: int | None = None
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        _check_version(self.if_version, field="if_version")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPurgeResult:
+    """``version``: what was the newest version."""
+
     version: int
 
 

@@ -27,6 +27,7 @@ from keyholt_agent.store import (
     ReadMasterKeys,
     ReadSlotTable,
     ReplaceRoot,
+    Resealed,
     SlotRow,
     StoreSeed,
     open_store,
@@ -174,6 +175,18 @@ def version(
         metadata=b"metadata %d" % number if metadata is None else metadata,
         wrapped_key=os.urandom(90) if key is None else key,
         value=os.urandom(106) if value is None else value,
+        master_key_id=MASTER,
+        master_key_version=master,
+    )
+
+
+def resealed(stored: SecretVersion, master: int = 1) -> Resealed:
+    """A version as it is sealed for another path: each byte of key and value another one."""
+    assert stored.wrapped_key is not None
+    assert stored.value is not None
+    return Resealed(
+        wrapped_key=bytes(byte ^ 1 for byte in stored.wrapped_key),
+        value=bytes(byte ^ 1 for byte in stored.value),
         master_key_id=MASTER,
         master_key_version=master,
     )

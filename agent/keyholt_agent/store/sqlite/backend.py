@@ -51,7 +51,8 @@ from keyholt_agent.store.key_commands import (
     RetireMasterVersion,
     RewrapKeys,
 )
-from keyholt_agent.store.sqlite import keys, listings, rekeying, secrets
+from keyholt_agent.store.path_commands import CopySecret, MoveSecret, PurgeSecret
+from keyholt_agent.store.sqlite import keys, listings, paths, rekeying, secrets
 from keyholt_agent.store.sqlite.creation import create_store, remove_store
 from keyholt_agent.store.sqlite.database import LOG_LIMIT, Database
 from keyholt_agent.store.sqlite.failures import is_disk_full, is_fault, replaced_error, translate
@@ -65,6 +66,9 @@ __all__ = ["ANSWERS", "SqliteBackend"]
 RECOVERY_INTERVAL: Final = 1.0
 """Seconds between attempts to recover, so that a flood of requests is not a flood of whole checks."""
 
+REBUILD_INTERVAL: Final = 60.0
+"""Seconds between attempts to rebuild a store that there was no room for: each writes as much as it holds."""
+
 ANSWERS: Final[dict[type[AnyCommand], AnyAnswer]] = dict(
     (
         ReadSecret.answered_by(secrets.read_secret),
@@ -73,6 +77,9 @@ ANSWERS: Final[dict[type[AnyCommand], AnyAnswer]] = dict(
         DeleteSecret.answered_by(secrets.delete_secret),
         UndeleteSecret.answered_by(secrets.undelete_secret),
         DestroyVersion.answered_by(secrets.destroy_version),
+        MoveSecret.answered_by(paths.move_secret),
+        CopySecret.answered_by(paths.copy_secret),
+        PurgeSecret.answered_by(paths.purge_secret),
         ListSecrets.answered_by(listings.list_secrets),
         ReadHistory.answered_by(listings.read_history),
         CountSecrets.answered_by(listings.count_secrets),
@@ -107,6 +114,8 @@ class SqliteBackend:
         self._next_recovery = 0.0
         self._log_bytes = 0
         self._erasure_owed = False
+        self._rebuild_owed = False
+        self._next_rebuild = 0.0
         self._sealing = Sealing()
         self._answers = ANSWERS | dict(
             (
@@ -152,7 +161,7 @@ class SqliteBackend:
         """
         if creations := [command for command in commands if isinstance(command, CreateStore)]:
             return [self._create(command) for command in creations]
-        if len(commands) > 1 and commands[0].kind is Kind.REKEY:
+        if len(commands) > 1 and commands[0].kind is Kind.ALONE:
             return [outcome for command in commands for outcome in self.run([command])]
         try:
             # 1. A store that failed is not worked on before it was reopened and found whole.
@@ -167,6 +176,8 @@ class SqliteBackend:
                 self._log_bytes = log_bytes
             # 4. What was overwritten in the database still stands in older pages of the log.
             if any(command.erases for command in commands):
+                if any(command.rebuilds for command in commands):
+                    self._rebuild_owed, self._next_rebuild = True, 0.0
                 return self._erase(database, commands, outcomes)
         except Exception as error:
             return self._fail(commands, error)
@@ -176,8 +187,10 @@ class SqliteBackend:
         """What needs no caller: recover from a failure, and keep the log short."""
         if self._fault is not None:
             self._maybe_recover()
-        elif self._database is not None and (self._erasure_owed or self._log_bytes > LOG_LIMIT):
-            self._checkpoint(self._database)
+        elif self._database is not None:
+            owed = self._erasure_owed and (not self._rebuild_owed or time.monotonic() >= self._next_rebuild)
+            if owed or self._log_bytes > LOG_LIMIT:
+                self._checkpoint(self._database)
 
     def _fail(self, commands: Sequence[AnyCommand], error: Exception) -> list[Outcome[Any]]:
         """What a failure of ``run`` means for the store, and the answers to its commands."""
@@ -246,13 +259,17 @@ class SqliteBackend:
     def _checkpoint(self, database: Database) -> None:
         try:
             database.check_identity()
+            if self._rebuild_owed and time.monotonic() >= self._next_rebuild:
+                self._next_rebuild = time.monotonic() + REBUILD_INTERVAL  # unless it succeeds
+                database.rebuild()
+                self._rebuild_owed = False
             database.checkpoint(clear=self._erasure_owed)
         except Exception as error:
-            if not is_disk_full(error):
+            if not is_disk_full(error) and not isinstance(error, MemoryError):
                 self._set_fault(error)
             return
         self._log_bytes = 0
-        self._erasure_owed = False
+        self._erasure_owed = self._rebuild_owed
 
     def _create(self, command: CreateStore) -> Outcome[None]:
         try:
@@ -273,7 +290,7 @@ class SqliteBackend:
         self._identity = self._database.identity
         self._fault = None
         self._log_bytes = 0
-        self._erasure_owed = False
+        self._erasure_owed = self._rebuild_owed = self._database.rebuild_owed
 
     def _close(self) -> None:
         if self._database is not None:
@@ -292,7 +309,7 @@ class SqliteBackend:
         if isinstance(command, ReplaceRoot):
             with self._sealing.replacing(database, command.keeper) as transaction:
                 yield transaction
-        elif command.kind is Kind.WRITE:
+        elif command.kind in {Kind.WRITE, Kind.ALONE}:
             with self._sealing.writing(database) as transaction:
                 yield transaction
         else:
@@ -305,6 +322,8 @@ class SqliteBackend:
         except IntegrityError:
             raise  # of a row that may be met when others were written already: all of it is taken back
         except KeyholtError as refusal:
+            if command.kind is Kind.ALONE:
+                raise  # what it has written already is taken back
             return Error(refusal)
 
     def _set_fault(self, error: Exception) -> None:

@@ -104,7 +104,7 @@ MOST_ROWS: Final[dict[str, int]] = {
 """Statements all of whose rows are kept at once. A store has 32 keyslots; 16,384 versions of a master key
 last for 2^34 writes."""
 
-PAGES: Final = frozenset({sql.LISTING, sql.LISTING_BELOW, sql.HISTORY, sql.WRAPPED})
+PAGES: Final = frozenset({sql.LISTING, sql.HISTORY, sql.WRAPPED})
 """Statements that see to their rows themselves."""
 
 ELEMENTS: Final = frozenset({sql.HEAD, sql.HEADS, sql.VERSIONS, sql.VERSION_ROW, sql.VERSION_AT, sql.ENDS})

@@ -25,7 +25,7 @@ from keyholt_agent.store.sqlite.failures import replaced_error, translate
 from keyholt_agent.store.sqlite.home import FileIdentity
 from keyholt_protocol.errors import IntegrityError, StoreUnavailableError
 
-__all__ = ["LOG_LIMIT", "REVISION", "Database"]
+__all__ = ["LOG_LIMIT", "OWE_REBUILD", "REVISION", "Database"]
 
 REVISION: Final = "0001"
 """The newest migration, known here so that opening a store need not import alembic."""
@@ -39,6 +39,13 @@ PAGE_CACHE_KIB: Final = 8 * 1024
 
 LOG_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of log after which it is brought into the database: short to replay, rare enough to cost little."""
+
+OWE_REBUILD: Final = "PRAGMA user_version = 1"
+"""Notes, with the transaction that it stands in, that ``rebuild`` is owed: also after a crash before that."""
+
+SMALL_REBUILD: Final = 48 * 1024 * 1024
+"""Bytes of a store up to which it is rebuilt in memory, within ``HEAP_LIMIT``; a larger one by a temporary
+file, in which nothing stands that does not stand in the store."""
 
 STATEMENTS: Final = 64
 """Prepared statements kept by the driver: more than there are."""
@@ -165,6 +172,25 @@ class Database:
                 f"{self._path} could not be checkpointed: another program has it open"
             )
         self._wal_identity = FileIdentity.of(self._wal)
+
+    @property
+    def rebuild_owed(self) -> bool:
+        """Whether something was purged since the last rebuild."""
+        return self.pragma("user_version") != (0,)
+
+    def rebuild(self) -> None:
+        """Write every page anew, so that unused parts of pages hold nothing; the log has the old ones still.
+
+        SQLite zeroes what is deleted (``secure_delete``), but not what it leaves behind where it moves cells
+        from one page to another (``schema``).
+        """
+        small = os.stat(self._path).st_size <= SMALL_REBUILD
+        self.pragma(f"temp_store={'MEMORY' if small else 'FILE'}")
+        try:
+            self.connection.execute("VACUUM")
+        finally:
+            self.pragma("temp_store=MEMORY")
+        self.pragma("user_version = 0")
 
     def pragma(self, pragma: str) -> tuple[object, ...] | None:
         """Run a pragma, outside any transaction, and return its first row."""

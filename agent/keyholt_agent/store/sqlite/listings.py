@@ -17,6 +17,7 @@ from typing import Any, Final
 from keyholt_agent.store.commands import CountSecrets, ListSecrets, ReadHistory
 from keyholt_agent.store.rows import Counts, Head, SecretPage, SecretSummary, VersionSummary
 from keyholt_agent.store.sqlite import sql
+from keyholt_agent.store.sqlite.paths import PURGED
 from keyholt_agent.store.sqlite.secrets import secret_row
 from keyholt_agent.store.sqlite.transaction import Transaction
 
@@ -40,11 +41,10 @@ def list_secrets(transaction: Transaction, asked: ListSecrets) -> SecretPage:
     """Read on from the first path that belongs to the page."""
     # The least text after ``after`` is ``after`` and a zero.
     first = asked.prefix if asked.after is None else max(asked.prefix, asked.after + "\0")
-    values = {"first": first, "end": _after_prefix(asked.prefix), "limit": SCANNED}
-    statement = sql.LISTING if values["end"] is None else sql.LISTING_BELOW
+    values = {"first": first, "end": _after_prefix(asked.prefix) or PURGED, "limit": SCANNED}
     found: list[SecretSummary] = []
     scanned, room, text = 0, LISTING_BYTES, ""
-    with closing(transaction.execute(statement, values)) as rows:
+    with closing(transaction.execute(sql.LISTING, values)) as rows:
         for path, latest, metadata, destroyed, deleted in rows:
             scanned += 1
             text = path.decode(errors="surrogateescape")

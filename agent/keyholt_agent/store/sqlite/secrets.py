@@ -27,8 +27,11 @@ from keyholt_agent.store.sqlite.transaction import Transaction, row_id
 from keyholt_protocol.errors import AlreadyExistsError, IntegrityError, KeyholtError, NotFoundError
 
 __all__ = [
+    "SecretRow",
     "delete_secret",
     "destroy_version",
+    "maybe_secret_row",
+    "newest",
     "put_secret",
     "read_newest",
     "read_secret",
@@ -77,17 +80,17 @@ def read_secret(transaction: Transaction, asked: ReadSecret) -> SecretVersion | 
 
 def read_newest(transaction: Transaction, asked: ReadNewest) -> Newest:
     """Read the head, and the version that it names."""
-    return _newest(transaction, _maybe_secret_row(transaction, asked.path))
+    return newest(transaction, maybe_secret_row(transaction, asked.path))
 
 
 def put_secret(transaction: Transaction, asked: PutSecret) -> SecretVersion:
     """Hold the version against the head, then advance that and add the version and its key."""
     new = asked.new
-    secret = _maybe_secret_row(transaction, asked.path)
+    secret = maybe_secret_row(transaction, asked.path)
     if secret is not None and asked.deleted is not None and asked.deleted is (secret.deleted_at is None):
-        raise HeadMovedError(asked.path, _newest(transaction, secret))
+        raise HeadMovedError(asked.path, newest(transaction, secret))
     if new.version != (secret.latest if secret else 0) + 1:
-        raise HeadMovedError(asked.path, _newest(transaction, secret))
+        raise HeadMovedError(asked.path, newest(transaction, secret))
     named = {"key_id": new.master_key_id, "version": new.master_key_version}
     active = transaction.execute(sql.ACTIVE_MASTER, named).fetchone()
     if active is None:
@@ -160,12 +163,13 @@ def _set_deleted(transaction: Transaction, path: str, secret: SecretRow, deleted
 
 def secret_row(transaction: Transaction, path: str) -> SecretRow:
     """A path's row; ``NotFoundError`` where there is none."""
-    if (row := _maybe_secret_row(transaction, path)) is None:
+    if (row := maybe_secret_row(transaction, path)) is None:
         raise _never_error(path)
     return row
 
 
-def _maybe_secret_row(transaction: Transaction, path: str) -> SecretRow | None:
+def maybe_secret_row(transaction: Transaction, path: str) -> SecretRow | None:
+    """A path's row, if there is one."""
     row = transaction.execute(sql.HEAD, {"path": path}).fetchone()
     if row is None:
         return None
@@ -175,7 +179,8 @@ def _maybe_secret_row(transaction: Transaction, path: str) -> SecretRow | None:
     return SecretRow(row_id, latest, deleted_at, element)
 
 
-def _newest(transaction: Transaction, secret: SecretRow | None) -> Newest:
+def newest(transaction: Transaction, secret: SecretRow | None) -> Newest:
+    """Where a path stands, and its latest version without the value."""
     if secret is None:
         return Newest(head=NEVER_WRITTEN, metadata=None, wrapped_key=None)
     named = {"secret_id": secret.id, "version": secret.latest, "most": NO_VALUE}

@@ -22,6 +22,7 @@ __all__ = [
     "ENDS",
     "ERASE_KEY",
     "ERASE_VALUE",
+    "FORGET_VERSION",
     "HEAD",
     "HEADS",
     "HISTORY",
@@ -31,7 +32,6 @@ __all__ = [
     "LAST_SLOT",
     "LATEST",
     "LISTING",
-    "LISTING_BELOW",
     "MASTERS",
     "MASTERS_NAMED",
     "MASTER_ROW",
@@ -40,7 +40,9 @@ __all__ = [
     "META_ROW",
     "NAMED",
     "REMOVE_SLOTS",
+    "RENAME",
     "REPLACE_MAC",
+    "REPLACE_VALUE",
     "RESERVE",
     "REVISIONS",
     "REVIVE",
@@ -115,6 +117,11 @@ ERASE_KEY: Final = (
 
 ERASE_VALUE: Final = "UPDATE secret_version SET value=NULL WHERE secret_version.id = :row"
 
+FORGET_VERSION: Final = (
+    "UPDATE secret_version SET created=0, metadata=zeroblob(length(CAST(secret_version.metadata AS BLOB))), "
+    "value=NULL WHERE secret_version.id = :row"
+)
+
 HEAD: Final = "SELECT secret.id, secret.latest, secret.deleted_at FROM secret WHERE secret.path = :path"
 
 HEADS: Final = (
@@ -154,16 +161,6 @@ LATEST: Final = (
 )
 
 LISTING: Final = (
-    "SELECT CASE WHEN (length(CAST(secret.path AS BLOB)) <= 512) THEN CAST(secret.path AS BLOB) ELSE x'' END "
-    "AS path, CASE WHEN (typeof(secret.latest) = 'integer' AND secret.latest BETWEEN 1 AND 2147483647) THEN "
-    "secret.latest ELSE 0 END AS latest, CASE WHEN (typeof(secret_version.metadata) = 'blob' AND "
-    "length(secret_version.metadata) <= 8192) THEN secret_version.metadata ELSE x'' END AS metadata, "
-    "secret_version.value IS NULL AS destroyed, secret.deleted_at IS NOT NULL AS deleted FROM secret JOIN "
-    "secret_version ON secret_version.secret_id = secret.id AND secret_version.version = secret.latest WHERE "
-    "secret.path >= :first ORDER BY secret.path LIMIT :limit OFFSET 0"
-)
-
-LISTING_BELOW: Final = (
     "SELECT CASE WHEN (length(CAST(secret.path AS BLOB)) <= 512) THEN CAST(secret.path AS BLOB) ELSE x'' END "
     "AS path, CASE WHEN (typeof(secret.latest) = 'integer' AND secret.latest BETWEEN 1 AND 2147483647) THEN "
     "secret.latest ELSE 0 END AS latest, CASE WHEN (typeof(secret_version.metadata) = 'blob' AND "
@@ -210,9 +207,13 @@ NAMED: Final = (
 
 REMOVE_SLOTS: Final = "DELETE FROM keyslot"
 
+RENAME: Final = "UPDATE secret SET path=:new_path WHERE secret.id = :row"
+
 REPLACE_MAC: Final = (
     "UPDATE store_meta SET slot_table_mac=:mac WHERE store_meta.slot_table_mac = :expected_mac"
 )
+
+REPLACE_VALUE: Final = "UPDATE secret_version SET value=:new_value WHERE secret_version.id = :row"
 
 RESERVE: Final = "UPDATE master_key SET wraps_reserved=:new_wraps_reserved WHERE master_key.id = :row"
 

@@ -21,7 +21,6 @@ from sqlalchemy import (
     Insert,
     Integer,
     LargeBinary,
-    Select,
     Table,
     bindparam,
     case,
@@ -49,12 +48,12 @@ from keyholt_protocol.limits import MAX_PATH, MAX_VERSION
 
 __all__ = [
     "ACTIVE_MASTER", "ADD_KEY", "ADD_MASTER", "ADD_META", "ADD_REVISION", "ADD_SECRET", "ADD_SLOT",
-    "ADD_VERSION", "ADVANCE", "COUNT_DELETED", "COUNT_RETIRING", "ENDS", "ERASE_KEY", "ERASE_VALUE", "HEAD",
-    "HEADS", "HISTORY", "IDENTITIES", "LAST_IDS", "LAST_MASTER", "LAST_SLOT", "LATEST", "LISTING",
-    "LISTING_BELOW", "MASTERS", "MASTERS_NAMED", "MASTER_ROW", "MASTER_ROWS", "META", "META_ROW", "NAMED",
-    "REMOVE_SLOTS", "REPLACE_MAC", "RESERVE", "REVISIONS", "REVIVE", "REWRAP", "REWRITE_MASTER", "SEAL",
-    "SEALED", "SET_DELETED", "SET_STATE", "SLOTS", "SLOT_ROWS", "VERSIONS", "VERSION_AT", "VERSION_ROW",
-    "WRAPPED",
+    "ADD_VERSION", "ADVANCE", "COUNT_DELETED", "COUNT_RETIRING", "ENDS", "ERASE_KEY", "ERASE_VALUE",
+    "FORGET_VERSION", "HEAD", "HEADS", "HISTORY", "IDENTITIES", "LAST_IDS", "LAST_MASTER", "LAST_SLOT",
+    "LATEST", "LISTING", "MASTERS", "MASTERS_NAMED", "MASTER_ROW", "MASTER_ROWS", "META", "META_ROW",
+    "NAMED", "REMOVE_SLOTS", "RENAME", "REPLACE_MAC", "REPLACE_VALUE", "RESERVE", "REVISIONS", "REVIVE",
+    "REWRAP", "REWRITE_MASTER", "SEAL", "SEALED", "SET_DELETED", "SET_STATE", "SLOTS", "SLOT_ROWS",
+    "VERSIONS", "VERSION_AT", "VERSION_ROW", "WRAPPED",
 ]  # fmt: skip
 
 
@@ -158,36 +157,41 @@ ERASE_KEY: Final = (
 ERASE_VALUE: Final = (
     update(secret_version).where(secret_version.c.id == bindparam("row")).values(value=null())
 )
+RENAME: Final = update(secret).where(secret.c.id == bindparam("row")).values(path=bindparam("new_path"))
+REPLACE_VALUE: Final = (
+    update(secret_version).where(secret_version.c.id == bindparam("row")).values(value=bindparam("new_value"))
+)
+FORGET_VERSION: Final = (
+    update(secret_version)
+    .where(secret_version.c.id == bindparam("row"))
+    .values(
+        created=_ZERO,
+        metadata=func.zeroblob(func.length(cast(secret_version.c.metadata, LargeBinary))),
+        value=null(),
+    )
+)
 
 # Pages, and counts.
 
 _NO_OFFSET: Final = literal_column("0", Integer)  # SQLAlchemy writes one into every SELECT with a limit
 
 
-def _listing(*bounds: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    """A stretch of secrets, deleted ones too, between bounds.
-
-    There is one lower bound: given two, SQLite seeks by the first and reads on to the second, so that each
-    page would cost more than the one before it.
-    """
-    return (
-        select(
-            _PATH,
-            _number(secret.c.latest).label("latest"),
-            _METADATA,
-            _IS_DESTROYED,
-            secret.c.deleted_at.is_not(None).label("deleted"),
-        )
-        .join(secret_version, _IS_LATEST)
-        .where(*bounds)
-        .order_by(secret.c.path)
-        .limit(bindparam("limit"))
-        .offset(_NO_OFFSET)
+# A stretch of secrets, deleted ones too. There is one lower bound: given two, SQLite seeks by the first and
+# reads on to the second, so that each page would cost more than the one before it.
+LISTING: Final = (
+    select(
+        _PATH,
+        _number(secret.c.latest).label("latest"),
+        _METADATA,
+        _IS_DESTROYED,
+        secret.c.deleted_at.is_not(None).label("deleted"),
     )
-
-
-LISTING: Final = _listing(secret.c.path >= bindparam("first"))
-LISTING_BELOW: Final = _listing(secret.c.path >= bindparam("first"), secret.c.path < bindparam("end"))
+    .join(secret_version, _IS_LATEST)
+    .where(secret.c.path >= bindparam("first"), secret.c.path < bindparam("end"))
+    .order_by(secret.c.path)
+    .limit(bindparam("limit"))
+    .offset(_NO_OFFSET)
+)
 HISTORY: Final = (
     select(_number(secret_version.c.version).label("version"), _METADATA, _IS_DESTROYED)
     .where(

@@ -20,10 +20,11 @@ from keyholt_agent.store.commands import (
     PutSecret,
     ReadSecret,
 )
+from keyholt_agent.store.path_commands import CopySecret, MoveSecret, PurgeSecret
 from keyholt_agent.store.sqlite.backend import SqliteBackend
 from keyholt_agent.store.sqlite.database import LOG_LIMIT
 from keyholt_protocol.errors import KeyholtError
-from tests.agent.store.builders import NEW_ROOT, Keeper, rekey, seed, slot, unseal, version
+from tests.agent.store.builders import NEW_ROOT, Keeper, rekey, resealed, seed, slot, unseal, version
 
 PR_SET_PTRACER = 0x59616D61
 PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
@@ -111,6 +112,12 @@ def command(name: str, *arguments: str) -> AnyCommand:
             )
         case "fill":
             return PutSecret(path=arguments[0], new=version(1, value=bytes(LOG_LIMIT)))
+        case "move":
+            return MoveSecret(path=arguments[0], to=arguments[1], reseal=resealed)
+        case "copy":
+            return CopySecret(path=arguments[0], to=arguments[1], reseal=resealed)
+        case "purge":
+            return PurgeSecret(path=arguments[0])
         case "destroy":
             return DestroyVersion(path=arguments[0], version=1)
         case _:

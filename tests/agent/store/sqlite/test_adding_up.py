@@ -96,7 +96,7 @@ class WithoutRemoved(Transaction):
         object.__setattr__(self, "remove", lambda _: None)
 
 
-REMOVES_NOTHING = {"put", "add a master key", "new root"}
+REMOVES_NOTHING = {"put", "copy", "copy deleted", "add a master key", "new root"}
 
 
 @pytest.mark.parametrize("bug", [WithoutAdded, WithoutRemoved])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyholt_agent.store import CreateStore, DestroyVersion, PutSecret, commands, key_commands
+from keyholt_agent.store import CreateStore, DestroyVersion, PutSecret, commands, key_commands, path_commands
 from keyholt_agent.store.commands import ReadSecret
 from keyholt_agent.store.key_commands import Cover, PutInForce
 from keyholt_agent.store.sqlite.backend import ANSWERS
@@ -95,7 +95,7 @@ def test_every_command_has_an_answer() -> None:
     """But creation, which makes what all others work on, and those that are about the backend's own keys."""
     classes = {
         found
-        for module in (commands, key_commands)
+        for module in (commands, key_commands, path_commands)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, commands.Command) and not found.__subclasses__()
     }
