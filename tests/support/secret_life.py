@@ -148,7 +148,7 @@ class SecretLife:
         self._relocate(clients[0])
 
     def _relocate(self, client: WireClient) -> None:
-        """Move, copy and purge whole histories, a long one among them; the values are where they were then."""
+        """Move, copy and purge whole histories, a long one among them; then all is where it was."""
         for path in ("long", "kilo", self.marker):
             client.call("secret.move", path=path, to="moved").expect()
             client.call("secret.copy", path="moved", to="copied").expect()

@@ -53,7 +53,9 @@ async def test_all_versions_open_at_the_other_path(inside: Inside, op: str, *, c
     client = await inside.connect()
     await fill(client)
     before = await told(client, "a")
-    if not cached:
+    if cached:
+        (await client.call("secret.get", path="a")).expect()
+    else:
         inside.services.cache.drop()
     assert (await client.call(op, path="a", to="b/c")).expect().result == {"version": 3}
     assert (await client.call("secret.get", path="a")).code == ("" if op == "secret.copy" else "not_found")

@@ -12,6 +12,8 @@ A running agent does not load this: ``sql`` has what comes of it.
 - Rows of ``master_key`` are numbered from 1,000 on: a reference to one takes two bytes for the next thirty
   thousand, so that rewrapping a data key too overwrites it in place.
 - A destroyed version is one whose ``value`` is NULL.
+- A purged secret is one whose path is none that anybody can ask for: its rows say nothing (``paths``). What
+  SQLite left of it in the slack of pages goes with a rebuild of the whole (``Database.rebuild``).
 - Wide columns stand last, so that listing never reads a value's overflow pages.
 """
 
