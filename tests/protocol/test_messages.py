@@ -104,11 +104,11 @@ def test_limits_themselves_are_allowed(cls: type[Any], fields: dict[str, Any]) -
 @pytest.mark.parametrize("cls", [cls for cls in MESSAGES if cls.__name__.endswith("Request")])
 def test_every_name_in_a_request_is_checked(cls: type[Any]) -> None:
     """A request with a path or a keyslot's name refuses a wrong one, whichever field it is in."""
-    good: dict[str, Any] = {"path": "a", "name": "a", "slot": "a", "version": 1}
+    good: dict[str, Any] = {"path": "a", "to": "b", "name": "a", "slot": "a", "version": 1}
     known = {field.name for field in dataclasses.fields(cls)}
     fields = {name: value for name, value in good.items() if name in known}
     cls(**fields)
-    for name in known & {"path", "name", "slot", "after"}:
+    for name in known & {"path", "to", "name", "slot", "after"}:
         with pytest.raises(InvalidRequestError):
             cls(**{**fields, name: "../x\n"})
 

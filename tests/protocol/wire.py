@@ -245,7 +245,7 @@ paths = st.lists(_segments, min_size=1, max_size=6).map("/".join)
 _labels = st.dictionaries(names, st.sampled_from(["", "x", "ünï", "a b\u3042"]), max_size=4)
 _integers = st.integers(1, 2**31 - 1)
 _SPECIAL: Mapping[str, st.SearchStrategy[Any]] = {
-    "slot": names, "name": names, "path": paths, "after": paths, "prefix": paths,
+    "slot": names, "name": names, "path": paths, "to": paths, "after": paths, "prefix": paths,
     "kind": st.just("passphrase"), "limit": st.integers(1, MAX_PAGE),
     "client": st.just("test 1"),
 }  # fmt: skip
