@@ -257,6 +257,9 @@ class Methods(ABC):
     def copy(self, path: str, *, to: str, timeout: float | None = None) -> m.SecretCopyResult:
         """Copies a secret to another path, with its whole history, all at once or not at all.
 
+        Args:
+            to: where nothing was ever written.
+
         Raises:
             IntegrityError: what is stored was damaged or replaced.
             NotFoundError: there never was a secret at ``path``.

@@ -42,6 +42,11 @@ def test_everything_against_a_real_agent(library: Library, agent: RunningAgent) 
             with pytest.raises(NotFoundError):
                 await client.get(prefix + "a")
             await client.undelete(prefix + "a")
+            assert (await client.copy(prefix + "a", to=prefix + "b")).version == 2
+            assert (await client.move(prefix + "b", to=prefix + "c")).version == 2
+            assert (await client.get(prefix + "c")).text == "two"
+            assert (await client.purge(prefix + "c", if_version=2)).version == 2
+            assert [one.path for one in await client.list(prefix)] == [prefix + "a"]
             assert (await client.status()).state == "unlocked"
             await client.unlock(passphrase=PASSPHRASE)
             assert (await client.slots.list())[0].name == "passphrase"

@@ -230,3 +230,20 @@ def test_a_forked_child_gets_no_answer_of_its_parent(agent: RunningAgent) -> Non
             client.put(f"fork/{name}", name)
     done = subprocess.run([sys.executable, "-c", FORKER, agent.address], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_labels_and_expiry_are_kept_until_told_otherwise(agent: RunningAgent) -> None:
+    """Left out they stay, at another path too; ``{}`` and 0 take them away."""
+    with keyholt.connect(agent.address) as client:
+        client.put("kept/a", "one", labels={"env": "prod"}, expires=2**33)
+        client.put("kept/a", "two")
+        client.copy("kept/a", to="kept/b")
+        client.move("kept/b", to="kept/c")
+        with client.get("kept/c") as secret:
+            assert (secret.text, secret.labels, secret.expires) == ("two", {"env": "prod"}, 2**33)
+        client.put("kept/c", "three", labels={}, expires=0)
+        with client.get("kept/c") as secret:
+            assert (secret.text, secret.labels, secret.expires) == ("three", {}, None)
+        client.purge("kept/c")
+        with pytest.raises(NotFoundError):
+            client.history("kept/c")

@@ -259,9 +259,10 @@ class SecretMoveResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretCopyRequest:
-    """Gives a secret a second path, with a copy of its whole history; as a move, but ``path`` stays as it is.
+    """Gives a secret a second path, with a copy of its whole history; ``to``: where nothing was ever written.
 
-    Nothing connects the two from then on: what is destroyed at one path is still there at the other.
+    As a move, but that ``path`` stays as it is. Nothing connects the two from then on: what is destroyed at
+    one path is still there at the other.
     """
 
     path: str
