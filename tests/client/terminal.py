@@ -7,9 +7,11 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Terminal"]
 
@@ -50,6 +52,14 @@ class Terminal:
     def type(self, text: str) -> None:
         """Type, without waiting."""
         os.write(self._master, text.encode())
+
+    def modes(self) -> list[Any]:
+        """The terminal's modes, as tcgetattr(3) has them."""
+        return termios.tcgetattr(self._master)
+
+    def send(self, number: int) -> None:
+        """Send the program a signal."""
+        self._process.send_signal(number)
 
     def end(self) -> int:
         """Wait for the program's end; gives its status."""

@@ -6,11 +6,12 @@ import math
 from argparse import Namespace
 from typing import TYPE_CHECKING, Final
 
-from keyholt.cli.command import Command, Parameter, passphrase_parameters
+from keyholt.cli.command import PASSPHRASE_WAY, WEAK, Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
 from keyholt.cli.output import say, show, table
-from keyholt.cli.passphrase import obtain, wiped
+from keyholt.cli.passphrase import explained, obtain, wiped
 from keyholt.cli.progress import watched
+from keyholt.cli.readiness import require_keyslot, require_no_store
 from keyholt_protocol import operations as ops
 from keyholt_protocol.messages import AgentStatusResult
 
@@ -33,11 +34,10 @@ _LOCKED: Final = {
 
 def init(options: Namespace) -> int:
     """The command ``init``."""
-    with (
-        connected(options) as agent,
-        wiped(obtain(options, "New passphrase", twice=True)) as passphrase,
-    ):
-        result = agent.init(passphrase=passphrase, slot=options.slot or "passphrase")
+    with connected(options) as agent:
+        require_no_store(agent)
+        with wiped(obtain(options, "New passphrase", new=True)) as passphrase:
+            result = agent.init(passphrase=passphrase, slot=options.slot or "passphrase")
     if options.json:
         show(result)
     else:
@@ -47,13 +47,15 @@ def init(options: Namespace) -> int:
 
 def unlock(options: Namespace) -> int:
     """The command ``unlock``."""
-    with (
-        connected(options) as agent,
-        wiped(obtain(options)) as passphrase,
-        connected(options) as beside,
-        watched(lambda: _check(beside), "checking the store"),
-    ):
-        result = agent.unlock(passphrase=passphrase, slot=options.slot)
+    with connected(options) as agent:
+        require_keyslot(agent, options.slot)
+        with (
+            wiped(obtain(options)) as passphrase,
+            explained(passphrase),
+            connected(options) as beside,
+            watched(lambda: _check(beside), "checking the store"),
+        ):
+            result = agent.unlock(passphrase=passphrase, slot=options.slot)
     if options.json:
         show(result)
     else:
@@ -159,7 +161,9 @@ COMMANDS: Final = (
         parameters=(
             Parameter(names=("--slot",), help="the keyslot's name (default: passphrase)", metavar="NAME"),
             *passphrase_parameters(),
+            WEAK,
         ),
+        secret=PASSPHRASE_WAY,
     ),
     Command(
         words=("unlock",),
@@ -170,6 +174,7 @@ COMMANDS: Final = (
             Parameter(names=("--slot",), help="the keyslot to try (default: each)", metavar="NAME"),
             *passphrase_parameters(),
         ),
+        secret=PASSPHRASE_WAY,
     ),
     Command(
         words=("rekey",),

@@ -10,10 +10,11 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from keyholt.address import MAX_DESCRIPTOR
 
-__all__ = ["Command", "Kind", "Parameter", "passphrase_parameters"]
+__all__ = ["PASSPHRASE_WAY", "WEAK", "Command", "Kind", "Parameter", "passphrase_parameters"]
 
 
 class Kind(Enum):
@@ -25,6 +26,7 @@ class Kind(Enum):
     FILE = "a file"
     SECRET = "the path of a secret"
     COMMAND = "a command and its arguments"
+    TOPIC = "the words of a command of ours"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Command:
         run: carries it out, given the parameters by name; its result is the exit status.
         json: what it prints with ``--json``: a shape that stays as it is.
         parameters: its own, in the order of the help.
+        secret: how a secret is given to it, for whoever writes one on the command line.
     """
 
     words: tuple[str, ...]
@@ -73,6 +76,11 @@ class Command:
     run: Callable[[Namespace], int]
     json: str
     parameters: tuple[Parameter, ...] = ()
+    secret: str | None = None
+
+
+PASSPHRASE_WAY: Final = "give a passphrase by --passphrase-fd, --passphrase-file or when asked"
+"""How the commands that need a passphrase are given it."""
 
 
 def passphrase_parameters(what: str = "the passphrase", prefix: str = "") -> tuple[Parameter, ...]:
@@ -92,3 +100,11 @@ def passphrase_parameters(what: str = "the passphrase", prefix: str = "") -> tup
             metavar="FILE",
         ),
     )
+
+
+WEAK: Final = Parameter(
+    names=("--weak",),
+    help="take a new passphrase of less than 8 characters, or of one character again and again, too",
+    kind=Kind.FLAG,
+)
+"""Beside the options for a new passphrase."""

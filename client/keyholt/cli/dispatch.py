@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from keyholt.cli.command import Command
-from keyholt.cli.errors import UsageError
+from keyholt.cli.errors import CancelledError, UsageError
 from keyholt.cli.output import write_error
 from keyholt.cli.parser import parse
 from keyholt_protocol.errors import (
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else FAILED
     except BrokenPipeError:  # a reader that has seen enough needs no message
         return FAILED
-    except (KeyholtError, UsageError, ValueError, OSError) as error:
+    except (KeyholtError, UsageError, CancelledError, ValueError, OSError) as error:
         return report(error, as_json=as_json)
     except Exception as error:  # a defect; its text may hold anything, so its kind alone is told
         message = (

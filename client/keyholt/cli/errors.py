@@ -6,11 +6,18 @@ import copy
 
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["InputFileError", "UsageError", "placed"]
+__all__ = ["CancelledError", "InputFileError", "UsageError", "placed"]
 
 
 class UsageError(Exception):
     """The command line cannot be understood; the message says why, and what to write."""
+
+
+class CancelledError(Exception):
+    """Whoever was asked does not want to go on."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled; nothing was changed")
 
 
 class InputFileError(ValueError):

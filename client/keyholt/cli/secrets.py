@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import functools
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,12 +10,14 @@ from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
-from keyholt.cli.descriptors import STANDARD, read_all
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
+from keyholt.cli.readiness import require_unlocked
+from keyholt.cli.value import GIVEN, read_value
 from keyholt_protocol import operations as ops
-from keyholt_protocol.limits import MAX_VALUE, MAX_VERSION
+from keyholt_protocol.limits import MAX_VERSION
 from keyholt_protocol.messages import SecretInfo, SecretVersionInfo
+from keyholt_protocol.names import check_path
 
 __all__ = ["COMMANDS"]
 
@@ -26,7 +28,13 @@ def put(options: Namespace) -> int:
     """The command ``put``."""
     labels = _new_labels(options)
     expires = _new_expiry(options, datetime.now(UTC))
-    value = _read_value(options.file)
+    value = read_value(
+        options.path,
+        options.file,
+        functools.partial(_require_writable, options),
+        multiline=options.multiline,
+        allow_empty=options.allow_empty,
+    )
     try:
         with connected(options) as agent:
             result = agent.put(
@@ -39,6 +47,12 @@ def put(options: Namespace) -> int:
     else:
         say(f"{options.path}: version {result.version}")
     return 0
+
+
+def _require_writable(options: Namespace) -> None:
+    check_path(options.path)
+    with connected(options) as agent:
+        require_unlocked(agent)
 
 
 def get(options: Namespace) -> int:
@@ -159,19 +173,6 @@ def _expiry(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _read_value(file: str | None) -> memoryview:
-    """The whole of a file or of standard input, the caller's to wipe, and no copy left elsewhere; at most a
-    little more than is allowed, so that it is refused.
-    """
-    file = None if file == STANDARD else file
-    if file is None and sys.stdin is None:
-        raise UsageError("standard input is closed; give --file FILE")
-    if file is None and sys.stdin.isatty():
-        sys.stderr.write("the value, ended by Ctrl-D:\n")
-    with open(0 if file is None else file, "rb", buffering=0, closefd=file is not None) as stream:
-        return read_all(stream.fileno(), MAX_VALUE)
-
-
 _PATH: Final = Parameter(
     names=("PATH",), help="the secret's path, such as prod/db/password", kind=Kind.SECRET
 )
@@ -179,9 +180,10 @@ _PATH: Final = Parameter(
 COMMANDS: Final = (
     Command(
         words=("put",),
-        help=ops.SECRET_PUT.summary,
+        help=f"{ops.SECRET_PUT.summary} On a terminal it asks for the value twice, and does not show it.",
         run=put,
         json="an object: path, version, created",
+        secret=GIVEN,
         parameters=(
             _PATH,
             Parameter(
@@ -189,6 +191,16 @@ COMMANDS: Final = (
                 help="read the value, as it is, from this file (default, or -: standard input)",
                 kind=Kind.FILE,
                 metavar="FILE",
+            ),
+            Parameter(
+                names=("-m", "--multiline"),
+                help="on a terminal, take lines up to Ctrl-D, line ends and all, and ask once",
+                kind=Kind.FLAG,
+            ),
+            Parameter(
+                names=("--allow-empty",),
+                help="write an empty value too (default: refuse it, as what a program leaves that failed)",
+                kind=Kind.FLAG,
             ),
             Parameter(
                 names=("--if-version",),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Final
 
-from keyholt.cli.command import Command, Parameter, passphrase_parameters
+from keyholt.cli.command import PASSPHRASE_WAY, WEAK, Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
 from keyholt.cli.output import moment, say, show, table
-from keyholt.cli.passphrase import obtain, wiped
+from keyholt.cli.passphrase import explained, obtain, wiped
+from keyholt.cli.readiness import require_free_name, require_keyslot, require_unlocked
 from keyholt_protocol import operations as ops
 
 __all__ = ["COMMANDS"]
@@ -27,12 +28,15 @@ def list_slots(options: Namespace) -> int:
 
 def add(options: Namespace) -> int:
     """The command ``slot add``."""
-    with (
-        connected(options) as agent,
-        wiped(obtain(options, "A passphrase that opens a keyslot")) as existing,
-        wiped(obtain(options, "New passphrase", prefix="new_", twice=True)) as new,
-    ):
-        result = agent.slots.add(options.name, existing=existing, new=new)
+    with connected(options) as agent:
+        require_unlocked(agent)
+        require_free_name(agent, options.name)
+        with (
+            wiped(obtain(options, "A passphrase that opens a keyslot")) as existing,
+            wiped(obtain(options, "New passphrase", prefix="new_", new=True)) as new,
+            explained(existing),
+        ):
+            result = agent.slots.add(options.name, existing=existing, new=new)
     if options.json:
         show(result)
     else:
@@ -42,12 +46,15 @@ def add(options: Namespace) -> int:
 
 def change(options: Namespace) -> int:
     """The command ``slot change``."""
-    with (
-        connected(options) as agent,
-        wiped(obtain(options, "Present passphrase")) as existing,
-        wiped(obtain(options, "New passphrase", prefix="new_", twice=True)) as new,
-    ):
-        result = agent.slots.change(options.name, existing=existing, new=new)
+    with connected(options) as agent:
+        require_unlocked(agent)
+        require_keyslot(agent, options.name)
+        with (
+            wiped(obtain(options, "Present passphrase")) as existing,
+            wiped(obtain(options, "New passphrase", prefix="new_", new=True)) as new,
+            explained(existing),
+        ):
+            result = agent.slots.change(options.name, existing=existing, new=new)
     if options.json:
         show(result)
     else:
@@ -58,8 +65,11 @@ def change(options: Namespace) -> int:
 def remove(options: Namespace) -> int:
     """The command ``slot remove``."""
     prompt = "A passphrase that opens a keyslot that stays"
-    with connected(options) as agent, wiped(obtain(options, prompt)) as passphrase:
-        result = agent.slots.remove(options.name, passphrase=passphrase)
+    with connected(options) as agent:
+        require_unlocked(agent)
+        require_keyslot(agent, options.name)
+        with wiped(obtain(options, prompt)) as passphrase, explained(passphrase):
+            result = agent.slots.remove(options.name, passphrase=passphrase)
     if options.json:
         show(result)
     else:
@@ -86,7 +96,9 @@ COMMANDS: Final = (
             Parameter(names=("--name",), help="the new keyslot's name", metavar="NAME", required=True),
             *passphrase_parameters("a passphrase that opens a keyslot"),
             *passphrase_parameters("the new passphrase", "new-"),
+            WEAK,
         ),
+        secret=PASSPHRASE_WAY,
     ),
     Command(
         words=("slot", "remove"),
@@ -94,6 +106,7 @@ COMMANDS: Final = (
         run=remove,
         json="an object: name",
         parameters=(_SLOT_NAME, *passphrase_parameters("a passphrase that opens a keyslot that stays")),
+        secret=PASSPHRASE_WAY,
     ),
     Command(
         words=("slot", "change"),
@@ -104,6 +117,8 @@ COMMANDS: Final = (
             _SLOT_NAME,
             *passphrase_parameters("its present passphrase"),
             *passphrase_parameters("the new passphrase", "new-"),
+            WEAK,
         ),
+        secret=PASSPHRASE_WAY,
     ),
 )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import termios
 from pathlib import Path
+
+import pytest
 
 import keyholt
 from tests.client.conftest import PASSPHRASE, RunningAgent, environment
 from tests.client.terminal import Terminal
 from tests.support.programs import KEYHOLT
+
+ENTER, INTERRUPT, END, SUSPEND = "\r", "\x03", "\x04", "\x1a"
+LONG = "0123456789" * 500
+"""More than the kernel keeps of a line."""
 
 
 def terminal(agent: RunningAgent, *words: str) -> Terminal:
@@ -15,13 +23,30 @@ def terminal(agent: RunningAgent, *words: str) -> Terminal:
     return Terminal([KEYHOLT, *words], {**environment(), "KEYHOLT_ADDRESS": agent.address})
 
 
+def put(agent: RunningAgent, path: str, *typed: str, options: tuple[str, ...] = ()) -> tuple[int, bytes]:
+    """`put` on a terminal with what is typed at each question; gives its status and what was shown."""
+    with terminal(agent, "put", path, *options) as screen:
+        place = screen.wait_for(f"Value of {path}")
+        for number, text in enumerate(typed):
+            if number:
+                place = screen.wait_for("again: ", after=place)
+            screen.type(text)
+        return screen.end(), screen.shown
+
+
+def value_of(agent: RunningAgent, path: str) -> bytes:
+    """The newest value."""
+    with keyholt.connect(agent.address) as client:
+        return client.get(path).bytes
+
+
 def test_a_passphrase_is_asked_for_twice_and_not_shown(own_agent: RunningAgent) -> None:
     """`init` asks twice, without echo; two that differ are refused and nothing is created."""
     with terminal(own_agent, "init") as screen:
         screen.wait_for("New passphrase: ")
-        screen.type("s3same\n")
+        screen.type("s3same as before\n")
         screen.wait_for("New passphrase again: ")
-        screen.type("s3other\n")
+        screen.type("s3other than before\n")
         assert screen.end() == 2
         assert b"differ" in screen.shown
     with terminal(own_agent, "init") as screen:
@@ -41,13 +66,117 @@ def test_a_passphrase_is_asked_for_twice_and_not_shown(own_agent: RunningAgent) 
         assert client.status().state == "unlocked"
 
 
-def test_an_interrupt_at_the_prompt(agent: RunningAgent) -> None:
-    """Ctrl-C at a prompt ends with 130, without a traceback, and the terminal echoes again."""
-    with terminal(agent, "init") as screen:
-        screen.wait_for("New passphrase: ")
-        screen.type("\x03")
-        assert screen.end() == 130
+def test_a_value_is_typed_twice_unseen_and_whole(agent: RunningAgent) -> None:
+    """However long a line was pasted, all of it is stored, without its newline, and none of it is shown."""
+    status, shown = put(agent, "tty/long", LONG + ENTER, LONG + ENTER)
+    assert (status, b"version 1" in shown, LONG[:10].encode() in shown) == (0, True, False)
+    assert value_of(agent, "tty/long") == LONG.encode()
+
+
+def test_two_values_that_differ_are_refused(agent: RunningAgent) -> None:
+    """Nothing is written, whether they differ in a letter or one line was pasted too many."""
+    assert put(agent, "tty/differ", "one" + ENTER, "two" + ENTER)[0] == 2
+    status, shown = put(agent, "tty/differ", f"one{ENTER}one{ENTER}three{ENTER}")
+    assert (status, b"--multiline" in shown) == (2, True)
+    assert agent.cli("get", "tty/differ").status == 3
+
+
+def test_many_lines_up_to_the_end(agent: RunningAgent) -> None:
+    """With --multiline a text is stored as it was pasted, line ends and all, and its size is told."""
+    text = f"{LONG}\n\nlast, with \x11\x13 and \x1b[A\n"
+    status, shown = put(agent, "tty/many", text + END, options=("--multiline",))
+    assert (status, f"(3 lines, {len(text)} bytes)".encode() in shown, b"last" in shown) == (0, True, False)
+    assert value_of(agent, "tty/many") == text.encode()
+    assert put(agent, "tty/many", "no newline" + END, options=("-m",))[0] == 0
+    assert value_of(agent, "tty/many") == b"no newline"
+
+
+def test_keys_take_back_what_was_typed(agent: RunningAgent) -> None:
+    """Backspace a character, Ctrl-W a word, Ctrl-U all."""
+    assert put(agent, "tty/keys", f"wrong\x15two word\x17wéö\x7fx{ENTER}", f"two wéx{ENTER}")[0] == 0
+    assert value_of(agent, "tty/keys") == "two wéx".encode()
+
+
+def test_a_file_that_is_a_terminal_is_asked(agent: RunningAgent) -> None:
+    """A terminal named as a file is not read line by line either."""
+    assert put(agent, "tty/named", LONG + ENTER, LONG + ENTER, options=("--file", "/dev/tty"))[0] == 0
+    assert value_of(agent, "tty/named") == LONG.encode()
+    with terminal(agent, "unlock", "--passphrase-fd", "0") as screen:
+        screen.wait_for("Passphrase: ")
+        screen.type(PASSPHRASE.decode() + ENTER)
+        assert screen.end() == 0
+        assert PASSPHRASE not in screen.shown
+
+
+@pytest.mark.parametrize(
+    "words,question",
+    [
+        (("unlock",), "Passphrase: "),
+        (("put", "tty/none"), "tty/none: "),
+        (("put", "tty/none", "-m"), "Ctrl-D:"),
+        (("put", "tty/none", "--allow-empty"), "tty/none: "),
+    ],
+)
+def test_ctrl_d_cancels(agent: RunningAgent, words: tuple[str, ...], question: str) -> None:
+    """It is neither an empty passphrase nor an empty value: it ends with 1, and says so."""
+    with terminal(agent, *words) as screen:
+        screen.wait_for(question)
+        before = screen.modes()
+        assert not before[3] & termios.ECHO
+        screen.type(END)
+        assert screen.end() == 1
+        assert b"cancelled; nothing was changed" in screen.shown
+        assert screen.modes()[3] & termios.ECHO
+    assert agent.cli("get", "tty/none").status == 3
+
+
+@pytest.mark.parametrize("how", [INTERRUPT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_the_terminal_is_given_back(agent: RunningAgent, how: str | signal.Signals) -> None:
+    """Ctrl-C ends with 130 without a traceback, a signal ends as signals do; the terminal is as it was."""
+    with terminal(agent, "unlock") as screen:
+        before = screen.modes()
+        assert before[3] & termios.ECHO
+        screen.wait_for("Passphrase: ")
+        screen.type("half of a passphr")
+        if isinstance(how, str):
+            screen.type(how)
+        else:
+            screen.send(how)
+        assert screen.end() == (130 if isinstance(how, str) else -how)
         assert b"Traceback" not in screen.shown
+        assert screen.modes() == before
+
+
+def test_a_stop_and_back(agent: RunningAgent) -> None:
+    """At Ctrl-Z a shell that restores nothing finds its terminal as it was; after `fg` the question is asked
+    again, what was typed before does not count, and typing is hidden.
+    """
+    with Terminal(["dash", "-i"], {**environment(), "KEYHOLT_ADDRESS": agent.address, "PS1": "$ "}) as screen:
+        screen.wait_for("$ ")
+        screen.type(f"{KEYHOLT} unlock; echo status $?\n")
+        place = screen.wait_for("Passphrase: ")
+        screen.type("wrong beginning" + SUSPEND)
+        place = screen.wait_for("$ ", after=place)
+        modes = screen.modes()
+        assert modes[3] & termios.ECHO
+        assert modes[3] & termios.ICANON
+        screen.type("fg\n")
+        place = screen.wait_for("Passphrase: ", after=place)
+        assert not screen.modes()[3] & termios.ECHO
+        screen.type(PASSPHRASE.decode() + ENTER)
+        place = screen.wait_for("unlocked with", after=place)
+        assert PASSPHRASE not in screen.shown
+        assert b"wrong beginning" not in screen.shown
+
+
+def test_what_was_typed_before_the_question_is_dropped(agent: RunningAgent) -> None:
+    """It was echoed, and may have been cut; whoever typed it is told."""
+    with terminal(agent, "unlock") as screen:
+        screen.type("ahead\n")
+        screen.wait_for("is dropped")
+        screen.wait_for("Passphrase: ")
+        screen.type(PASSPHRASE.decode() + ENTER)
+        assert screen.end() == 0
 
 
 def test_a_value_gets_a_newline_on_a_terminal(agent: RunningAgent) -> None:
