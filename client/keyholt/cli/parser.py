@@ -2,6 +2,8 @@
 
 - A mistake in the usage is ``UsageError`` with the sentence to print, so that it can come out as JSON too.
 - Words are not abbreviated: a script that does would break when the next option comes.
+- No word that was given is repeated: it may be a secret in the wrong place, and what is printed ends up in
+  logs.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.errors import UsageError
+from keyholt.cli.other_words import suggestion
 from keyholt.cli.output import say
 from keyholt.cli.table import COMMANDS, EPILOG, GLOBAL, GROUPS
 from keyholt.cli.version import client_version
@@ -23,19 +26,6 @@ __all__ = ["parse"]
 _COMMAND: Final = "COMMAND"
 
 
-_MEANT: Final[dict[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("delete", "remove", "del", "rm"), ("rm", "remove")),
-    **dict.fromkeys(("set", "add", "write", "store", "create", "new"), ("put", "add")),
-    **dict.fromkeys(("read", "show", "cat", "fetch"), ("get",)),
-    **dict.fromkeys(("ls", "find"), ("list",)),
-    **dict.fromkeys(("log", "versions"), ("history",)),
-    **dict.fromkeys(("restore", "recover"), ("undelete",)),
-    **dict.fromkeys(("exec", "env"), ("run",)),
-}
-"""What other programs call a command, and which of ours may be meant: the letters alone lead elsewhere, from
-``delete`` to ``undelete``."""
-
-
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The parameters by name, with ``command``: the ``Command`` that was called.
 
@@ -43,16 +33,38 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         UsageError: the words are none of the table's commands.
         SystemExit: help or the version was asked for, and printed.
     """
-    return _parser().parse_args(words)
+    if not words or (len(words) == 1 and words[0] in GROUPS):
+        words = [*words, "--help"]
+    options, stray = _parser().parse_known_args(words)
+    if stray:
+        raise _stray(options.command, stray[0])
+    return options
+
+
+def _stray(command: Command, word: str) -> UsageError:
+    """What to say of a word that a command does not take: how it is done, and never the word."""
+    called = " ".join(("keyholt", *command.words))
+    said = f"`{called}` takes no such argument"
+    if word.startswith("-"):
+        said = f"`{called}` has no such option"
+        options = [name for one in (*command.parameters, *GLOBAL) for name in one.names if one.is_option]
+        bare = {name.lstrip("-"): name for name in options}
+        near = difflib.get_close_matches(word.partition("=")[0].lstrip("-"), bare, 1)
+        said += f" (did you mean {bare[near[0]]}?)" if near else ""
+    way = f"; {command.secret}" if command.secret else ""
+    return UsageError(f"{said}{way}; see `{called} --help`")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing and exiting."""
+    """Raises instead of printing and exiting, and repeats no word that was given."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
+        option, explicit, _ = message.partition(": ignored explicit argument")
+        if explicit:  # what follows is what was given: `--json=...`
+            message = f"{option}: it takes nothing after it"
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -60,11 +72,8 @@ class _Parser(argparse.ArgumentParser):
             return
         names = [str(choice) for choice in action.choices]
         if action.metavar != _COMMAND:
-            raise UsageError(f"{action.metavar} is one of {', '.join(names)}, not {value!r}")
-        near = [name for name in _MEANT.get(value, ()) if name in names]
-        near = near or difflib.get_close_matches(str(value), names, 1)
-        hint = f"did you mean {near[0]!r}? See" if near else "see"
-        raise UsageError(f"there is no command {value!r}; {hint} `{self.prog} --help`")
+            raise UsageError(f"{action.metavar} is one of {', '.join(names)}; see `{self.prog} --help`")
+        raise UsageError(f"there is no such command; {suggestion(str(value), names)} `{self.prog} --help`")
 
 
 class _Version(argparse.Action):
@@ -127,12 +136,12 @@ def _add(parser: argparse.ArgumentParser, parameter: Parameter, **extra: Any) ->
         options["type"] = functools.partial(_number, *parameter.bounds)
     if parameter.choices:
         options["choices"] = parameter.choices
-    if parameter.many:
+    if parameter.optional:
+        options.update(nargs="*" if parameter.many else "?", default="")
+    elif parameter.many:
         options.update(action="append", default=[])
     if parameter.required:
         options["required"] = True
-    if parameter.optional:
-        options.update(nargs="?", default="")
     if parameter.kind is not Kind.FLAG:
         options["metavar"] = parameter.metavar if parameter.is_option else parameter.names[0]
     names = parameter.names if parameter.is_option else (parameter.names[0].lower(),)

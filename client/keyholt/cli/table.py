@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyholt.cli import agent, completion, doctor, importing, running, secrets, slots
+from keyholt.cli import agent, completion, doctor, helping, importing, running, secrets, slots
 from keyholt.cli.command import Command, Kind, Parameter
 
-__all__ = ["COMMANDS", "EPILOG", "GLOBAL", "GROUPS"]
+__all__ = ["COMMANDS", "EPILOG", "FIRST_WORDS", "GLOBAL", "GROUPS", "choices"]
 
 MAX_TIMEOUT: Final = 1_000_000
 """Seconds, eleven days: what is waited for longer, poll(2) waits for without end (``keyholt.polling``)."""
@@ -70,4 +70,13 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *slots.COMMANDS,
     *doctor.COMMANDS,
     *completion.COMMANDS,
+    *helping.COMMANDS,
 )
+
+FIRST_WORDS: Final = tuple(dict.fromkeys(command.words[0] for command in COMMANDS))
+"""What may follow ``keyholt``."""
+
+
+def choices(parameter: Parameter) -> tuple[str, ...]:
+    """The words that a parameter may be, for completion; none where it may be anything."""
+    return FIRST_WORDS if parameter.kind is Kind.TOPIC else parameter.choices

@@ -30,7 +30,13 @@ LOAD = {
 def shell_environment(agent: RunningAgent, tmp_path: Path) -> dict[str, str]:
     """An environment in which ``keyholt`` is a command, with a few secrets to complete."""
     with keyholt.connect(agent.address) as client:
-        for path in ("shell/only", "shell:x=1/colon", "shell/two/a", "shell/two/b"):
+        for path in (
+            "shell/only",
+            "shell:x=1/colon",
+            "shell/me@host.example/at",
+            "shell/two/a",
+            "shell/two/b",
+        ):
             client.put(path, f"value of {path[-5:]}")
     command = tmp_path / "keyholt"
     command.symlink_to(KEYHOLT)
@@ -47,13 +53,16 @@ def shell_environment(agent: RunningAgent, tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("shell", START)
 def test_tab_completes(shell_environment: dict[str, str], shell: str) -> None:
-    """Commands, two-word commands and paths of secrets, with ``:`` and ``=`` too, are completed by Tab."""
+    """Commands, two-word commands and paths of secrets, with ``:``, ``=`` and ``@`` too, are completed."""
     with Terminal(START[shell], shell_environment) as screen:
         screen.type(LOAD[shell])
         place = screen.wait_for("loaded")
         for typed, shown in (
             ("keyholt get shell/on\t", "value of /only"),
             ("keyholt get shell:x=1/c\t", "value of colon"),
+            ("keyholt get shell/me@h\t", "value of le/at"),
+            ("keyholt get shell/me@host.ex\t", "value of le/at"),
+            ("keyholt help hist\t", "usage: keyholt history"),
             ("keyholt history --json shell/on\t", '"latest": '),
             ("keyholt slot li\t", "argon2id"),
             ("keyholt --json stat\t", '"state": "unlocked"'),
@@ -172,6 +181,8 @@ def test_bash_offers_options_and_files(shell_environment: dict[str, str], tmp_pa
 
     assert offered("keyholt put --") == {
         "--file",
+        "--multiline",
+        "--allow-empty",
         "--if-version",
         "--label",
         "--expires",

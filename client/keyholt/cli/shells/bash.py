@@ -1,8 +1,8 @@
 """Completion for bash: ``source <(keyholt completion bash)``; needs no bash-completion package.
 
-- Readline breaks words at ``:`` and ``=`` as well, which may stand in paths. So the words are taken from the
-  line itself, quotes and backslashes undone without evaluating anything, and what readline regards as done
-  already is cut off each answer.
+- Readline breaks words at ``:``, ``=`` and ``@`` as well, unless ``COMP_WORDBREAKS`` says otherwise; they may
+  stand in paths. So the words are taken from the line itself, quotes and backslashes undone without
+  evaluating anything, and what readline regards as done already is cut off each answer.
 - A path may hold whatever is visible, ``$(...)`` too. Each answer is quoted for the place where it will
   stand: by ``printf %q``, or for the quotes that are open.
 - Not offered are a path that looks like an option, one that holds the very quote that is open, and in double
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS
+from keyholt.cli.table import COMMANDS, FIRST_WORDS, GLOBAL, GROUPS, choices
 
 __all__ = ["script"]
 
@@ -94,8 +94,12 @@ _keyholt_words() {{
     mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
 }}
 _keyholt_secrets() {{
-    local path rest done=${{cur%"${{cur##*[:=]}}"}}
-    [[ -n $quote ]] && done=''
+    local path rest char breaks='' done=''
+    for char in : = @; do
+        [[ $COMP_WORDBREAKS == *$char* ]] && breaks+=$char
+    done
+    [[ -z $quote && -n $breaks ]] && done=${{cur%"${{cur##*[$breaks]}}"}}
+    done=${{done%@}} # a word begins with its @, and after its : and =
     while IFS= read -r path; do
         [[ $path == "$cur"* && $path != -* ]] || continue
         rest=${{path#"$done"}}
@@ -146,8 +150,7 @@ def _options(command: Command) -> str:
 
 
 def _first_words() -> list[str]:
-    first = " ".join(dict.fromkeys(command.words[0] for command in COMMANDS))
-    lines = [f"/0) _keyholt_words '{first}' ;;"]
+    lines = [f"/0) _keyholt_words '{' '.join(FIRST_WORDS)}' ;;"]
     for group in GROUPS:
         second = " ".join(command.words[1] for command in COMMANDS if command.words[0] == group)
         lines.append(f"'{group}/0') _keyholt_words '{second}' ;;")
@@ -159,8 +162,8 @@ def _positions(command: Command) -> list[str]:
     positionals = (parameter for parameter in command.parameters if not parameter.is_option)
     for index, parameter in enumerate(positionals):
         action = _ACTIONS.get(parameter.kind)
-        if parameter.choices:
-            action = f"_keyholt_words '{' '.join(parameter.choices)}'"
+        if words := choices(parameter):
+            action = f"_keyholt_words '{' '.join(words)}'"
         if action is not None:
             lines.append(f"'{' '.join(command.words)}/{index}') {action} ;;")
     return lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS
+from keyholt.cli.table import COMMANDS, FIRST_WORDS, GLOBAL, GROUPS, choices
 
 __all__ = ["script"]
 
@@ -35,11 +35,10 @@ _ACTIONS: Final = {
 
 def script() -> str:
     """The script as text."""
-    first = list(dict.fromkeys(command.words[0] for command in COMMANDS))
     lines = [_HEAD.rstrip("\n")]
-    none = f"not __fish_seen_subcommand_from {' '.join(first)}"
+    none = f"not __fish_seen_subcommand_from {' '.join(FIRST_WORDS)}"
     helps = {command.words[0]: command.help for command in COMMANDS} | GROUPS
-    lines += [_line(none, f"-a {word} -d {_quote(helps[word])}") for word in first]
+    lines += [_line(none, f"-a {word} -d {_quote(helps[word])}") for word in FIRST_WORDS]
     for parameter in GLOBAL:
         lines.append(f"complete -c keyholt {_option(parameter)}")
     for command in COMMANDS:
@@ -58,8 +57,8 @@ def _command(command: Command) -> list[str]:
     for parameter in command.parameters:
         if parameter.is_option:
             lines.append(_line(seen, _option(parameter)))
-        elif parameter.choices:
-            lines.append(_line(seen, f"-a '{' '.join(parameter.choices)}'"))
+        elif words := choices(parameter):
+            lines.append(_line(seen, f"-a '{' '.join(words)}'"))
         elif parameter.kind in _ACTIONS:
             lines.append(_line(seen, _ACTIONS[parameter.kind]))
     return lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS
+from keyholt.cli.table import COMMANDS, GLOBAL, GROUPS, choices
 
 __all__ = ["script"]
 
@@ -100,11 +100,13 @@ def _case(command: Command) -> str:
 
 
 def _specs(parameter: Parameter) -> list[str]:
-    action = f"({' '.join(parameter.choices)})" if parameter.choices else _ACTIONS.get(parameter.kind, "")
+    words = choices(parameter)
+    action = f"({' '.join(words)})" if words else _ACTIONS.get(parameter.kind, "")
     if parameter.kind is Kind.COMMAND:
         return [_quote(f"*::{parameter.names[0]}:{action}")]
     if not parameter.is_option:
-        return [_quote(f":{parameter.names[0]}:{action}")]
+        many = "*" if parameter.many else ""
+        return [_quote(f"{many}:{parameter.names[0]}:{action}")]
     takes = "" if parameter.kind is Kind.FLAG else f":{parameter.metavar}:{action}"
     many = "*" if parameter.many else ""
     return [_quote(f"{many}{name}[{_plain(parameter.help)}]{takes}") for name in parameter.names]
