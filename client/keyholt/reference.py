@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["SCHEME", "is_reference", "parse", "write"]
 
 SCHEME: Final = "keyholt://"
+IN_BRACES: Final = rb"\{\{[ \t]*(keyholt://[^{}\r\n]*?)[ \t]*\}\}"
+"""The regular expression of a reference in a text that may have any path."""
+
+IN_TEXT: Final = rb"(keyholt://[A-Za-z0-9._~@+/-]+(?:[?#][A-Za-z0-9_=&?#%]*)?)"
+"""The regular expression of a bare one in a text. What follows a ``?`` or ``#`` belongs to it, so that
+one that is not well formed is refused, instead of half of it being left behind the value."""
+
 MAX_DIGITS: Final = 10
 """Digits of the highest version there is; a longer number is no version, and is not converted."""
 

@@ -2,17 +2,20 @@
 
 - A variable that already is a reference is not stored; it goes into the file of references as it is.
 - All names and values are checked, and the file of references is begun, before the first is written. If a
-  write fails, those before it are there, and importing again writes them once more as a next version.
+  write fails, those before it are there, and importing again goes on from there.
+- A value that is the secret's newest already is not written again. To see that, one after the other is
+  fetched, compared and wiped: never more than one is here.
 - What was read is wiped in the end, and whatever was made of it.
 """
 
 from __future__ import annotations
 
+import hmac
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
@@ -24,9 +27,12 @@ from keyholt.cli.output import counted, say, show
 from keyholt.cli.progress import shown
 from keyholt.invocations import Invocation, secret_put
 from keyholt.reference import SCHEME, write
-from keyholt_protocol.errors import KeyholtError
+from keyholt_protocol.errors import KeyholtError, NotFoundError
 from keyholt_protocol.messages import SecretPutResult
 from keyholt_protocol.names import check_path
+
+if TYPE_CHECKING:
+    from keyholt.blocking import Client
 
 __all__ = ["COMMANDS"]
 
@@ -55,6 +61,14 @@ class _Variable:
         return f"<variable {self.name}>"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """Paths with their newest versions: of what was written, and of what had its value already."""
+
+    written: list[dict[str, object]]
+    unchanged: list[dict[str, object]]
+
+
 def import_file(options: Namespace) -> int:
     """The command ``import``."""
     prefix = options.prefix.rstrip("/")
@@ -69,21 +83,20 @@ def import_file(options: Namespace) -> int:
         stored = [variable for variable in found if not variable.kept]
         kept = [variable.name for variable in found if variable.kept]
         if options.references is None:
-            results = _store(options, stored)
+            done = _store(options, stored)
         else:
             with whole_file(options.references, PUBLIC) as write_file:
-                results = _store(options, stored)
+                done = _store(options, stored)
                 write_file("".join(map(_reference, found)).encode())
     finally:
         for variable in found:
             variable.wipe()
     if options.json:
-        pairs = zip(stored, results, strict=True)
-        imported = [{"path": variable.path, "version": result.version} for variable, result in pairs]
-        show({"imported": imported, "kept": kept})
+        show({"imported": done.written, "unchanged": done.unchanged, "kept": kept})
     elif not on_standard_output:
         already = f"; {counted(len(kept), 'was a reference', 'were references')} already" if kept else ""
-        say(f"imported {counted(len(results), 'secret')} below {prefix}/{already}")
+        same = f"; {counted(len(done.unchanged), 'was', 'were')} unchanged" if done.unchanged else ""
+        say(f"imported {counted(len(done.written), 'secret')} below {prefix}/{same}{already}")
     return 0
 
 
@@ -110,17 +123,38 @@ def _read(file: str, prefix: str) -> list[_Variable]:
     return list(found.values())
 
 
-def _store(options: Namespace, stored: Sequence[_Variable]) -> list[SecretPutResult]:
-    puts = [_put(variable) for variable in stored]
-    results: list[SecretPutResult] = []
+def _store(options: Namespace, stored: Sequence[_Variable]) -> _Done:
+    puts = {variable.path: _put(variable) for variable in stored}
+    done = _Done(written=[], unchanged=[])
+    changed: list[_Variable] = []
     with connected(options) as agent:
+        for variable in stored:
+            version = _unchanged_version(agent, variable)
+            if version is None:
+                changed.append(variable)
+            else:
+                done.unchanged.append({"path": variable.path, "version": version})
+        results = agent.perform_all([puts[variable.path] for variable in changed])
         try:
-            results.extend(shown(agent.perform_all(puts), len(puts), "importing"))
+            for result in shown(results, len(changed), "importing"):
+                path = changed[len(done.written)].path
+                done.written.append({"path": path, "version": result.version})
         except KeyholtError as error:
-            place = stored[min(len(results), len(stored) - 1)].place
-            written = f"written: {len(results)} of {len(stored)}"
+            place = changed[min(len(done.written), len(changed) - 1)].place
+            written = f"written: {len(done.written)} of {len(changed)}"
             raise placed(error, f"{written}; {place}") from None
-    return results
+    return done
+
+
+def _unchanged_version(agent: Client, variable: _Variable) -> int | None:
+    """The secret's newest version, if it has this value already."""
+    try:
+        with agent.get(variable.path) as secret:
+            return secret.version if hmac.compare_digest(secret.view, variable.value) else None
+    except NotFoundError:
+        return None  # there is none, or it is deleted, destroyed or expired
+    except KeyholtError as error:
+        raise placed(error, f"nothing was written; {variable.place}") from None
 
 
 def _put(variable: _Variable) -> Invocation[SecretPutResult]:
@@ -138,10 +172,11 @@ def _reference(variable: _Variable) -> str:
 COMMANDS: Final = (
     Command(
         words=("import",),
-        help="Writes every variable of an environment file as the secret PREFIX/NAME.",
+        help="Writes every variable of an environment file as the secret PREFIX/NAME; one that has "
+        "its value already is left as it is.",
         run=import_file,
-        json="an object: imported (an array of objects: path, version), kept (the names that were "
-        "references already)",
+        json="an object: imported and unchanged (arrays of objects: path, version), kept (the names that "
+        "were references already)",
         parameters=(
             Parameter(names=("FILE",), help="the file; - is standard input", kind=Kind.FILE),
             Parameter(names=("PREFIX",), help="the path to write below", kind=Kind.SECRET),

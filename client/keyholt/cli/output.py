@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
+from keyholt.cli.cells import aligned
 from keyholt.cli.descriptors import STDERR, STDOUT, write_all
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
@@ -109,13 +110,8 @@ def moment(seconds: int) -> str:
 
 
 def table(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Rows as lines, their columns aligned by character count."""
-    texts = [[printable(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in texts
-    ]
+    """Rows as lines, their columns aligned as a terminal shows them."""
+    return aligned([[printable(str(cell)) for cell in row] for row in rows])
 
 
 def _json(value: object) -> bytes:

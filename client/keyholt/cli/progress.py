@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -14,6 +15,12 @@ T = TypeVar("T")
 
 WIDTH: Final = 30
 """Characters of the bar."""
+
+NARROWEST: Final = 5
+"""Characters of a bar that still tells anything."""
+
+UNKNOWN_WIDTH: Final = 80
+"""Columns of a terminal that does not say how many it has."""
 
 INTERVAL: Final = 0.2
 """Seconds between two looks at what is watched."""
@@ -75,6 +82,14 @@ def _terminal() -> TextIO | None:
 
 
 def _draw(terminal: TextIO, what: str, done: int, total: int) -> None:
-    bar = "#" * (WIDTH * done // max(total, 1))
-    terminal.write(f"\r{what} [{bar:<{WIDTH}}] {done}/{total}")
+    # A line that is as wide as the terminal, or wider, would go on in the next and never be drawn over.
+    room = (os.get_terminal_size(terminal.fileno()).columns or UNKNOWN_WIDTH) - 1
+    count = f"{done}/{total}"
+    size = min(WIDTH, room - len(f"{what} [] {count}"))
+    if size >= NARROWEST:
+        bar = "#" * (size * done // max(total, 1))
+        text = f"{what} [{bar:<{size}}] {count}"
+    else:
+        text = f"{what} {count}" if len(what) + 1 + len(count) <= room else count
+    terminal.write(f"\r{text[:room]}")
     terminal.flush()

@@ -3,7 +3,7 @@
 - All values are fetched before anything is started or written: what fails, fails without half of it done.
 - In a text for `inject`, a reference in double braces, ``{{ keyholt://PATH }}``, may have any path; a bare
   one ends before the first character that is not a letter, a digit or one of ``. _ ~ @ + / -``, so that
-  quotes, commas and colons around it stay what they are.
+  quotes, commas and colons around it stay what they are. A ``?`` or ``#`` behind it is part of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from keyholt.cli.errors import UsageError, placed
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show, write_error
 from keyholt.invocations import secret_get
-from keyholt.reference import parse
+from keyholt.reference import IN_BRACES, IN_TEXT, parse
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
 
@@ -34,9 +34,7 @@ OWNER_ONLY: Final = 0o600
 
 Wanted = tuple[str, int | None]
 
-_REFERENCE: Final = re.compile(
-    rb"\{\{[ \t]*(keyholt://[^{}\r\n]*?)[ \t]*\}\}|(keyholt://[A-Za-z0-9._~@+/-]+(?:\?version=[0-9]+)?)"
-)
+_REFERENCE: Final = re.compile(IN_BRACES + b"|" + IN_TEXT)
 
 
 def run(options: Namespace) -> int:
@@ -65,10 +63,11 @@ def run(options: Namespace) -> int:
 
 def inject(options: Namespace) -> int:
     """The command ``inject``."""
+    _require_another_file(options.in_file, options.out_file)
     text = _read_text(options.in_file)
     found = list(_REFERENCE.finditer(text))
-    wanted = [parse((match[1] or match[2]).decode()) for match in found]
     places = [f"line {_line_number(text, match)}" for match in found]
+    wanted = [_parsed(match, place) for match, place in zip(found, places, strict=True)]
     with whole_file(options.out_file, OWNER_ONLY) as write_file:
         result = _substitute(text, found, _fetch(options, wanted, places))
         try:
@@ -82,6 +81,26 @@ def inject(options: Namespace) -> int:
     else:
         say(f"{options.out_file}: {counted(len(found), 'reference')} replaced")
     return 0
+
+
+def _require_another_file(template: str | None, out: str | None) -> None:
+    """Refuse to write the result over the template, under whatever name, which would be lost."""
+    if out is None or out == STANDARD:
+        return
+    try:
+        read = os.fstat(0) if template is None or template == STANDARD else os.stat(template)
+        same = os.path.samestat(read, os.stat(out))
+    except OSError:
+        return  # one of them is not there; if that is wrong, it is said where it is opened
+    if same:
+        raise UsageError(f"{out} is the template itself, which would be lost; write to another file")
+
+
+def _parsed(match: re.Match[bytes], place: str) -> Wanted:
+    try:
+        return parse((match[1] or match[2]).decode())
+    except KeyholtError as error:
+        raise placed(error, place) from None
 
 
 def _fetch(options: Namespace, wanted: Sequence[Wanted], places: Sequence[str]) -> list[Secret]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
+from keyholt.cli.descriptors import STDOUT
 from keyholt.cli.errors import UsageError
 from keyholt.cli.output import moment, say, show, table, write_value
 from keyholt.cli.readiness import require_unlocked
@@ -71,7 +73,9 @@ def list_secrets(options: Namespace) -> int:
     elif secrets and options.long:
         say(*table([(s.path, f"v{s.version}", *_about(s)) for s in secrets]))
     else:
-        say(*(secret.path for secret in secrets))
+        # What is not given out is marked for people; programs get paths alone, and --json the marks.
+        mark = _mark if os.isatty(STDOUT) else _no_mark
+        say(*(secret.path + mark(secret) for secret in secrets))
     return 0
 
 
@@ -150,6 +154,15 @@ def _new_expiry(options: Namespace, now: datetime) -> datetime | int | None:
             "come, or --no-expiry"
         )
     return expires
+
+
+def _mark(info: SecretInfo) -> str:
+    marks = {"damaged": info.damaged, "destroyed": info.destroyed, "expired": info.expired}
+    return next((f"  ({word})" for word, holds in marks.items() if holds), "")
+
+
+def _no_mark(_: SecretInfo) -> str:
+    return ""
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:

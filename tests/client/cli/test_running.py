@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import keyholt
-from tests.client.conftest import RunningAgent
+from tests.client.conftest import RunningAgent, environment
+from tests.support.programs import KEYHOLT
 
 CANARY = "canary-77aa"
 
@@ -186,3 +188,42 @@ def test_commands_are_looked_for_as_a_shell_does(agent: RunningAgent, tmp_path: 
         assert run(f"{empty}:", "here") == (0, b"here\n")
         assert run(str(empty), "here")[0] == 127
         assert run(str(empty), "./here") == (0, b"here\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["keyholt://inj/a?v=1", "keyholt://inj/a#x", "keyholt://inj/a?version=1x", "keyholt://inj/a?"]
+)
+def test_a_reference_that_is_none_is_refused_whole(agent: RunningAgent, text: str) -> None:
+    """No value is given with the rest of it behind; the line is named, and how a reference is written."""
+    agent.cli("put", "inj/a", stdin=b"value")
+    refused = agent.cli("inject", stdin=f"first\n<{text}>\n".encode())
+    assert (refused.status, refused.out) == (2, b"")
+    assert refused.err == (
+        "keyholt: line 2: a reference is written keyholt://PATH or keyholt://PATH?version=N\n"
+    )
+    around = agent.cli("inject", stdin=b"keyholt://inj/a?version=1, (keyholt://inj/a): {{keyholt://inj/a}}?")
+    assert around.out == b"value, (value): value?"
+
+
+def test_a_template_is_not_overwritten(agent: RunningAgent, tmp_path: Path) -> None:
+    """Under no name, nor as standard input; another place that cannot be written is named as it was given."""
+    agent.cli("put", "inj/a", stdin=b"value")
+    template, other = tmp_path / "t", tmp_path / "hard"
+    template.write_text("keyholt://inj/a")
+    other.hardlink_to(template)
+    for words in (("-i", "t", "-o", "t"), ("-i", "t", "-o", "./hard"), ("-i", "hard", "-o", str(template))):
+        refused = agent.cli("inject", *words, cwd=tmp_path)
+        assert (refused.status, "is the template itself" in refused.err) == (2, True)
+    command = f"{KEYHOLT} inject -o t <t"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env={**environment(), "KEYHOLT_ADDRESS": agent.address},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert template.read_text() == "keyholt://inj/a"
+    nowhere = agent.cli("inject", "-i", "t", "-o", "/nodir/x", cwd=tmp_path)
+    assert nowhere.err == "keyholt: /nodir/x: No such file or directory\n"
+    assert agent.cli("inject", "-i", "t", "-o", "new", cwd=tmp_path).status == 0
+    assert (tmp_path / "new").read_text() == "value"

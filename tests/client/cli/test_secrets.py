@@ -1,13 +1,17 @@
-"""``put`` keeps labels and expiry, and takes them away when told."""
+"""``put`` keeps labels and expiry, and takes them away when told; listings mark what is not given out."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+import keyholt
 from tests.client.conftest import RunningAgent
+from tests.client.terminal import Terminal
+from tests.support.programs import KEYHOLT
 
 
 def kept(agent: RunningAgent, path: str) -> tuple[Any, Any]:
@@ -45,3 +49,24 @@ def test_put_refuses_what_cannot_be_meant(agent: RunningAgent, words: tuple[str,
     refused = agent.cli("put", "keeping/refused", *words, stdin=b"v")
     assert (refused.status, remedy in refused.err) == (2, True)
     assert agent.cli("get", "keeping/refused").status == 3
+
+
+def test_what_is_not_given_out_is_marked(agent: RunningAgent) -> None:
+    """In every listing on a terminal, and in the long one everywhere."""
+    with keyholt.connect(agent.address) as client:
+        client.put("marked/past", "x", expires=int(time.time()) - 10)
+        client.put("marked/gone", "x")
+        client.destroy("marked/gone", version=1)
+        client.put("marked/秘密", "x")
+    with Terminal([KEYHOLT, "--address", agent.address, "list", "marked/"], {}) as screen:
+        assert screen.end() == 0
+        assert screen.shown.decode().splitlines() == [
+            "marked/gone  (destroyed)",
+            "marked/past  (expired)",
+            "marked/秘密",
+        ]
+    assert agent.cli("list", "marked/").out.decode() == "marked/gone\nmarked/past\nmarked/秘密\n"
+    gone, past, wide = agent.cli("list", "-l", "marked/").out.decode().splitlines()
+    assert gone.endswith("destroyed")
+    assert "expired" in past
+    assert gone.index("v1") == past.index("v1") == wide.index("v1") + 2

@@ -1,0 +1,46 @@
+"""Importing again: what has its value already is not written once more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keyholt
+from tests.client.conftest import RunningAgent
+
+
+def test_unchanged_values_make_no_versions(agent: RunningAgent, tmp_path: Path) -> None:
+    """Of a file that is imported again, what differs, is new, deleted or expired is written; the rest is
+    counted.
+    """
+    file = tmp_path / ".env"
+    file.write_text("SAME=1\nOTHER=2\nGONE=3\nEMPTY=\nPAST=5\n")
+    with keyholt.connect(agent.address) as client:
+        client.put("again/PAST", "5", expires=1)
+        assert agent.cli("import", str(file), "again").out == b"imported 5 secrets below again/\n"
+        assert agent.cli("import", str(file), "again").out == (
+            b"imported 0 secrets below again/; 5 were unchanged\n"
+        )
+        client.delete("again/GONE")
+        file.write_text("SAME=1\nOTHER=two\nGONE=3\nEMPTY=\nNEW=4\nREF=keyholt://x\n")
+        done = json.loads(agent.cli("--json", "import", str(file), "again").out)
+        assert done == {
+            "imported": [
+                {"path": "again/OTHER", "version": 2},
+                {"path": "again/GONE", "version": 2},
+                {"path": "again/NEW", "version": 1},
+            ],
+            "unchanged": [{"path": "again/SAME", "version": 1}, {"path": "again/EMPTY", "version": 1}],
+            "kept": ["REF"],
+        }
+        assert client.get("again/SAME").version == 1
+        assert client.get("again/OTHER").text == "two"
+
+
+def test_one_of_each(agent: RunningAgent, tmp_path: Path) -> None:
+    """One is not several."""
+    (tmp_path / "one").write_text("A=1\n")
+    assert agent.cli("import", "one", "single", cwd=tmp_path).out == b"imported 1 secret below single/\n"
+    (tmp_path / "one").write_text("A=1\nB=1\n")
+    said = agent.cli("import", "one", "single", cwd=tmp_path).out
+    assert said == b"imported 1 secret below single/; 1 was unchanged\n"
