@@ -98,8 +98,16 @@ def _get(words: list[str], address: str | None) -> int | None:
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     try:
+        if posix.isatty(STDOUT):
+            from keyholt.cli.harmless import harmless
+
+            if not harmless(value):
+                return None
+            newline = newline and not value.endswith(b"\n")
+        else:
+            newline = False
         write_all(STDOUT, value)
-        if newline and posix.isatty(STDOUT) and not value.endswith(b"\n"):
+        if newline:
             write_all(STDOUT, b"\n")
     except OSError as error:
         return _unwritable(error)

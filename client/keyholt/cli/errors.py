@@ -6,7 +6,7 @@ import copy
 
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["CancelledError", "InputFileError", "UsageError", "placed"]
+__all__ = ["CancelledError", "InputFileError", "TerminalError", "UsageError", "placed"]
 
 
 class UsageError(Exception):
@@ -22,6 +22,10 @@ class CancelledError(Exception):
 
 class InputFileError(ValueError):
     """A file cannot be what it is taken for; the message names it, and the line."""
+
+
+class TerminalError(ValueError):
+    """What is to be written would act on the terminal; the message says what to do."""
 
 
 def placed(error: KeyholtError, place: str) -> KeyholtError:

@@ -4,7 +4,8 @@ r"""What the command line prints: results to standard output, problems to standa
   wire, all of them always there; an error is ``{"error": {"code", "message", "retryable", "details"}}`` on
   standard error.
 - Text cannot steer a terminal: what is not printable in a name, a label or an agent's sentence is written out
-  (``\x1b``), in JSON as its escape. Values go out as they are; that is what they are asked for.
+  (``\x1b``), in JSON as its escape. Values go out as they are, but to a
+  terminal only what is plain text, or insisted on.
 - Everything is UTF-8, whatever the locale. What cannot be written is an ``OSError`` of the caller.
 - No secret comes through here but through ``write_value``.
 """
@@ -16,12 +17,15 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from keyholt.cli.cells import aligned
 from keyholt.cli.descriptors import STDERR, STDOUT, write_all
+from keyholt.cli.errors import TerminalError
+from keyholt.cli.harmless import INSIST, harmless
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
 
@@ -62,9 +66,17 @@ def plain(value: object) -> object:
     return value
 
 
-def write_value(secret: Secret, *, as_json: bool, newline: bool) -> None:
-    """Print a secret's value, raw or in an object with its encoding: ``utf-8`` or ``base64``."""
+def write_value(secret: Secret, *, as_json: bool, newline: bool, raw: bool) -> None:
+    """Print a secret's value, as it is or in an object with its encoding: ``utf-8`` or ``base64``.
+
+    Raises:
+        TerminalError: it would act on the terminal, and ``raw`` does not insist.
+    """
     if not as_json:
+        if os.isatty(STDOUT) and not raw:
+            with _copied(secret) as value:
+                if not harmless(value):
+                    raise TerminalError(f"the value of {secret.path!r} {INSIST}, or insist with --raw")
         write_all(STDOUT, secret.view)
         if newline and os.isatty(STDOUT) and bytes(secret.view[-1:]) != b"\n":
             write_all(STDOUT, b"\n")
@@ -75,6 +87,15 @@ def write_value(secret: Secret, *, as_json: bool, newline: bool) -> None:
         encoding, text = "base64", base64.b64encode(secret.view).decode()
     about = {name: getattr(secret, name) for name in ("path", "version", "created", "expires", "labels")}
     show({**about, "encoding": encoding, "value": text})
+
+
+@contextmanager
+def _copied(secret: Secret) -> Generator[bytearray]:
+    value = bytearray(secret.view)
+    try:
+        yield value
+    finally:
+        value[:] = bytes(len(value))
 
 
 def write_error(

@@ -18,9 +18,10 @@ from typing import Final
 from keyholt.address import VARIABLE, choose
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected, patience
-from keyholt.cli.descriptors import STANDARD
+from keyholt.cli.descriptors import STANDARD, STDOUT
 from keyholt.cli.environment import assemble, fill, references, replace_process
-from keyholt.cli.errors import UsageError, placed
+from keyholt.cli.errors import TerminalError, UsageError, placed
+from keyholt.cli.harmless import INSIST, harmless
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show, write_error
 from keyholt.invocations import secret_get
@@ -71,6 +72,8 @@ def inject(options: Namespace) -> int:
     with whole_file(options.out_file, OWNER_ONLY) as write_file:
         result = _substitute(text, found, _fetch(options, wanted, places))
         try:
+            if options.out_file in {None, STANDARD} and os.isatty(STDOUT) and not harmless(result):
+                raise TerminalError(f"the result {INSIST}, or write it with --out-file")
             write_file(result)
         finally:
             result[:] = bytes(len(result))

@@ -60,7 +60,7 @@ def _require_writable(options: Namespace) -> None:
 def get(options: Namespace) -> int:
     """The command ``get``."""
     with connected(options) as agent, agent.get(options.path, version=options.version) as secret:
-        write_value(secret, as_json=options.json, newline=not options.no_newline)
+        write_value(secret, as_json=options.json, newline=not options.no_newline, raw=options.raw)
     return 0
 
 
@@ -241,7 +241,7 @@ COMMANDS: Final = (
     ),
     Command(
         words=("get",),
-        help=f"{ops.SECRET_GET.summary} A newline follows it on a terminal only.",
+        help=f"{ops.SECRET_GET.summary} On a terminal a newline follows it, and only plain text is shown.",
         run=get,
         json="an object: path, version, created, expires, labels, encoding (utf-8 or base64), value",
         parameters=(
@@ -254,6 +254,11 @@ COMMANDS: Final = (
                 metavar="N",
             ),
             Parameter(names=("-n", "--no-newline"), help="no newline on a terminal either", kind=Kind.FLAG),
+            Parameter(
+                names=("--raw",),
+                help="write to a terminal what it may act on, too: escape sequences, binary data",
+                kind=Kind.FLAG,
+            ),
         ),
     ),
     Command(
