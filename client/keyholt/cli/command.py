@@ -40,6 +40,7 @@ class Parameter:
         metavar: how the help calls what it takes.
         choices: the only words that it takes, where there are few.
         optional: a positional may be left out; every option may.
+        default: of a number that has one, where it is not given.
         many: it may be given several times.
     """
 
@@ -51,6 +52,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     optional: bool = False
     required: bool = False
+    default: int | None = None
     many: bool = False
 
     @property

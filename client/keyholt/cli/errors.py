@@ -6,7 +6,7 @@ import copy
 
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["CancelledError", "InputFileError", "TerminalError", "UsageError", "placed"]
+__all__ = ["CancelledError", "ClipboardError", "InputFileError", "TerminalError", "UsageError", "placed"]
 
 
 class UsageError(Exception):
@@ -18,6 +18,10 @@ class CancelledError(Exception):
 
     def __init__(self) -> None:
         super().__init__("cancelled; nothing was changed")
+
+
+class ClipboardError(ValueError):
+    """There is no clipboard, or it did not take a value; the message says what to do."""
 
 
 class InputFileError(ValueError):

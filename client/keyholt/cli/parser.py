@@ -140,6 +140,8 @@ def _add(parser: argparse.ArgumentParser, parameter: Parameter, **extra: Any) ->
         options.update(nargs="*" if parameter.many else "?", default="")
     elif parameter.many:
         options.update(action="append", default=[])
+    if parameter.default is not None:
+        options["default"] = parameter.default
     if parameter.required:
         options["required"] = True
     if parameter.kind is not Kind.FLAG:

@@ -23,6 +23,11 @@ from keyholt_protocol.names import check_path
 
 __all__ = ["COMMANDS"]
 
+CLEAR_AFTER: Final = 45
+"""Seconds: time to find the place and paste, and little more."""
+
+MAX_CLEAR_AFTER: Final = 86_400
+
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
 
@@ -59,8 +64,25 @@ def _require_writable(options: Namespace) -> None:
 
 def get(options: Namespace) -> int:
     """The command ``get``."""
+    if options.clip:
+        return _clip(options)
     with connected(options) as agent, agent.get(options.path, version=options.version) as secret:
         write_value(secret, as_json=options.json, newline=not options.no_newline, raw=options.raw)
+    return 0
+
+
+def _clip(options: Namespace) -> int:
+    from keyholt.cli.clipboard import copy, find_clipboard
+
+    clipboard = find_clipboard()
+    with connected(options) as agent, agent.get(options.path, version=options.version) as secret:
+        copy(secret.view, clipboard, options.clear_after)
+    if options.json:
+        show({"path": options.path, "version": secret.version, "clears_in": options.clear_after})
+    else:
+        say(
+            f"{options.path}: version {secret.version} is on the clipboard, for {options.clear_after} seconds"
+        )
     return 0
 
 
@@ -243,7 +265,8 @@ COMMANDS: Final = (
         words=("get",),
         help=f"{ops.SECRET_GET.summary} On a terminal a newline follows it, and only plain text is shown.",
         run=get,
-        json="an object: path, version, created, expires, labels, encoding (utf-8 or base64), value",
+        json="an object: path, version, created, expires, labels, encoding (utf-8 or base64), value; with "
+        "--clip instead: path, version, clears_in",
         parameters=(
             _PATH,
             Parameter(
@@ -258,6 +281,20 @@ COMMANDS: Final = (
                 names=("--raw",),
                 help="write to a terminal what it may act on, too: escape sequences, binary data",
                 kind=Kind.FLAG,
+            ),
+            Parameter(
+                names=("-c", "--clip"),
+                help="put the value on the clipboard, by wl-copy, xclip or xsel, and print none of it",
+                kind=Kind.FLAG,
+            ),
+            Parameter(
+                names=("--clear-after",),
+                help="with --clip: clear the clipboard after so many seconds, if it still holds the value "
+                f"(default: {CLEAR_AFTER})",
+                kind=Kind.NUMBER,
+                bounds=(1, MAX_CLEAR_AFTER),
+                metavar="N",
+                default=CLEAR_AFTER,
             ),
         ),
     ),

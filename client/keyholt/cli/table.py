@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyholt.cli import agent, completion, doctor, helping, importing, running, secrets, slots
+from keyholt.cli import agent, completion, doctor, generating, helping, importing, running, secrets, slots
 from keyholt.cli.command import Command, Kind, Parameter
 
 __all__ = ["COMMANDS", "EPILOG", "FIRST_WORDS", "GLOBAL", "GROUPS", "choices"]
@@ -65,6 +65,7 @@ GROUPS: Final = {"slot": "Manages the keyslots: the ways to unlock the store."}
 COMMANDS: Final[tuple[Command, ...]] = (
     *agent.COMMANDS,
     *secrets.COMMANDS,
+    *generating.COMMANDS,
     *running.COMMANDS,
     *importing.COMMANDS,
     *slots.COMMANDS,
