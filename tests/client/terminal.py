@@ -49,6 +49,10 @@ class Terminal:
             assert self._read(deadline - time.monotonic()), f"{text!r} is not in {self.shown!r}"
         return place + len(text.encode())
 
+    def look(self) -> None:
+        """Take in what is shown, if anything is, within a moment."""
+        self._read(0.05)
+
     def type(self, text: str) -> None:
         """Type, without waiting."""
         os.write(self._master, text.encode())

@@ -6,7 +6,16 @@ import copy
 
 from keyholt_protocol.errors import KeyholtError
 
-__all__ = ["CancelledError", "ClipboardError", "InputFileError", "TerminalError", "UsageError", "placed"]
+__all__ = [
+    "CancelledError",
+    "ClipboardError",
+    "EditorError",
+    "InputFileError",
+    "NamespaceError",
+    "TerminalError",
+    "UsageError",
+    "placed",
+]
 
 
 class UsageError(Exception):
@@ -22,6 +31,14 @@ class CancelledError(Exception):
 
 class ClipboardError(ValueError):
     """There is no clipboard, or it did not take a value; the message says what to do."""
+
+
+class EditorError(ValueError):
+    """The editor did not do its part; the message says which, and how it ended."""
+
+
+class NamespaceError(ValueError):
+    """The kernel does not let a program have files of its own; the message says what to allow."""
 
 
 class InputFileError(ValueError):

@@ -25,7 +25,6 @@ from keyholt.cli.errors import InputFileError, UsageError, placed
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show
 from keyholt.cli.progress import shown
-from keyholt.invocations import Invocation, secret_put
 from keyholt.reference import SCHEME, write
 from keyholt_protocol.errors import KeyholtError, NotFoundError
 from keyholt_protocol.messages import SecretPutResult
@@ -33,6 +32,7 @@ from keyholt_protocol.names import check_path
 
 if TYPE_CHECKING:
     from keyholt.blocking import Client
+    from keyholt.invocations import Invocation
 
 __all__ = ["COMMANDS"]
 
@@ -158,6 +158,9 @@ def _unchanged_version(agent: Client, variable: _Variable) -> int | None:
 
 
 def _put(variable: _Variable) -> Invocation[SecretPutResult]:
+    # Imported here: help does without it.
+    from keyholt.invocations import secret_put
+
     try:
         return secret_put(variable.path, variable.value)
     except KeyholtError as error:

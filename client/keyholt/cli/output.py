@@ -20,14 +20,16 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from keyholt.cli.cells import aligned
 from keyholt.cli.descriptors import STDERR, STDOUT, write_all
 from keyholt.cli.errors import TerminalError
 from keyholt.cli.harmless import INSIST, harmless
-from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
+
+if TYPE_CHECKING:
+    from keyholt.secret import Secret
 
 __all__ = ["counted", "moment", "plain", "printable", "say", "show", "table", "write_error", "write_value"]
 

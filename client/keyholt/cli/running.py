@@ -24,7 +24,6 @@ from keyholt.cli.errors import TerminalError, UsageError, placed
 from keyholt.cli.harmless import INSIST, harmless
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show, write_error
-from keyholt.invocations import secret_get
 from keyholt.reference import IN_BRACES, IN_TEXT, parse
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
@@ -110,6 +109,9 @@ def _fetch(options: Namespace, wanted: Sequence[Wanted], places: Sequence[str]) 
     """The secrets in order; an error says at which place the one stands that could not be had."""
     if not wanted:
         return []
+    # Imported here: help does without it.
+    from keyholt.invocations import secret_get
+
     values: list[Secret] = []
     asked = (secret_get(path, version=version) for path, version in wanted)
     with connected(options) as agent:

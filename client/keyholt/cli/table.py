@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from keyholt.cli import agent, completion, doctor, generating, helping, importing, running, secrets, slots
+from keyholt.cli import (
+    agent,
+    completion,
+    doctor,
+    editing,
+    generating,
+    helping,
+    importing,
+    running,
+    secrets,
+    slots,
+)
 from keyholt.cli.command import Command, Kind, Parameter
 
 __all__ = ["COMMANDS", "EPILOG", "FIRST_WORDS", "GLOBAL", "GROUPS", "choices"]
@@ -66,6 +77,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *agent.COMMANDS,
     *secrets.COMMANDS,
     *generating.COMMANDS,
+    *editing.COMMANDS,
     *running.COMMANDS,
     *importing.COMMANDS,
     *slots.COMMANDS,
