@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from keyholt.cli.errors import InputFileError, UsageError, placed
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show
 from keyholt.cli.progress import shown
+from keyholt.cli.terminal import ask_lines
 from keyholt.reference import SCHEME, write
 from keyholt_protocol.errors import KeyholtError, NotFoundError
 from keyholt_protocol.messages import SecretPutResult
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from keyholt.invocations import Invocation
 
 __all__ = ["COMMANDS"]
+
+MAX_TYPED: Final = 16 * 1024 * 1024
+"""Bytes of a file that is typed or pasted."""
 
 PUBLIC: Final = 0o666
 """Of which the umask leaves what is usual: references are no secrets."""
@@ -104,7 +109,11 @@ def _read(file: str, prefix: str) -> list[_Variable]:
     if file == STANDARD and sys.stdin is None:
         raise UsageError("standard input is closed; give a file")
     with open(0 if file == STANDARD else file, "rb", buffering=0, closefd=file != STANDARD) as stream:
-        data = read_all(stream.fileno())
+        if os.isatty(stream.fileno()):
+            # A line that is typed there would be cut by the kernel, and shown.
+            data: bytearray | memoryview = ask_lines("The file, not shown", MAX_TYPED, instead="give a file")
+        else:
+            data = read_all(stream.fileno())
     called = "standard input" if file == STANDARD else file
     found: dict[str, _Variable] = {}
     try:

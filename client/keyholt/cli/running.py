@@ -30,6 +30,9 @@ from keyholt_protocol.errors import KeyholtError
 
 __all__ = ["COMMANDS"]
 
+MAX_TYPED: Final = 16 * 1024 * 1024
+"""Bytes of a text that is typed or pasted."""
+
 OWNER_ONLY: Final = 0o600
 
 Wanted = tuple[str, int | None]
@@ -150,6 +153,11 @@ def _read_text(file: str | None) -> bytes:
     if file is None and sys.stdin is None:
         raise UsageError("standard input is closed; give --in-file FILE")
     with open(0 if file is None else file, "rb", closefd=file is not None) as stream:
+        if stream.isatty():
+            # Imported here: on a terminal only. A line that is typed there would be cut by the kernel.
+            from keyholt.cli.terminal import ask_lines
+
+            return bytes(ask_lines("The text, not shown", MAX_TYPED, instead="give --in-file FILE"))
         return stream.read()
 
 

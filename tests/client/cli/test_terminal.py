@@ -108,6 +108,24 @@ def test_a_file_that_is_a_terminal_is_asked(agent: RunningAgent) -> None:
         assert PASSPHRASE not in screen.shown
 
 
+def typed_file(agent: RunningAgent, text: str, *words: str) -> str:
+    """What is shown after a text was pasted for a file."""
+    with terminal(agent, *words) as screen:
+        place = screen.wait_for("ended by Ctrl-D:")
+        screen.type(text + END)
+        assert screen.end() == 0
+        return screen.shown[place:].decode()
+
+
+def test_files_that_are_typed(agent: RunningAgent) -> None:
+    """A file for `import` and a text for `inject` are whole, too, where they come from the terminal."""
+    shown = typed_file(agent, f"LONG={LONG}\nTWO=2\n", "import", "-", "tty/typed")
+    assert LONG not in shown
+    assert value_of(agent, "tty/typed/LONG") == LONG.encode()
+    shown = typed_file(agent, f"{LONG}<keyholt://tty/typed/TWO>\n", "inject")
+    assert shown.endswith(f"{LONG}<2>\r\n")
+
+
 @pytest.mark.parametrize(
     "words,question",
     [
@@ -153,13 +171,13 @@ def test_a_stop_and_back(agent: RunningAgent) -> None:
     """
     with Terminal(["dash", "-i"], {**environment(), "KEYHOLT_ADDRESS": agent.address, "PS1": "$ "}) as screen:
         screen.wait_for("$ ")
-        screen.type(f"{KEYHOLT} unlock; echo status $?\n")
+        before = screen.modes()
+        screen.type(f"{KEYHOLT} unlock\n")
         place = screen.wait_for("Passphrase: ")
         screen.type("wrong beginning" + SUSPEND)
         place = screen.wait_for("$ ", after=place)
-        modes = screen.modes()
-        assert modes[3] & termios.ECHO
-        assert modes[3] & termios.ICANON
+        assert before[3] & termios.ECHO
+        assert screen.modes() == before
         screen.type("fg\n")
         place = screen.wait_for("Passphrase: ", after=place)
         assert not screen.modes()[3] & termios.ECHO
