@@ -101,6 +101,15 @@ def list_secrets(options: Namespace) -> int:
     return 0
 
 
+def _mark(info: SecretInfo) -> str:
+    marks = {"damaged": info.damaged, "destroyed": info.destroyed, "expired": info.expired}
+    return next((f"  ({word})" for word, holds in marks.items() if holds), "")
+
+
+def _no_mark(_: SecretInfo) -> str:
+    return ""
+
+
 def history(options: Namespace) -> int:
     """The command ``history``."""
     with connected(options) as agent:
@@ -176,15 +185,6 @@ def _new_expiry(options: Namespace, now: datetime) -> datetime | int | None:
             "come, or --no-expiry"
         )
     return expires
-
-
-def _mark(info: SecretInfo) -> str:
-    marks = {"damaged": info.damaged, "destroyed": info.destroyed, "expired": info.expired}
-    return next((f"  ({word})" for word, holds in marks.items() if holds), "")
-
-
-def _no_mark(_: SecretInfo) -> str:
-    return ""
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:
