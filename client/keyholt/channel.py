@@ -25,6 +25,7 @@ from typing import Any, Final
 from keyholt.address import Address
 from keyholt.exchange import Exchange, Stage
 from keyholt.stream import Ready, Stream
+from keyholt.system_errors import has_gone
 from keyholt_protocol.client_connection import ClientConnection
 from keyholt_protocol.codec import to_map
 from keyholt_protocol.errors import (
@@ -75,6 +76,7 @@ class Channel:
         self._open: dict[int, Exchange[Any]] = {}  # begun and not answered
         self._answer: ResponseReceived | None = None  # its payload is being received
         self._last_word: KeyholtError | None = None  # the agent's error for the whole connection
+        self._cause: OSError | None = None  # what this side's system refused, if that ended it
         self._buffer = memoryview(bytearray(RECEIVE_SIZE))
 
     @property
@@ -96,7 +98,7 @@ class Channel:
     def enqueue(self, exchange: Exchange[Any]) -> None:
         """Queue an exchange; ``flush`` and ``pump`` send it, together with others in the queue."""
         if self.finishing:
-            exchange.fail(self._last_word, self._address)
+            exchange.fail(self._last_word, self._address, self._cause)
         else:
             self._queue.append(exchange)
 
@@ -114,7 +116,7 @@ class Channel:
             return False
         try:
             moved = self._send()
-            return self._receive() or moved
+            return (not self.failed and self._receive()) or moved
         except BaseException:
             self.fail()  # as in ``flush``
             raise
@@ -155,7 +157,7 @@ class Channel:
         if not self.failed:
             self.failed = self.finishing = True
             for exchange in {*self._open.values(), *self._queue}:
-                exchange.fail(self._last_word, self._address)
+                exchange.fail(self._last_word, self._address, self._cause)
             self._open.clear()
             self._queue.clear()
             if self.interrupt is not None:
@@ -179,7 +181,7 @@ class Channel:
             self._queue.remove(exchange)
         self._open = {number: one for number, one in self._open.items() if one not in exchanges}
         for exchange in exchanges:
-            exchange.fail(self._last_word, self._address)
+            exchange.fail(self._last_word, self._address, self._cause)
 
     def _end_unless_awaited(self) -> None:
         """End a connection that sends nothing more once nobody waits for an answer on it."""
@@ -192,9 +194,12 @@ class Channel:
         while room > 0 and self._queue and not self.finishing and (batch := self._next_batch()):
             try:
                 sent = self._stream.send(_parts(batch, room))
-            except OSError:  # it has gone; what it said before can still be read, and then the end
+            except OSError as error:
                 self.finishing = True
-                break
+                if not has_gone(error):  # it is still there, and would be waited for in vain
+                    self._cause = error
+                    self.fail()
+                break  # of one that has gone, what it said before can still be read, and then the end
             if not sent:
                 break
             room -= sent
@@ -243,7 +248,9 @@ class Channel:
         room = None if self._answer is None else self._connection.payload_room()
         try:
             size = self._stream.receive_into(self._buffer if room is None else room[:AT_ONCE])
-        except OSError:
+        except OSError as error:
+            if not has_gone(error):
+                self._cause = error
             size = 0
         if size is None:
             return False
@@ -299,7 +306,7 @@ class Channel:
         else:
             exchange.refuse()
             if self.finishing:
-                exchange.fail(self._last_word, self._address)
+                exchange.fail(self._last_word, self._address, self._cause)
             elif exchange.stage is Stage.QUEUED:
                 self._queue.append(exchange)
         del self._open[event.id]

@@ -11,6 +11,7 @@ from keyholt.address import SYSTEM_SOCKET, Address
 from keyholt.handout import HandOut, HandOutError, has_ended
 from keyholt.peer import require_trusted
 from keyholt.stream import Ready, SocketStream, Stream
+from keyholt.system_errors import of_opening, of_socket
 from keyholt_protocol.errors import AgentUnreachableError, DeniedError, InvalidRequestError
 
 __all__ = [
@@ -54,7 +55,8 @@ def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
     Raises:
         AgentUnreachableError: nobody answers there; says what to do.
         AgentUntrustedError: who answers there is not trusted; says who it is, and what to do.
-        DeniedError: this user may not connect there.
+        DeniedError: this user may not connect there, or this program may open no socket.
+        ResourceExhaustedError: this program or machine is out of descriptors or memory; says what to raise.
         InvalidRequestError: this version does not speak over such an address.
     """
     if address.kind == "unix":
@@ -112,12 +114,18 @@ def _own_place() -> str | None:
 
 
 def _at_path(address: Address) -> Generator[Ready | Pause | Stream]:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise of_socket(error) from error
     try:
         sock.setblocking(False)
         while not _connected(sock, address.path):
             yield Pause(CONNECT_PAUSE)
         require_trusted(sock, address)
+    except OSError as error:  # the kernel does not tell who serves
+        sock.close()
+        raise of_opening(error, str(address)) from error
     except BaseException:
         sock.close()
         raise
@@ -148,7 +156,9 @@ def _handed_out(address: Address) -> Generator[Ready | Pause | Stream]:
         finally:
             hand_out.close()
     except HandOutError as error:
-        raise AgentUnreachableError(str(error)) from None
+        raise AgentUnreachableError(str(error)) from error.__cause__
+    except OSError as error:
+        raise of_opening(error, str(address)) from error
 
 
 def _connected(sock: socket.socket, path: str) -> bool:
@@ -157,19 +167,13 @@ def _connected(sock: socket.socket, path: str) -> bool:
         return True
     except BlockingIOError:
         return False
-    except PermissionError:
+    except PermissionError as error:
         raise DeniedError(
             f"this user may not connect to {path}; run as the agent's user, or join the group of the socket"
-        ) from None
+        ) from error
+    except FileNotFoundError as error:
+        raise AgentUnreachableError(f"{no_socket(path)}; {to_start(path)}") from error
+    except ConnectionRefusedError as error:
+        raise AgentUnreachableError(f"nobody listens at {path}; {to_start(path)}") from error
     except OSError as error:
-        raise AgentUnreachableError(_unreachable(path, error)) from None
-
-
-def _unreachable(path: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{no_socket(path)}; {to_start(path)}"
-    if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {path}; {to_start(path)}"
-    return (
-        f"the agent at {path} cannot be reached ({error.strerror}); give the path of its socket as --address"
-    )
+        raise of_opening(error, path) from error

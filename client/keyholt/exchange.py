@@ -152,8 +152,14 @@ class Exchange(Generic[T]):
         self.maybe_done = False
         self.stage = Stage.REFUSED if self.unsent else Stage.QUEUED
 
-    def fail(self, error: KeyholtError | None, address: Address) -> None:
-        """Take the end of the connection; ``error`` is what the agent said before it, if it said anything."""
+    def fail(self, error: KeyholtError | None, address: Address, cause: OSError | None = None) -> None:
+        """Take the end of the connection.
+
+        Args:
+            error: what the agent said before it, if it said anything.
+            address: where that is.
+            cause: what this side's system refused, if that was what ended it.
+        """
         if self.stage is Stage.ANSWERED:
             self._end(Stage.DONE)
             return
@@ -161,9 +167,11 @@ class Exchange(Generic[T]):
         # Each caller gets an exception of its own: one raised in several tasks would mix their tracebacks.
         self._error = copy.copy(error)
         if self._error is None:
-            what = f"the connection to the agent at {address} broke before it answered {self._name}"
+            said = "" if cause is None else f" ({cause.strerror})"
+            what = f"the connection to the agent at {address} broke{said} before it answered {self._name}"
             self._error = AgentUnreachableError(self._unanswered(what, "start the agent if it has stopped"))
             self._error.retryable = self._harmless
+            self._error.__cause__ = cause
         self._end(Stage.LOST)
 
     def renew(self) -> None:

@@ -46,6 +46,7 @@ class HandOut:
 
     Raises:
         HandOutError: there is no such descriptor, or it is something else.
+        OSError: no duplicate can be had: this program has too many files open.
     """
 
     __slots__ = ("_number", "sock")
@@ -54,7 +55,9 @@ class HandOut:
         self._number = number
         try:
             duplicate = os.dup(number)
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
             raise HandOutError(
                 f"the descriptor {number} is not open in this program; whoever starts it must let it inherit "
                 "one, as `keyholt run --share-agent` does"
