@@ -36,7 +36,7 @@ MARGIN: Final = 8
 TIMEOUT: Final = "timeout: float | None = None"
 NOTICE: Final = "Made from the registry and ``keyholt.invocations`` by `make generate`: change those."
 
-STANDARD: Final = {"Mapping": "collections.abc", "datetime": "datetime"}
+STANDARD: Final = {"Mapping": "collections.abc", "datetime": "datetime", "timedelta": "datetime"}
 OURS: Final = {"Secret": "secret"}
 """What a parameter or a result may be annotated with, besides built-in types and messages, and its module."""
 
@@ -82,7 +82,9 @@ def _imports(text: str, makers: set[str]) -> Iterator[str]:
     """What the text needs, in the order that the linter wants; ``makers`` are of ``keyholt.invocations``."""
     standard = {"abc": "ABC, abstractmethod", "typing": "TypeVar"}
     own = {"invocations": ", ".join(sorted({"Invocation", "Plan", "Value", *makers}))}
-    standard |= {module: name for name, module in STANDARD.items() if re.search(rf"\b{name}\b", text)}
+    for name, module in STANDARD.items():
+        if re.search(rf"\b{name}\b", text):
+            standard[module] = f"{standard[module]}, {name}" if module in standard else name
     own |= {"arguments": "request_of"} if "request_of(" in text else {}
     own |= {module: name for name, module in OURS.items() if re.search(rf"\b{name}\b", text)}
     yield from (f"from {module} import {names}" for module, names in sorted(standard.items()))
@@ -116,7 +118,9 @@ BASE: Final = '''class {prefix}Methods(ABC):
 
     Every method takes ``timeout``: the seconds within which the agent must have answered, for a result that
     comes in pages each of them; ``math.inf`` for as long as it takes; without it, what ``connect`` was given.
-    Any may raise these beside its own:
+    When the time is over the connection stays usable: the late answer is received and wiped, and where one is
+    needed, the next call opens a new one. A write that was under way may still be carried out, also after
+    later calls. Any may raise these beside its own:
 
     - ``UninitialisedError``, ``LockedError``: the agent has no store, or is locked; ``init``, ``unlock``.
     - ``DeniedError``: the agent does not let this program do that.

@@ -2,21 +2,25 @@
 
 - A wrong type is a ``TypeError`` that names the argument and what it must be: not the error of whatever met
   it first, nor the agent's of what came over the wire.
-- What has its type and is not allowed is an ``InvalidRequestError``; the messages say theirs themselves.
-- A sentence names the type of what was given and never repeats it: it may be a secret.
+- What has its type and is not allowed is an ``InvalidRequestError``; the messages say theirs themselves. So
+  is a label that is no text: a mapping has its type, and what it holds comes from elsewhere.
+- A sentence names the type of what was given and never repeats it: it may be a secret. A label's name is
+  none, and is repeated.
 """
 
 from __future__ import annotations
 
 import math
+import time
 import types
 import typing
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from keyholt_protocol.errors import InvalidRequestError
 
-__all__ = ["buffer_of", "request_of", "seconds_of"]
+__all__ = ["buffer_of", "moment_of", "request_of", "seconds_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,6 +43,7 @@ def request_of(message: Callable[P, T], *_: P.args, **fields: P.kwargs) -> T:
 
     Raises:
         TypeError: a field is not of its type.
+        InvalidRequestError: a mapping holds something else than text; says at which key.
         InvalidRequestError, TooLargeError: the message refuses what it is.
     """
     kinds = _KINDS.get(message)
@@ -81,6 +86,41 @@ def seconds_of(timeout: object) -> float:
     return timeout
 
 
+def moment_of(expires: object) -> int | None:
+    """A time of expiry as seconds since 1970-01-01 UTC, rounded up; ``None`` stays, and so does 0, for never.
+
+    Args:
+        expires: those seconds, a ``datetime`` with a time zone, or a ``timedelta`` from now.
+
+    Raises:
+        InvalidRequestError: it is past, or has no time zone.
+        TypeError: it is none of them.
+    """
+    if expires is None or (type(expires) is int and not expires):
+        return expires
+    now = time.time()
+    if isinstance(expires, timedelta):
+        moment = now + expires.total_seconds()
+    elif isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            raise _no_expiry("has no time zone; use datetime.now(timezone.utc) and the like")
+        moment = expires.timestamp()
+    elif isinstance(expires, int) and not isinstance(expires, bool):
+        moment = expires
+    else:
+        given = type(expires).__name__
+        raise TypeError(
+            f"expires must be whole seconds since 1970 (int), a datetime or a timedelta from now, not {given}"
+        )
+    if moment <= now:
+        raise _no_expiry("is past; give a later one, or a timedelta, which counts from now")
+    return math.ceil(moment)
+
+
+def _no_expiry(why: str) -> InvalidRequestError:
+    return InvalidRequestError(f"the time of expiry {why}", details={"field": "expires"})
+
+
 def _encoded(text: str, name: str) -> bytes:
     try:
         return text.encode()
@@ -100,10 +140,18 @@ def _checked(name: str, value: object, kinds: tuple[type[Any], ...]) -> object:
     if not isinstance(value, Mapping):
         return value
     copied = dict(cast("Mapping[object, object]", value))
-    for text in (*copied, *copied.values()):
+    for key, text in copied.items():
+        if not isinstance(key, str):
+            given = type(key).__name__
+            raise _no_text(name, f"the key of one is of type {given}; its name must be text (str)")
         if not isinstance(text, str):
-            raise TypeError(f"{name} must be {_WORDS[Mapping]}; it holds {type(text).__name__}")
+            given = type(text).__name__
+            raise _no_text(name, f"the value of {key!r} is of type {given}; write it as text (str)")
     return copied
+
+
+def _no_text(name: str, why: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{name} hold text only: {why}", details={"field": name})
 
 
 def _kinds_of(message: object) -> dict[str, tuple[type[Any], ...]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from keyholt.arguments import request_of
@@ -38,7 +38,9 @@ class AsyncMethods(ABC):
 
     Every method takes ``timeout``: the seconds within which the agent must have answered, for a result that
     comes in pages each of them; ``math.inf`` for as long as it takes; without it, what ``connect`` was given.
-    Any may raise these beside its own:
+    When the time is over the connection stays usable: the late answer is received and wiped, and where one is
+    needed, the next call opens a new one. A write that was under way may still be carried out, also after
+    later calls. Any may raise these beside its own:
 
     - ``UninitialisedError``, ``LockedError``: the agent has no store, or is locked; ``init``, ``unlock``.
     - ``DeniedError``: the agent does not let this program do that.
@@ -143,7 +145,7 @@ class AsyncMethods(ABC):
         *,
         if_version: int | None = None,
         labels: Mapping[str, str] | None = None,
-        expires: int | datetime | None = None,
+        expires: int | datetime | timedelta | None = None,
         timeout: float | None = None,
     ) -> m.SecretPutResult:
         """Write the next version of a secret; it is on the agent's disk when this returns.
@@ -154,9 +156,9 @@ class AsyncMethods(ABC):
             if_version: refuse the write unless this is the newest version; 0: unless there is none.
             labels: up to 16 short texts by name, not secret; ``{}`` for none. Left out, those of the
                 newest version are kept.
-            expires: from when the version is no longer given out: seconds since 1970-01-01 UTC, or a time
-                with a time zone; 0 for never. Left out, the newest version's is kept, unless that has
-                expired.
+            expires: from when the version is no longer given out, a time to come: a ``datetime`` with a
+                time zone, a ``timedelta`` from now, or seconds since 1970-01-01 UTC; rounded up to whole
+                seconds. 0 for never. Left out, the newest version's is kept, unless that has expired.
 
         Raises:
             ConflictError: another version than ``if_version`` is the newest; read it and decide again.
@@ -164,7 +166,7 @@ class AsyncMethods(ABC):
             IntegrityError: the newest version, whose labels were to be kept, is damaged; say ``labels``
                 and ``expires`` to write all the same.
             InvalidRequestError: the path, a label or the time of expiry is not allowed, or the value is
-                text with a lone surrogate; says why.
+                text with a lone surrogate; says which and why.
             TooLargeError: the value is over the limit, or never fits the agent's locked memory; store a
                 reference to it instead, or raise what the message says.
             ResourceExhaustedError: the agent has no locked memory for the value now; try again.

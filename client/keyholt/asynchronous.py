@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -65,7 +65,7 @@ class TaskLibrary(Protocol):
 
 
 class AsyncClient(AsyncMethods):
-    """A connection to the agent for tasks; opened and closed by ``async with``.
+    """A connection to the agent for tasks: opened by ``await`` and closed by ``close``, or by ``async with``.
 
     Attributes:
         greeting: what the agent said of itself; ``None`` before the connection is open.
@@ -91,12 +91,21 @@ class AsyncClient(AsyncMethods):
             self._channel.fail()
 
     async def __aenter__(self) -> AsyncClient:
+        if not self._closed:  # it was awaited before
+            return self
         self._library = self._make_library()
         self._opening = self._library.lock()
         self._closed = False
-        if not await self._library.within(self._timeout, self._connected):
-            raise no_connection(self._address, self._timeout)
+        try:
+            if not await self._library.within(self._timeout, self._connected):
+                raise no_connection(self._address, self._timeout)
+        except BaseException:
+            self._closed = True  # who was not let in has nothing to close
+            raise
         return self
+
+    def __await__(self) -> Generator[Any, Any, AsyncClient]:
+        return self.__aenter__().__await__()
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -110,7 +119,7 @@ class AsyncClient(AsyncMethods):
 
         Raises:
             DeadlineExceededError: the time is over; says whether the request may have been carried out.
-            InvalidRequestError: there is no connection: it is not in its ``async with``.
+            InvalidRequestError: there is no connection: it was neither awaited nor entered, or is closed.
             KeyholtError: what the agent answered, or how the connection failed.
         """
         self._require_open()  # only in an ``async with`` is there a library to wait with
@@ -168,7 +177,8 @@ class AsyncClient(AsyncMethods):
     def _require_open(self) -> None:
         if self._closed:
             raise InvalidRequestError(
-                "this connection to the agent is not open; use it inside `async with connect()`"
+                "this connection to the agent is not open; use it inside `async with connect()`, or after "
+                "`await connect()`"
             )
 
     async def _open(self) -> Channel:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from keyholt.arguments import buffer_of, request_of
+from keyholt.arguments import buffer_of, moment_of, request_of
 from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
@@ -101,7 +101,7 @@ def secret_put(
     *,
     if_version: int | None = None,
     labels: Mapping[str, str] | None = None,
-    expires: int | datetime | None = None,
+    expires: int | datetime | timedelta | None = None,
 ) -> Invocation[m.SecretPutResult]:
     """Write the next version of a secret; it is on the agent's disk when this returns.
 
@@ -111,8 +111,9 @@ def secret_put(
         if_version: refuse the write unless this is the newest version; 0: unless there is none.
         labels: up to 16 short texts by name, not secret; ``{}`` for none. Left out, those of the newest
             version are kept.
-        expires: from when the version is no longer given out: seconds since 1970-01-01 UTC, or a time with a
-            time zone; 0 for never. Left out, the newest version's is kept, unless that has expired.
+        expires: from when the version is no longer given out, a time to come: a ``datetime`` with a time
+            zone, a ``timedelta`` from now, or seconds since 1970-01-01 UTC; rounded up to whole seconds. 0
+            for never. Left out, the newest version's is kept, unless that has expired.
 
     Raises:
         ConflictError: another version than ``if_version`` is the newest; read it and decide again.
@@ -120,7 +121,7 @@ def secret_put(
         IntegrityError: the newest version, whose labels were to be kept, is damaged; say ``labels`` and
             ``expires`` to write all the same.
         InvalidRequestError: the path, a label or the time of expiry is not allowed, or the value is text with
-            a lone surrogate; says why.
+            a lone surrogate; says which and why.
         TooLargeError: the value is over the limit, or never fits the agent's locked memory; store a reference
             to it instead, or raise what the message says.
         ResourceExhaustedError: the agent has no locked memory for the value now; try again.
@@ -131,7 +132,7 @@ def secret_put(
         path=path,
         if_version=if_version,
         labels=labels,
-        expires=_seconds(expires),
+        expires=moment_of(expires),
     )
     return invocation_of(ops.SECRET_PUT, request, value)
 
@@ -253,16 +254,3 @@ def _part(value: object, name: str, limit: int) -> memoryview:
             details={"field": "payload", "limit": limit},
         )
     return view
-
-
-def _seconds(moment: int | datetime | None) -> int | None:
-    if not isinstance(moment, datetime):
-        if moment is not None and type(moment) is not int:
-            given = type(moment).__name__
-            raise TypeError(f"expires must be whole seconds since 1970 (int) or a datetime, not {given}")
-        return moment
-    if moment.tzinfo is None:
-        raise InvalidRequestError(
-            "the time of expiry has no time zone; use datetime.now(timezone.utc) and the like"
-        )
-    return int(moment.timestamp())

@@ -1,4 +1,7 @@
-"""The client for trio: ``async with keyholt.trio.connect() as agent: await agent.get(...)``."""
+"""The client for trio: ``async with keyholt.trio.connect() as agent: await agent.get(...)``.
+
+Where no block fits, ``agent = await keyholt.trio.connect()``, and in the end ``await agent.close()``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ Client = AsyncClient
 
 
 def connect(address: str | os.PathLike[str] | None = None, *, timeout: float | None = CALL_TIMEOUT) -> Client:
-    """The agent, connected while ``async with`` lasts.
+    """The agent, connected while ``async with`` lasts, or from ``await`` until its ``close``.
 
     Args:
         address: where the agent is, a path or another form; without it the environment and the defaults are
@@ -29,9 +32,9 @@ def connect(address: str | os.PathLike[str] | None = None, *, timeout: float | N
         timeout: as of ``keyholt.connect``; a cancel scope around a call may end it earlier.
 
     Raises:
-        AgentUnreachableError: (on entering) nobody answers there; the message says what to do.
-        AgentUntrustedError: (on entering) who answers there is not trusted; nothing was sent.
-        DeniedError: (on entering) the agent does not serve this user, or its socket is closed to them.
+        AgentUnreachableError: (when it is opened) nobody answers there; the message says what to do.
+        AgentUntrustedError: (when it is opened) who answers there is not trusted; nothing was sent.
+        DeniedError: (when it is opened) the agent does not serve this user, or its socket is closed to them.
         InvalidRequestError: the address has no known form, or the timeout is no length of time.
     """
     return Client(choose(address), _Trio, timeout=timeout)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import ChainMap, UserDict
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 import keyholt
 from keyholt import invocations
+from keyholt_protocol.errors import InvalidRequestError
 from tests.client.conftest import RunningAgent
 from tests.client.libraries import Library
 
@@ -32,15 +35,10 @@ WRONG: list[tuple[Step, str]] = [
     (lambda c: c.list(None), "prefix must be text (str), not NoneType"),
     (lambda c: c.history(Path("a")), "path must be text (str), not "),
     (lambda c: c.delete(7), "path must be text (str), not int"),
-    (lambda c: c.put("a", "v", labels={"a": 1}), "labels must be a mapping of text to text; it holds int"),
-    (
-        lambda c: c.put("a", "v", labels={b"a": "b"}),
-        "labels must be a mapping of text to text; it holds bytes",
-    ),
     (lambda c: c.put("a", "v", labels=["a"]), "labels must be a mapping of text to text, not list"),
     (
         lambda c: c.put("a", "v", expires="90d"),
-        "expires must be whole seconds since 1970 (int) or a datetime",
+        "expires must be whole seconds since 1970 (int), a datetime or a timedelta from now, not str",
     ),
     (lambda c: c.unlock(passphrase="x", slot=7), "slot must be text (str) or None, not int"),
 ]
@@ -56,6 +54,61 @@ def test_a_wrong_type_is_named(agent: RunningAgent, step: Step, said: str) -> No
             step(client)
         assert str(caught.value).startswith(said)
         assert client.list("a") == []
+
+
+@pytest.mark.parametrize(
+    "labels,said",
+    [
+        ({"fine": "b", "a": 1}, "the value of 'a' is of type int; write it as text"),
+        ({"a": None}, "the value of 'a' is of type NoneType"),
+        ({b"a": "b"}, "the key of one is of type bytes; its name must be text"),
+    ],
+)
+def test_a_label_that_is_no_text_is_named(labels: Any, said: str) -> None:
+    """A refusal says which label it is, and is an error of Keyholt: labels come from elsewhere."""
+    with pytest.raises(InvalidRequestError, match=said) as caught:
+        _labelled(labels)
+    assert caught.value.details == {"field": "labels"}
+
+
+def test_expiry_is_a_time_to_come_in_any_form(agent: RunningAgent, library: Library) -> None:
+    """Seconds, a ``datetime`` and a ``timedelta`` mean the same in every client; none is cut short."""
+    moment = datetime(2100, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+    forms: list[Any] = [moment, moment.astimezone(UTC), int(moment.timestamp())]
+    with keyholt.connect(agent.address) as client:
+        for form in forms:
+            client.put("expiry/a", "v", expires=form)
+            assert client.get("expiry/a").expires == moment.timestamp()
+        before = time.time()
+        client.put("expiry/a", "v", expires=timedelta(days=90, milliseconds=1))
+        expires = client.get("expiry/a").expires
+        assert expires is not None
+        assert 0 < expires - before - timedelta(days=90).total_seconds() <= 2 + time.time() - before
+
+    async def main() -> None:
+        async with library.connect(agent.address) as client:
+            await client.put("expiry/b", "v", expires=timedelta(minutes=5))
+            assert (await client.get("expiry/b")).expires is not None
+
+    library.run(main)
+
+
+@pytest.mark.parametrize(
+    "expires,said",
+    [
+        (90, "is past; give a later one, or a timedelta"),
+        (0, "is past"),
+        (datetime(2001, 2, 3, tzinfo=UTC), "is past"),
+        (timedelta(0), "is past"),
+        (timedelta(days=-1), "is past"),
+        (datetime(2100, 1, 1), "has no time zone; use datetime.now"),  # noqa: DTZ001  # that is the point
+    ],
+)
+def test_an_expiry_that_is_none_is_refused(expires: Any, said: str) -> None:
+    """What would never be given out is not written: a past time, seconds from now taken for a moment."""
+    with pytest.raises(InvalidRequestError, match=said) as caught:
+        invocations.secret_put("a", "v", expires=expires)
+    assert caught.value.details == {"field": "expires"}
 
 
 def test_no_client_writes_nothing_for_none(agent: RunningAgent, library: Library) -> None:
@@ -76,13 +129,16 @@ def test_no_value_is_repeated() -> None:
     value: Any = CANARY.encode()
     steps: list[Callable[[], object]] = [
         lambda: invocations.secret_get(value),
-        lambda: _labelled({"k": value}),
         lambda: invocations.secret_put("a", [value]),  # type: ignore[arg-type]
     ]
     for step in steps:
         with pytest.raises(TypeError) as caught:
             step()
         assert CANARY not in str(caught.value)
+    for labels in ({"k": value}, {value: "v"}):
+        with pytest.raises(InvalidRequestError) as refused:
+            _labelled(labels)
+        assert CANARY not in str(refused.value)
 
 
 def _labelled(labels: Any) -> object:

@@ -175,6 +175,30 @@ def test_a_client_that_was_not_entered_says_so(library: Library, agent: RunningA
     library.run(main)
 
 
+def test_a_client_may_be_awaited(library: Library, agent: RunningAgent, tmp_path: Path) -> None:
+    """``await connect()`` opens it until ``close``, or for an ``async with`` that follows; one that could not
+    be opened is not open.
+    """
+
+    async def main() -> None:
+        client = await library.connect(agent.address, timeout=PATIENCE)
+        assert (await client.status()).state == "unlocked"
+        async with client as entered:
+            assert entered is client
+            assert (await entered.status()).state == "unlocked"
+        with pytest.raises(InvalidRequestError, match="after `await connect"):
+            await client.status()
+        assert (await (await client).status()).state == "unlocked"
+        await client.close()
+        nobody = library.connect(tmp_path / "nothing")
+        with pytest.raises(AgentUnreachableError):
+            await nobody
+        with pytest.raises(InvalidRequestError, match="is not open"):
+            await nobody.status()
+
+    library.run(main)
+
+
 def test_closing_during_a_reconnection_leaves_nothing_open(library: Library, tmp_path: Path) -> None:
     """A task that opens the connection again while another closes the client gets no connection: the agent
     sees its end, and no request.
