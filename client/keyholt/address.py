@@ -1,15 +1,14 @@
 """Where the agent is: the forms of an address, and which one holds when none is given.
 
-- Forms: a path, ``unix:PATH``, ``fd:N``, ``tls://HOST:PORT``, ``tcp://127.0.0.1:PORT``. The last two are
-  read, so that a configuration can name them, but this version of Keyholt does not speak over them and says
-  so.
+- Forms: a path, ``unix:PATH`` and ``fd:N``. A refusal names these and no other.
 - ``fd:N`` is a descriptor that this program has inherited, from which it takes connections
   (``keyholt.handout``): the way to the agent out of a sandbox. A path of that name is ``unix:fd:N``.
 - ``unix:PATH`` and ``fd:N`` may end in a query, ``?uid=N``: the uid that the server must run as
   (``keyholt.peer`` says who is trusted without it). The query begins at the last question mark; a path that
   holds one is written as it is, without ``unix:``, or gets another one at its end.
 - The order: the argument, else ``$KEYHOLT_ADDRESS``, else ``$XDG_RUNTIME_DIR/keyholt/agent.sock`` if it
-  exists, else ``/run/keyholt/agent.sock``.
+  exists, else ``/run/keyholt/agent.sock``. Where that variable is not set, as after `su -` and in cron, this
+  user's ``/run/user/UID`` stands for it, if it is there and theirs.
 - `keyholt get` goes through here: nothing is imported but built-in modules, until an error; not even ``os``,
   which takes 1.5 ms where Python's start has not brought it.
 """
@@ -25,16 +24,18 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Final, NoReturn
 
-__all__ = ["VARIABLE", "Address", "choose", "parse"]
+__all__ = ["VARIABLE", "Address", "choose", "own_place", "parse"]
 
 VARIABLE: Final = "KEYHOLT_ADDRESS"
 """The environment's variable for an address."""
 
 SYSTEM_SOCKET: Final = "/run/keyholt/agent.sock"
+RUNTIME_DIRECTORIES: Final = "/run/user"
+"""Where a user's first login makes a directory named by the uid, and gives it to them (pam_systemd(8))."""
+
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path that the kernel takes (unix(7): 108 with the final NUL)."""
 
-MAX_PORT: Final = 65535
 MAX_DESCRIPTOR: Final = 2**31 - 1
 """The kernel counts descriptors in a C int."""
 
@@ -46,32 +47,18 @@ class Address:
     """An address in one of its forms.
 
     Attributes:
-        kind: ``unix``, ``fd``, ``tcp`` or ``tls``.
+        kind: ``unix`` or ``fd``.
         path: of ``unix``, the socket's path; otherwise empty.
         descriptor: of ``fd``, its number; otherwise -1.
-        host: of ``tcp`` and ``tls``, the host's name or number; otherwise empty.
-        port: of ``tcp`` and ``tls``, 1 to 65,535; otherwise 0.
-        uid: of ``unix`` and ``fd``, the uid that the server must run as; ``None`` where the address does not
-            say.
+        uid: the uid that the server must run as; ``None`` where the address does not say.
     """
 
-    __slots__ = ("descriptor", "host", "kind", "path", "port", "uid")
+    __slots__ = ("descriptor", "kind", "path", "uid")
 
-    def __init__(
-        self,
-        kind: str,
-        *,
-        path: str = "",
-        descriptor: int = -1,
-        host: str = "",
-        port: int = 0,
-        uid: int | None = None,
-    ) -> None:
+    def __init__(self, kind: str, *, path: str = "", descriptor: int = -1, uid: int | None = None) -> None:
         self.kind = kind
         self.path = path
         self.descriptor = descriptor
-        self.host = host
-        self.port = port
         self.uid = uid
 
     def __str__(self) -> str:
@@ -81,10 +68,7 @@ class Address:
                 return self.path
             # A relative path could be taken for another form, and what follows its question mark for a query.
             return f"unix:{self.path}{query or ('?' if '?' in self.path else '')}"
-        if self.kind == "fd":
-            return f"fd:{self.descriptor}{query}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.kind}://{host}:{self.port}"
+        return f"fd:{self.descriptor}{query}"
 
     def __repr__(self) -> str:
         return f"<Address {self}>"
@@ -113,15 +97,32 @@ def choose(given: str | PathLike[str] | None = None, environ: Mapping[str, str] 
     text = _text(given) or variable(VARIABLE)
     if text:
         return parse(text)
-    runtime = variable("XDG_RUNTIME_DIR")
-    if runtime:
-        own = f"{runtime}/keyholt/agent.sock"
+    own = own_place(variable("XDG_RUNTIME_DIR"))
+    if own is not None:
         try:
             posix.stat(own)
             return parse(own)
         except (OSError, ValueError):  # it is not there, or no path can be like that
             pass
     return parse(SYSTEM_SOCKET)
+
+
+def own_place(runtime: str | None) -> str | None:
+    """Where an agent of this user's own is looked for; ``None`` where they have no such place.
+
+    Args:
+        runtime: the value of ``XDG_RUNTIME_DIR``; without one the directory that a login made is taken, if it
+            belongs to this user.
+    """
+    if not runtime:
+        uid = posix.geteuid()
+        runtime = f"{RUNTIME_DIRECTORIES}/{uid}"
+        try:
+            if posix.stat(runtime).st_uid != uid:
+                return None
+        except OSError:
+            return None
+    return f"{runtime}/keyholt/agent.sock"
 
 
 def _variable(name: str) -> str | None:
@@ -139,12 +140,9 @@ def parse(text: str) -> Address:
     Raises:
         InvalidRequestError: it has none of the forms; says which part is wrong.
     """
-    scheme, mark, rest = text.partition("://")
-    if mark and scheme in {"tcp", "tls"}:
-        return _network(scheme, rest)
+    scheme, mark, _ = text.partition("://")
     if mark and scheme.isalnum():
-        known = "a path, unix:PATH, fd:N, tls:// and tcp://"
-        _refuse(f"the address has the unknown scheme {scheme!r}; known are {known}")
+        _refuse(f"the address begins with {scheme}://, which is not served; write a path, unix:PATH or fd:N")
     if text.startswith("fd:"):
         return _descriptor(text.removeprefix("fd:"))
     path, uid = _queried(text.removeprefix("unix:")) if text.startswith("unix:") else (text, None)
@@ -202,24 +200,6 @@ def _descriptor(text: str) -> Address:
     if not digits or int(number) > MAX_DESCRIPTOR:
         _refuse("after fd: in an address stands the number of an inherited descriptor, like fd:3")
     return Address("fd", descriptor=int(number), uid=uid)
-
-
-def _network(scheme: str, rest: str) -> Address:
-    host, _, port = rest.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        _refuse("an IPv6 number in an address stands in brackets, like tls://[::1]:7070")
-    if (
-        not host
-        or "/" in rest
-        or not (port.isascii() and port.isdigit())
-        or not 0 < int(port[:6]) <= MAX_PORT
-    ):
-        _refuse(f"the address must be like {scheme}://HOST:PORT, with a port from 1 to 65535")
-    if scheme == "tcp" and host not in {"127.0.0.1", "::1"}:
-        _refuse("tcp:// is not encrypted and goes to 127.0.0.1 only; use tls:// for another host")
-    return Address(scheme, host=host, port=int(port))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -7,12 +7,12 @@ import socket
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
-from keyholt.address import SYSTEM_SOCKET, Address
+from keyholt.address import SYSTEM_SOCKET, Address, own_place
 from keyholt.handout import HandOut, HandOutError, has_ended
 from keyholt.peer import require_trusted
 from keyholt.stream import Ready, SocketStream, Stream
 from keyholt.system_errors import of_opening, of_socket
-from keyholt_protocol.errors import AgentUnreachableError, DeniedError, InvalidRequestError
+from keyholt_protocol.errors import AgentUnreachableError, DeniedError
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -57,16 +57,8 @@ def connecting(address: Address) -> Generator[Ready | Pause | Stream]:
         AgentUntrustedError: who answers there is not trusted; says who it is, and what to do.
         DeniedError: this user may not connect there, or this program may open no socket.
         ResourceExhaustedError: this program or machine is out of descriptors or memory; says what to raise.
-        InvalidRequestError: this version does not speak over such an address.
     """
-    if address.kind == "unix":
-        return _at_path(address)
-    if address.kind == "fd":
-        return _handed_out(address)
-    raise InvalidRequestError(
-        f"{address.kind}:// addresses are not served by this version of Keyholt; "
-        "give the path of the agent's socket"
-    )
+    return _at_path(address) if address.kind == "unix" else _handed_out(address)
 
 
 def no_connection(address: Address, seconds: float) -> AgentUnreachableError:
@@ -85,7 +77,7 @@ def no_greeting(address: Address) -> AgentUnreachableError:
 
 def no_socket(path: str) -> str:
     """What is missing, by the places that were looked at, among them that of an agent of this user."""
-    own = _own_place()
+    own = _usual_place()
     if path == SYSTEM_SOCKET and own is not None and own != path and not os.path.exists(own):
         return f"there is no socket at {own}, nor at {path}"
     return f"there is no socket at {path}"
@@ -93,24 +85,27 @@ def no_socket(path: str) -> str:
 
 def to_start(path: str) -> str:
     """What to do where no agent serves ``path``: how one is started that clients find."""
-    own = _own_place()
-    if path in {own, SYSTEM_SOCKET} and own is not None:
+    own = _usual_place()
+    itself = SYSTEM_SOCKET if os.geteuid() == 0 else None
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        itself = own_place(runtime)
+    if path in {own, SYSTEM_SOCKET} and itself is not None:
         return "start the agent with `keyholt-agent`, or give its --address"
-    if path == SYSTEM_SOCKET:
+    if path == SYSTEM_SOCKET and own is None:
         return (
             "XDG_RUNTIME_DIR is not set: start the agent with `keyholt-agent --socket PATH`, and give PATH "
             "as --address"
         )
     import shlex
 
-    return f"start the agent with `keyholt-agent --socket {shlex.quote(path)}`, or give its --address"
+    place = own if path == SYSTEM_SOCKET and own is not None else path
+    return f"start the agent with `keyholt-agent --socket {shlex.quote(place)}`, or give its --address"
 
 
-def _own_place() -> str | None:
-    """Where an agent that this user starts serves without being told; ``None`` where it would not start."""
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return f"{runtime}/keyholt/agent.sock"
-    return SYSTEM_SOCKET if os.geteuid() == 0 else None
+def _usual_place() -> str | None:
+    """Where this user's agent is looked for; ``None`` where they have no place of their own."""
+    own = own_place(os.environ.get("XDG_RUNTIME_DIR"))
+    return SYSTEM_SOCKET if own is None and os.geteuid() == 0 else own
 
 
 def _at_path(address: Address) -> Generator[Ready | Pause | Stream]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posix
 import select
 import signal
 import socket
@@ -196,6 +197,7 @@ def test_a_remedy_leads_to_an_agent_that_clients_find(
         keyholt.connect(own)
     assert str(caught.value) == f"{no_socket(own)}; {itself}"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("keyholt.address.RUNTIME_DIRECTORIES", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert (no_socket(SYSTEM_SOCKET), to_start(SYSTEM_SOCKET)) == (
         f"there is no socket at {SYSTEM_SOCKET}",
@@ -205,6 +207,12 @@ def test_a_remedy_leads_to_an_agent_that_clients_find(
     assert to_start(SYSTEM_SOCKET).startswith(
         "XDG_RUNTIME_DIR is not set: start the agent with `keyholt-agent -"
     )
+    login = tmp_path / str(posix.geteuid())
+    login.mkdir()
+    place = f"{login}/keyholt/agent.sock"
+    there = f"start the agent with `keyholt-agent --socket {place}`, or give its --address"
+    assert (to_start(SYSTEM_SOCKET), to_start(place)) == (there, there)
+    assert no_socket(SYSTEM_SOCKET) == f"there is no socket at {place}, nor at {SYSTEM_SOCKET}"
 
 
 class InterruptedPoll:
