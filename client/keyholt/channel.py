@@ -231,7 +231,7 @@ class Channel:
         return len(self._open) < self.max_in_flight
 
     def _begin(self, exchange: Exchange[Any]) -> None:
-        operation, request, _, payload = exchange.invocation
+        operation, request, _, payload, _ = exchange.invocation
         if type(request) is SecretGetRequest and request.version is None:
             request_id, head = self._connection.send_fetch(request.path)
         else:

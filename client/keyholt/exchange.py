@@ -102,11 +102,13 @@ class Exchange(Generic[T]):
         """The result.
 
         Raises:
-            KeyholtError: what the agent answered, or how the connection failed.
+            KeyholtError: what the agent answered, how the connection failed, or why the result is not what
+                was asked for.
         """
         if self._error is not None:
             raise self._error
-        return cast("T", self._result)
+        convert = self.invocation.convert
+        return cast("T", self._result) if convert is None else convert(self._result)
 
     def begin(self, head: bytes, *, accompanied: bool) -> None:
         """Take the number that ``head`` holds: it is this one's turn to be sent."""
@@ -138,7 +140,7 @@ class Exchange(Generic[T]):
         if self.abandoned:
             self.wipe()
         elif result is not None:
-            operation, _, read, _ = self.invocation
+            operation, read = self.invocation.operation, self.invocation.read
             self._result = read(from_map(operation.result, result), self.value)
         self._error = error
         if self.unsent:

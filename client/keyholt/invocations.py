@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from keyholt.arguments import buffer_of, moment_of, request_of
+from keyholt.reference import is_reference, parse
 from keyholt.secret import Secret
 from keyholt_protocol import messages as m
 from keyholt_protocol import operations as ops
@@ -65,12 +66,15 @@ class Invocation(NamedTuple, Generic[T]):
         request: the request's message.
         read: makes the result from the answer's message and payload, and owns the payload from then on.
         payload: the parts of the request's payload, in order; borrowed until the answer has come.
+        convert: makes what the caller gets from that result, or refuses to: it runs in the caller's turn and
+            not where the answer is read, and so may raise what is no fault of the agent's.
     """
 
     operation: ops.Operation[Any, Any]
     request: object
     read: Callable[[Any, bytearray], T]
     payload: tuple[memoryview, ...] = ()
+    convert: Callable[[Any], T] | None = None
 
 
 def invocation_of(
@@ -138,7 +142,25 @@ def secret_put(
 
 
 def secret_get(path: str, *, version: int | None = None) -> Invocation[Secret]:
-    """Fetch a secret: its newest version, or the one asked for."""
+    """Fetch a secret: its newest version, or the one asked for.
+
+    Args:
+        path: the secret's path, or a reference: ``keyholt://PATH``, ``keyholt://PATH?version=N``, and
+            ``keyholt://PATH#FIELD`` for a field of a value that is a JSON object, see ``Secret.field``.
+        version: its number, from 1; without it the newest.
+
+    Raises:
+        NotFoundError: there is no such secret, version or field; or it is deleted, destroyed or expired.
+        IntegrityError: what is stored was damaged or replaced; restore a backup.
+        InvalidRequestError: the reference is not well formed, or names a version beside ``version``; the
+            value is no JSON object, or the field an object, a list or null.
+    """
+    field: str | None = None
+    if isinstance(cast("object", path), str) and is_reference(path):
+        path, named, field = parse(path)
+        if named is not None and version is not None:
+            raise InvalidRequestError("the reference names a version; leave out the other one")
+        version = version if named is None else named
 
     def read(result: m.SecretGetResult, value: bytearray) -> Secret:
         return Secret(
@@ -151,7 +173,15 @@ def secret_get(path: str, *, version: int | None = None) -> Invocation[Secret]:
         )
 
     request = request_of(m.SecretGetRequest, path=path, version=version)
-    return Invocation(ops.SECRET_GET, request, read)
+    return Invocation(ops.SECRET_GET, request, read, convert=None if field is None else _part_of(field))
+
+
+def _part_of(field: str) -> Callable[[Secret], Secret]:
+    def convert(whole: Secret) -> Secret:
+        with whole:
+            return whole.field(field)
+
+    return convert
 
 
 def secret_list(prefix: str = "") -> Plan[list[m.SecretInfo]]:

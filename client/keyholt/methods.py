@@ -178,9 +178,18 @@ class Methods(ABC):
     def get(self, path: str, *, version: int | None = None, timeout: float | None = None) -> Secret:
         """Fetch a secret: its newest version, or the one asked for.
 
+        Args:
+            path: the secret's path, or a reference: ``keyholt://PATH``, ``keyholt://PATH?version=N``, and
+                ``keyholt://PATH#FIELD`` for a field of a value that is a JSON object, see
+                ``Secret.field``.
+            version: its number, from 1; without it the newest.
+
         Raises:
-            IntegrityError: what is stored was damaged or replaced.
-            NotFoundError: there is no such secret or version, it is deleted or destroyed, or has expired.
+            NotFoundError: there is no such secret, version or field; or it is deleted, destroyed or
+                expired.
+            IntegrityError: what is stored was damaged or replaced; restore a backup.
+            InvalidRequestError: the reference is not well formed, or names a version beside ``version``;
+                the value is no JSON object, or the field an object, a list or null.
         """
         invocation = secret_get(path, version=version)
         return self.perform(invocation, timeout)

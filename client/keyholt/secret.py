@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from keyholt_protocol.errors import InvalidRequestError
 
@@ -80,6 +80,30 @@ class Secret:
     def view(self) -> memoryview:
         """The value without a copy, read-only; zeroes once the secret is wiped."""
         return memoryview(self._readable()).toreadonly()
+
+    def field(self, name: str) -> Secret:
+        """A part of a value that is a JSON object, as a secret of its own, with the same path and version.
+
+        Args:
+            name: the member's name; or, if it begins with ``/``, a JSON pointer (RFC 6901), as
+                ``/users/0/name``. A text is given without quotes, a number as it is written.
+
+        Raises:
+            NotFoundError: there is no such field.
+            InvalidRequestError: the value is no JSON object, or the field an object, a list or null.
+        """
+        from keyholt.field import pick  # brings json, which most programs do not need for this
+
+        if not isinstance(cast("object", name), str):
+            raise TypeError(f"the field must be text (str), not {type(name).__name__}")
+        return Secret(
+            pick(self._readable(), name, self.path),
+            path=self.path,
+            version=self.version,
+            created=self.created,
+            expires=self.expires,
+            labels=self.labels,
+        )
 
     def wipe(self) -> None:
         """Zero the value; it cannot be read any more. Wiping twice is no error."""

@@ -89,10 +89,17 @@ def _get(words: list[str], address: str | None) -> int | None:
     if len(paths) != 1 or paths[0].startswith("-"):
         return None
     from keyholt.address import choose
-    from keyholt.cli.fast import SilentError, fetch, tell_overdue, tell_silent
+    from keyholt.cli.fast import SilentError, fetch, pick_from, tell_overdue, tell_silent
 
+    path, version, field = paths[0], None, None
     try:
-        (value,) = fetch(choose(address), [(paths[0], None)])
+        if path.startswith("keyholt://"):
+            from keyholt.reference import parse
+
+            path, version, field = parse(path)
+        (value,) = fetch(choose(address), [(path, version)])
+        if field is not None:
+            value = pick_from(value, field, path)
     except TimeoutError:
         return tell_overdue()
     except SilentError:

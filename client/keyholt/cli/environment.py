@@ -61,13 +61,13 @@ def assemble(files: Sequence[str], inherited: Mapping[bytes, bytes]) -> dict[byt
     return environment
 
 
-def references(environment: Mapping[bytes, bytes]) -> dict[bytes, tuple[str, int | None]]:
-    """The secrets that variables refer to, by the variable's name.
+def references(environment: Mapping[bytes, bytes]) -> dict[bytes, tuple[str, int | None, str | None]]:
+    """The path, version and field that variables refer to, by the variable's name.
 
     Raises:
         VariableError: a reference is not well formed; names the variable.
     """
-    found: dict[bytes, tuple[str, int | None]] = {}
+    found: dict[bytes, tuple[str, int | None, str | None]] = {}
     for name, value in environment.items():
         if value.startswith(SCHEME.encode()):
             try:

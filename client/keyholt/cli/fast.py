@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from keyholt.address import Address
 
-__all__ = ["SilentError", "UnusualError", "fetch", "pack_get", "read_head", "tell_overdue", "tell_silent"]
+__all__ = [
+    "SilentError",
+    "UnusualError",
+    "fetch",
+    "pack_get",
+    "pick_from",
+    "read_head",
+    "tell_overdue",
+    "tell_silent",
+]
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the connection and its greeting."""
@@ -91,6 +100,20 @@ def fetch(address: Address, wanted: Sequence[tuple[str, int | None]]) -> list[by
         raise UnusualError from None
 
 
+def pick_from(value: bytearray, field: str, path: str) -> bytearray:
+    """A field of a value, which is wiped.
+
+    Raises:
+        KeyholtError: it has no such field.
+    """
+    from keyholt.field import pick
+
+    try:
+        return pick(value, field, path)
+    finally:
+        value[:] = bytes(len(value))
+
+
 def tell_overdue() -> int:
     """Say that the agent did not answer in time; gives the exit status."""
     said = (
@@ -111,8 +134,6 @@ def tell_silent(address: Address) -> int:
 def _connect(address: Address) -> _socket.socket:
     if address.kind == "fd":
         return _take(address)
-    if address.kind != "unix":
-        raise UnusualError
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.settimeout(0)  # the full path waits for room in the agent's queue of connections

@@ -9,7 +9,7 @@ import posix
 from keyholt.address import choose
 from keyholt.cli.descriptors import STDERR, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
-from keyholt.cli.fast import SilentError, fetch, tell_overdue, tell_silent
+from keyholt.cli.fast import SilentError, fetch, pick_from, tell_overdue, tell_silent
 
 __all__ = ["run"]
 
@@ -23,10 +23,11 @@ def run(words: list[str], address: str | None) -> int | None:
         environment = assemble(files, posix.environ)
         wanted = references(environment)
         if wanted:
-            values = fetch(choose(address), list(wanted.values()))
-            for name, value in zip(wanted, values, strict=True):
-                fill(environment, name, value)
-                value[:] = bytes(len(value))
+            values = fetch(choose(address), [(path, version) for path, version, _ in wanted.values()])
+            for (name, (path, _, field)), value in zip(wanted.items(), values, strict=True):
+                part = value if field is None else pick_from(value, field, path)
+                fill(environment, name, part)
+                part[:] = bytes(len(part))
     except TimeoutError:
         return tell_overdue()
     except SilentError:

@@ -24,7 +24,7 @@ from keyholt.cli.errors import TerminalError, UsageError, placed
 from keyholt.cli.harmless import INSIST, harmless
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show, write_error
-from keyholt.reference import IN_BRACES, IN_TEXT, parse
+from keyholt.reference import IN_BRACES, IN_TEXT, parse, write
 from keyholt.secret import Secret
 from keyholt_protocol.errors import KeyholtError
 
@@ -35,7 +35,7 @@ MAX_TYPED: Final = 16 * 1024 * 1024
 
 OWNER_ONLY: Final = 0o600
 
-Wanted = tuple[str, int | None]
+Wanted = tuple[str, int | None, str | None]
 
 _REFERENCE: Final = re.compile(IN_BRACES + b"|" + IN_TEXT)
 
@@ -116,7 +116,7 @@ def _fetch(options: Namespace, wanted: Sequence[Wanted], places: Sequence[str]) 
     from keyholt.invocations import secret_get
 
     values: list[Secret] = []
-    asked = (secret_get(path, version=version) for path, version in wanted)
+    asked = (secret_get(write(*one)) for one in wanted)
     with connected(options) as agent:
         try:
             values.extend(agent.perform_all(asked))
@@ -173,8 +173,8 @@ COMMANDS: Final = (
     Command(
         words=("run",),
         help="Runs a command in whose environment every variable that is a reference, as a whole, has its "
-        "secret's value. A reference is keyholt://PATH or keyholt://PATH?version=N; inside other text it "
-        "stays.",
+        "secret's value. A reference is keyholt://PATH, with ?version=N, #FIELD of a JSON object, or both "
+        "after it; inside other text it stays.",
         run=run,
         json="nothing of its own but errors",
         parameters=(
@@ -189,8 +189,8 @@ COMMANDS: Final = (
     ),
     Command(
         words=("inject",),
-        help="Replaces the references in a text by their values: keyholt://PATH, keyholt://PATH?version=N "
-        "or, for any path, {{ keyholt://PATH }}.",
+        help="Replaces the references in a text by their values: keyholt://PATH, also with ?version=N or "
+        "#FIELD or both after it, or, for any path, {{ keyholt://PATH }}.",
         run=inject,
         json="an object, with --out-file only: file, references (how many)",
         parameters=(

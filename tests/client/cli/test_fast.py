@@ -177,6 +177,4 @@ def test_no_agent_and_bad_names_are_unusual(tmp_path: Path) -> None:
     with pytest.raises(UnusualError):
         fetch(Address("unix", path="x" * 200), [("a", None)])
     with pytest.raises(UnusualError):
-        fetch(Address("tls", host="localhost", port=1), [("a", None)])
-    with pytest.raises(UnusualError):
         fetch(Address("fd", descriptor=71), [("a", None)])
