@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 from keyholt_protocol.errors import InvalidRequestError
 
@@ -30,8 +30,8 @@ class Secret:
     """The value of one version of a secret.
 
     Attributes:
-        path: the secret's path.
-        version: the version that this value has.
+        path: the secret's path; empty where the value came from elsewhere than the agent.
+        version: the version that this value has; 0 there.
         created: when the version was written, seconds since 1970-01-01 UTC.
         expires: when it ceases to be given out as the newest, seconds since 1970-01-01 UTC, or ``None``.
         labels: the labels of the version, read-only.
@@ -154,6 +154,19 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret cannot be pickled or copied; pass it on, or fetch it again")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> Any:
+        """For fields of pydantic's models: a ``Secret``, text or bytes; see ``keyholt.pydantic_field``."""
+        from keyholt import pydantic_field
+
+        return pydantic_field.schema()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_: object) -> Any:
+        from keyholt import pydantic_field
+
+        return pydantic_field.json_schema()
 
     def __copy__(self) -> NoReturn:
         self.__reduce_ex__(None)
