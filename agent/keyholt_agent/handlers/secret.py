@@ -18,6 +18,7 @@ from keyholt_agent.store import (
     DestroyVersion,
     HeadMovedError,
     ListSecrets,
+    Newest,
     PurgeSecret,
     ReadHistory,
     SecretSummary,

@@ -107,6 +107,14 @@ def _get(words: list[str], address: str | None) -> int | None:
     except Exception:  # whatever it is, the full path meets it again and says it well
         return None
     try:
+        return _hand_over(value, newline=newline)
+    finally:
+        value[:] = bytes(len(value))
+
+
+def _hand_over(value: bytearray, *, newline: bool) -> int | None:
+    """Write a value where it is asked for; None where a terminal would act on it, which needs more words."""
+    try:
         if posix.isatty(STDOUT):
             from keyholt.cli.harmless import harmless
 
@@ -120,8 +128,6 @@ def _get(words: list[str], address: str | None) -> int | None:
             write_all(STDOUT, b"\n")
     except OSError as error:
         return _unwritable(error)
-    finally:
-        value[:] = bytes(len(value))
     return 0
 
 

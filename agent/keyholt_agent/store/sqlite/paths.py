@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from keyholt_agent.store.errors import HeadMovedError, MasterRetiredError
-from keyholt_agent.store.rows import KeyState, Resealed, SecretVersion
+from keyholt_agent.store.rows import Resealed, SecretVersion
 from keyholt_agent.store.sqlite import elements, sql
 from keyholt_agent.store.sqlite.columns import LARGEST
 from keyholt_agent.store.sqlite.database import OWE_REBUILD
@@ -54,7 +54,7 @@ def move_secret(transaction: Transaction, asked: MoveSecret) -> int:
     """Rename the row of the path, and replace key and value of each version where they stand."""
     secret = secret_row(transaction, asked.path)
     _require_free(transaction, asked.to)
-    _rename(transaction, secret, asked.path, secret, asked.to)
+    _rename(transaction, secret, asked.to, deleted_at=secret.deleted_at)
     for before in _versions(transaction, secret):
         if before.destroyed:
             continue  # nothing of it is bound to the path
@@ -73,12 +73,12 @@ def copy_secret(transaction: Transaction, asked: CopySecret) -> int:
     secret = secret_row(transaction, asked.path)
     _require_free(transaction, asked.to)
     values: dict[str, Any] = {"path": asked.to, "latest": secret.latest}
-    added = secret._replace(id=row_id(transaction.execute(sql.ADD_SECRET, values)))
-    if added.deleted_at is not None:
-        transaction.execute(sql.SET_DELETED, {"row": added.id, "new_deleted_at": added.deleted_at})
-    transaction.add(added.element(asked.to))
+    added = row_id(transaction.execute(sql.ADD_SECRET, values))
+    if secret.deleted_at is not None:
+        transaction.execute(sql.SET_DELETED, {"row": added, "new_deleted_at": secret.deleted_at})
+    transaction.add(elements.head((added, asked.to.encode(), secret.latest, secret.deleted_at)))
     for original in _versions(transaction, secret):
-        _copy_version(transaction, original, added.id, asked.reseal)
+        _copy_version(transaction, original, added, asked.reseal)
     return secret.latest
 
 
@@ -95,15 +95,15 @@ def purge_secret(transaction: Transaction, asked: PurgeSecret) -> int:
         transaction.remove(before.element)
         transaction.add(after.element)
     transaction.execute(sql.SET_DELETED, {"row": secret.id, "new_deleted_at": 0})
-    _rename(transaction, secret, asked.path, secret._replace(deleted_at=0), f"{PURGED}{secret.id}")
+    _rename(transaction, secret, f"{PURGED}{secret.id}", deleted_at=0)
     transaction.execute(OWE_REBUILD)
     return secret.latest
 
 
-def _rename(transaction: Transaction, before: SecretRow, path: str, after: SecretRow, to: str) -> None:
+def _rename(transaction: Transaction, before: SecretRow, to: str, *, deleted_at: int | None) -> None:
     transaction.execute(sql.RENAME, {"row": before.id, "new_path": to})
-    transaction.remove(before.element(path))
-    transaction.add(after.element(to))
+    transaction.remove(before.element)
+    transaction.add(elements.head((before.id, to.encode(), before.latest, deleted_at)))
 
 
 def _copy_version(transaction: Transaction, original: VersionRow, secret_id: int, reseal: Reseal) -> None:
@@ -145,10 +145,10 @@ def _stored(transaction: Transaction, row: VersionRow) -> SecretVersion:
 def _active(transaction: Transaction, sealed: Resealed) -> int:
     """The row of the master key version that has wrapped, which has to be the active one."""
     named = {"key_id": sealed.master_key_id, "version": sealed.master_key_version}
-    master = transaction.execute(sql.MASTER, named).fetchone()
-    if master is None or master[1] != KeyState.ACTIVE:
+    active = transaction.execute(sql.ACTIVE_MASTER, named).fetchone()
+    if active is None:
         raise MasterRetiredError("the master key was replaced meanwhile; try again")
-    return int(master[0])
+    return int(active[0])
 
 
 def _fitting(sealed: Resealed, before: VersionRow) -> bytes:
