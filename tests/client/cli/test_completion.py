@@ -184,6 +184,8 @@ def test_bash_offers_options_and_files(shell_environment: dict[str, str], tmp_pa
         "--multiline",
         "--allow-empty",
         "--if-version",
+        "--no-expiry",
+        "--no-labels",
         "--label",
         "--expires",
         "--address",
