@@ -40,6 +40,8 @@ __all__ = [
 FILE_NAME: Final = "agent.toml"
 STORE_NAME: Final = "store.db"
 SOCKET_NAME: Final = "agent.sock"
+RUNTIME_DIRECTORIES: Final = Path("/run/user")
+"""Where a login makes a directory for each user, named by their uid (pam_systemd(8))."""
 
 MAX_KDF_TARGET: Final = 60
 """Seconds: nobody waits longer to unlock."""
@@ -173,6 +175,10 @@ class Settings:
             return Path(directory) / "keyholt" / SOCKET_NAME
         if os.geteuid() == 0:
             return Path("/run/keyholt") / SOCKET_NAME
+        # As a login would have named it; `su -` and cron do not.
+        own = RUNTIME_DIRECTORIES / str(os.geteuid())
+        if own.is_dir() and own.stat().st_uid == os.geteuid():
+            return own / "keyholt" / SOCKET_NAME
         raise ConfigError(
             "XDG_RUNTIME_DIR is not set, so there is no place for the socket; give --socket PATH"
         )

@@ -56,4 +56,4 @@ def of_opening(error: OSError, where: str) -> KeyholtError:
 
 def has_gone(error: OSError) -> bool:
     """Whether a connection's failure only says that the other side has closed it."""
-    return error.errno in {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN}
+    return isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN

@@ -78,7 +78,8 @@ __all__ = [
 class ErrorCode(IntEnum):
     """The numbers of the error codes; on the wire stands the name in lower case (``wire_name``).
 
-    A number is given once and never again. Those from 100 on are a client's own and never on the wire.
+    A number is given once and never again. Those from 100 on are a client's own and never on the wire. A code
+    is shown by its name, however it is printed.
     """
 
     INVALID_REQUEST = 1
@@ -108,6 +109,15 @@ class ErrorCode(IntEnum):
     @property
     def wire_name(self) -> str:
         return self.name.lower()
+
+    def __str__(self) -> str:
+        return self.wire_name
+
+    def __repr__(self) -> str:
+        return self.wire_name
+
+    def __format__(self, spec: str) -> str:
+        return format(self.wire_name, spec)
 
 
 class KeyholtError(Exception):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from keyholt_agent import config
 from keyholt_agent.config import ConfigError, Settings, load_settings
 from tests.support.users import need_other_uids
 
@@ -208,6 +209,20 @@ def test_places_of_store_and_socket() -> None:
         settings.store_path({})
     if os.geteuid() == 0:
         assert settings.socket_path({}) == Path("/run/keyholt/agent.sock")
-    else:
+
+
+def test_the_socket_lies_where_a_login_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though no variable names it, if it is there and the user's own; else there is no place for it."""
+    uid = os.geteuid() or 4242
+    monkeypatch.setattr(config, "RUNTIME_DIRECTORIES", tmp_path)
+    own = tmp_path / str(uid)
+    root = os.geteuid() == 0
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(ConfigError, match="--socket"):
+        Settings().socket_path({})
+    own.mkdir()
+    if root:
         with pytest.raises(ConfigError, match="--socket"):
-            settings.socket_path({})
+            Settings().socket_path({})
+        os.chown(own, uid, -1)
+    assert Settings().socket_path({}) == own / "keyholt/agent.sock"

@@ -15,6 +15,7 @@ import pytest
 import keyholt
 from keyholt import invocations
 from keyholt_protocol.errors import InvalidRequestError
+from keyholt_protocol.messages import SecretPutRequest
 from tests.client.conftest import RunningAgent
 from tests.client.libraries import Library
 
@@ -35,7 +36,7 @@ WRONG: list[tuple[Step, str]] = [
     (lambda c: c.list(None), "prefix must be text (str), not NoneType"),
     (lambda c: c.history(Path("a")), "path must be text (str), not "),
     (lambda c: c.delete(7), "path must be text (str), not int"),
-    (lambda c: c.put("a", "v", labels=["a"]), "labels must be a mapping of text to text, not list"),
+    (lambda c: c.put("a", "v", labels=["a"]), "labels must be a mapping of text to text or None, not list"),
     (
         lambda c: c.put("a", "v", expires="90d"),
         "expires must be whole seconds since 1970 (int), a datetime or a timedelta from now, not str",
@@ -97,7 +98,7 @@ def test_expiry_is_a_time_to_come_in_any_form(agent: RunningAgent, library: Libr
     "expires,said",
     [
         (90, "is past; give a later one, or a timedelta"),
-        (0, "is past"),
+        (1, "is past"),
         (datetime(2001, 2, 3, tzinfo=UTC), "is past"),
         (timedelta(0), "is past"),
         (timedelta(days=-1), "is past"),
@@ -109,6 +110,14 @@ def test_an_expiry_that_is_none_is_refused(expires: Any, said: str) -> None:
     with pytest.raises(InvalidRequestError, match=said) as caught:
         invocations.secret_put("a", "v", expires=expires)
     assert caught.value.details == {"field": "expires"}
+
+
+def test_no_expiry_can_be_meant() -> None:
+    """0 is for never, which takes away the one that there is; ``None`` says nothing of it."""
+    for expires in (0, None):
+        request = invocations.secret_put("a", "v", expires=expires).request
+        assert isinstance(request, SecretPutRequest)
+        assert request.expires == expires
 
 
 def test_no_client_writes_nothing_for_none(agent: RunningAgent, library: Library) -> None:

@@ -38,6 +38,14 @@ def test_numbers_and_names_stay() -> None:
     assert {name: int(cls.code) for name, cls in ERRORS.items()} == NUMBERS
 
 
+def test_a_code_is_shown_by_its_name() -> None:
+    """However it is printed; it is still the number that it is, and survives a pickle."""
+    code = LockedError.code
+    assert f"{code}" == str(code) == repr(code) == "locked"
+    assert f"{code:>8}" == "  locked"
+    assert (int(code), {code: 1}[code], pickle.loads(pickle.dumps(code)) is code) == (4, 1, True)
+
+
 def test_every_class_has_a_code_of_its_own() -> None:
     """Every error class of the module is on the wire under its own code, but the client's own."""
     classes = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, KeyholtError)}

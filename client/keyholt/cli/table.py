@@ -49,7 +49,8 @@ GLOBAL: Final = (
 EPILOG: Final = """\
 where the agent is:
   --address, else $KEYHOLT_ADDRESS, else $XDG_RUNTIME_DIR/keyholt/agent.sock
-  if it exists, else /run/keyholt/agent.sock
+  (/run/user/UID without that variable) if it exists, else
+  /run/keyholt/agent.sock
   written as a path, unix:PATH, or fd:N: a descriptor that was inherited, from
   `keyholt run --share-agent` or another program
   it must be run by root, by you or, at /run/keyholt/agent.sock, by the owner of

@@ -11,31 +11,6 @@ from keyholt.cli.table import COMMANDS, GLOBAL
 
 
 @pytest.mark.parametrize(
-    "words,said",
-    [
-        (["frobnicate"], "there is no command 'frobnicate'; see `keyholt --help`"),
-        (["gett", "a"], "there is no command 'gett'; did you mean 'get'? See `keyholt --help`"),
-        (["delete", "a"], "there is no command 'delete'; did you mean 'rm'? See `keyholt --help`"),
-        (["set", "a"], "there is no command 'set'; did you mean 'put'? See `keyholt --help`"),
-        (
-            ["slot", "delete"],
-            "there is no command 'delete'; did you mean 'remove'? See `keyholt slot --help`",
-        ),
-        (["slot", "ad"], "there is no command 'ad'; did you mean 'add'? See `keyholt slot --help`"),
-        (["--js", "status"], "unrecognized arguments: --js; see `keyholt --help`"),
-        (["get", "a", "--vers", "1"], "unrecognized arguments: --vers 1; see `keyholt --help`"),
-        (["completion", "csh"], "SHELL is one of bash, zsh, fish, not 'csh'"),
-        (["slot", "add", "token", "--name", "x"], "KIND is one of passphrase, not 'token'"),
-    ],
-)
-def test_mistakes_in_words(words: list[str], said: str) -> None:
-    """What is no command or option is said in a sentence; nothing is abbreviated."""
-    with pytest.raises(UsageError) as caught:
-        parse(words)
-    assert str(caught.value) == said
-
-
-@pytest.mark.parametrize(
     "words,least,most",
     [
         ([["--timeout"], ["status"]], 0, 1_000_000),
