@@ -32,36 +32,50 @@ ALLOWANCE: Final = 40 * MB
 def million(scene: Scene) -> list[Result]:
     """One store; the small one beside it is the other side of the rate."""
     many, few = scene.store(scene.million), scene.store(FEW)
-    return [_start(scene, many), *_rate_and_memory(scene, many, few)]
+    return [*_start(scene, many), *_rate_and_memory(scene, many, few)]
 
 
-def _start(scene: Scene, directory: Path) -> Figure:
-    """From the spawn to the first value, less what the key derivation takes by itself, in turn with it."""
+def _start(scene: Scene, directory: Path) -> list[Result]:
+    """From the spawn to the first value, less the unlock; and the unlock, less what the derivation takes."""
     scene.say(f"{STARTS} starts with {scene.million:,} secrets")
-    both = [
-        (_start_to_first_fetch(directory, scene.million // 2 + number), _derivation())
+    all_three = [
+        (*_start_to_first_fetch(directory, scene.million // 2 + number), _derivation())
         for number in range(STARTS)
     ]
-    whole, derivation = (median(times) for times in zip(*both, strict=True))
-    return Figure(
-        title=f"start to first fetch, {scene.million:,} secrets, without the key derivation",
-        bound=Bound.AT_MOST,
-        target=3.0,
-        value=max(0.0, whole - derivation),
-        unit="s",
-        measured=f"{whole:.2f} s, of which {derivation:.2f} s derive the key",
-    )
+    whole, unlock, derivation = (median(times) for times in zip(*all_three, strict=True))
+    check = max(0.0, unlock - derivation)
+    return [
+        Figure(
+            title=f"start to first fetch, {scene.million:,} secrets, without the unlock",
+            bound=Bound.AT_MOST,
+            target=3.0,
+            value=max(0.0, whole - unlock),
+            unit="s",
+            measured=f"{whole:.2f} s, of which the unlock takes {unlock:.2f} s",
+        ),
+        Figure(
+            title=f"unlock, {scene.million:,} secrets, without the key derivation: the check of the store",
+            bound=Bound.AT_MOST,
+            target=8.0 * scene.million / 1_000_000,
+            value=check,
+            unit="s",
+            measured=f"{1e6 * check / scene.million:.1f} µs a secret; the derivation takes {derivation:.2f} s",
+        ),
+    ]
 
 
-def _start_to_first_fetch(directory: Path, number: int) -> float:
+def _start_to_first_fetch(directory: Path, number: int) -> tuple[float, float]:
+    """Seconds in all, and those of them that the unlock takes."""
     begun = time.perf_counter()
     with AgentProcess(directory) as agent, keyholt.connect(agent.socket) as client:
+        locked = time.perf_counter()
         client.unlock(passphrase=PASSPHRASE)
+        unlocked = time.perf_counter()
         value = client.get(path_of(number)).bytes
         taken = time.perf_counter() - begun
     if value != value_of(number):
         raise BenchError("the first fetch after a start gave a wrong value")
-    return taken
+    return taken, unlocked - locked
 
 
 def _derivation() -> float:

@@ -125,12 +125,15 @@ def test_the_tour_prints_what_it_says(home: Path) -> None:
     assert len(steps) > 25
     with visitor(home) as screen:
         shell = Visitor(screen)
-        for step in steps:
-            shown = shell.do(step)
-            # A job that has ended is told before some later prompt; of which one the page says nothing.
-            told = [line for line in shown if not line.startswith("[1]+")]
-            assert comparable(told) == comparable(step.shown), step.typed
-        screen.type("exit\n")
+        try:
+            for step in steps:
+                shown = shell.do(step)
+                # A job that has ended is told before some later prompt; of which one the page says nothing.
+                told = [line for line in shown if not line.startswith("[1]+")]
+                assert comparable(told) == comparable(step.shown), step.typed
+        finally:
+            screen.type("kill %1\nexit\n")
+            screen.end()
     assert {path.name for path in home.iterdir()} == {"checkout", ".config"}
 
 
