@@ -67,6 +67,10 @@ class Terminal:
         """Send the program a signal."""
         self._process.send_signal(number)
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal another size."""
+        termios.tcsetwinsize(self._master, (rows, columns))
+
     def end(self) -> int:
         """Wait for the program's end; gives its status."""
         while self._read(PATIENCE):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final, NoReturn
 
-__all__ = ["VariableError", "assemble", "fill", "references", "replace_process"]
+__all__ = ["VariableError", "assemble", "fill", "references", "replace_process", "require_text"]
 
 _signal: Any = __import__("_signal")  # the built-in part of `signal`, which imports enum
 
@@ -83,6 +83,16 @@ def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None
     Raises:
         VariableError: the value holds a NUL byte or is not UTF-8.
     """
+    require_text(name, value)
+    environment[name] = bytes(value)
+
+
+def require_text(name: bytes, value: bytearray) -> None:
+    """Hold a secret's value against what a variable can have.
+
+    Raises:
+        VariableError: it holds a NUL byte or is not UTF-8.
+    """
     if 0 in value:
         raise VariableError(f"the variable {_shown(name)}: its secret {_NUL}")
     try:
@@ -90,7 +100,6 @@ def fill(environment: dict[bytes, bytes], name: bytes, value: bytearray) -> None
     except UnicodeDecodeError:
         pass  # it holds the value: raised in here, the next error would keep it as its context
     else:
-        environment[name] = bytes(value)
         return
     raise VariableError(f"the variable {_shown(name)}: its secret is not UTF-8 text; {_FILE}")
 

@@ -31,7 +31,18 @@ from keyholt_protocol.errors import KeyholtError
 if TYPE_CHECKING:
     from keyholt.secret import Secret
 
-__all__ = ["counted", "moment", "plain", "printable", "say", "show", "table", "write_error", "write_value"]
+__all__ = [
+    "counted",
+    "moment",
+    "plain",
+    "printable",
+    "say",
+    "say_aside",
+    "show",
+    "table",
+    "write_error",
+    "write_value",
+]
 
 
 _LAST_OF_BMP: Final = 0xFFFF
@@ -117,6 +128,12 @@ def write_error(
         data = f"keyholt: {printable(message)}\n".encode()
     if sys.stderr is not None:
         write_all(STDERR, data)
+
+
+def say_aside(text: str) -> None:
+    """Print a remark to standard error, which is no error."""
+    if sys.stderr is not None:
+        write_all(STDERR, f"keyholt: {printable(text)}\n".encode())
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:

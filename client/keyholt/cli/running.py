@@ -48,17 +48,24 @@ def run(options: Namespace) -> int:
     environment = assemble(options.env_file, os.environb)
     wanted = references(environment)
     values = _fetch(options, list(wanted.values()), [f"the variable {os.fsdecode(name)}" for name in wanted])
-    for name, value in zip(wanted, values, strict=True):
-        with value:
-            copy = bytearray(value.view)
-            fill(environment, name, copy)
-            copy[:] = bytes(len(copy))
+    filled: dict[bytes, bytearray] = {}
+    for name, secret in zip(wanted, values, strict=True):
+        with secret:
+            filled[name] = bytearray(secret.view)
     if options.share_agent:
         # Imported here: few ask for it, and it brings the whole client, which help does without.
         from keyholt.cli.sharing import share
 
         shared = share(choose(options.address), patience(options))
         environment[VARIABLE.encode()] = str(shared).encode()
+    if options.mask:
+        # Imported here, as above: most commands take the process's place.
+        from keyholt.cli.masked_run import run_masked
+
+        return run_masked(command, environment, filled, as_json=options.json)
+    for name, value in filled.items():
+        fill(environment, name, value)
+        value[:] = bytes(len(value))
     status, problem = replace_process(command, environment)
     write_error(problem, as_json=options.json, code="command_failed")
     return status
@@ -179,6 +186,12 @@ COMMANDS: Final = (
         json="nothing of its own but errors",
         parameters=(
             _ENV_FILE,
+            Parameter(
+                names=("--mask",),
+                help="replace the values of references in what the command prints by <masked>, also in "
+                "base64, percent-encoded and JSON-escaped; values of fewer than 4 bytes are not",
+                kind=Kind.FLAG,
+            ),
             Parameter(
                 names=("--share-agent",),
                 help="let the command inherit a way to the agent (fd:N), for a sandbox without sockets",
