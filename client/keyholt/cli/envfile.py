@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-__all__ = ["EnvFileError", "parse", "variables", "write_variable"]
+__all__ = ["EnvFileError", "definitions", "normal", "parse", "variables", "write_variable"]
 
 _BLANKS: Final = b" \t"
 _ESCAPES: Final = {
@@ -67,24 +67,54 @@ def variables(data: bytes | bytearray | memoryview) -> Iterator[tuple[str, bytea
     Raises:
         EnvFileError: names the line that is wrong, and how.
     """
+    text = normal(data)
+    try:
+        for name, value, line, _, _ in definitions(text):
+            yield name, value, line
+    finally:
+        text[:] = bytes(len(text))
+
+
+def normal(data: bytes | bytearray | memoryview) -> bytearray:
+    """The text without carriage returns at line ends and without a byte order mark, the caller's to wipe.
+
+    Raises:
+        EnvFileError: it is not UTF-8.
+    """
     whole = bytearray(data)
     text = whole.replace(b"\r\n", b"\n")
+    whole[:] = bytes(len(whole))
     try:
         _require_utf8(text)
-        at, line = len(_BYTE_ORDER_MARK) if text.startswith(_BYTE_ORDER_MARK) else 0, 1
-        while at < len(text):
-            end = _line_end(text, at)
-            begin = _after_blanks(text, at, end)
-            following = end + 1
-            if begin < end and not text.startswith(b"#", begin):
-                name, equals = _name(text, begin, end)
-                value, following = _value(text, equals + 1)
-                yield name, value, line
-            line += text.count(b"\n", at, following)
-            at = following
-    finally:
-        for copy in (whole, text):
-            copy[:] = bytes(len(copy))
+    except EnvFileError:
+        text[:] = bytes(len(text))
+        raise
+    if text.startswith(_BYTE_ORDER_MARK):
+        del text[: len(_BYTE_ORDER_MARK)]
+    return text
+
+
+def definitions(text: bytearray) -> Iterator[tuple[str, bytearray, int, int, int]]:
+    """What ``variables`` gives of a normal text, and from where to where the value stands, its quotes
+    included.
+
+    Raises:
+        EnvFileError: names the line that is wrong, and how.
+    """
+    at, line = 0, 1
+    while at < len(text):
+        end = _line_end(text, at)
+        begin = _after_blanks(text, at, end)
+        following = end + 1
+        if begin < end and not text.startswith(b"#", begin):
+            name, equals = _name(text, begin, end)
+            value, close, following = _value(text, equals + 1)
+            first = _after_blanks(text, equals + 1, end)
+            if first == close:  # it is empty, and a comment may stand there
+                first = close = equals + 1
+            yield name, value, line, first, close
+        line += text.count(b"\n", at, following)
+        at = following
 
 
 def write_variable(name: str, value: str) -> str:
@@ -122,8 +152,8 @@ def _name(text: bytearray, at: int, end: int) -> tuple[str, int]:
     return name, equals
 
 
-def _value(text: bytearray, at: int) -> tuple[bytearray, int]:
-    """The value that begins at ``at``, and where the next line does."""
+def _value(text: bytearray, at: int) -> tuple[bytearray, int, int]:
+    """The value that begins at ``at``, where it ends, and where the next line begins."""
     end = _line_end(text, at)
     begin = _after_blanks(text, at, end)
     if bytes(text[begin : begin + 1]) in _ESCAPES:
@@ -136,10 +166,11 @@ def _value(text: bytearray, at: int) -> tuple[bytearray, int]:
         raise EnvFileError(
             _line_number(text, at), "a carriage return stands alone; write \\r in double quotes"
         )
-    return text[begin : max(begin, close)], end + 1
+    close = max(begin, close)
+    return text[begin:close], close, end + 1
 
 
-def _quoted(text: bytearray, start: int) -> tuple[bytearray, int]:
+def _quoted(text: bytearray, start: int) -> tuple[bytearray, int, int]:
     quote = bytes(text[start : start + 1])
     escapes = _ESCAPES[quote]
     view = memoryview(text)
@@ -155,7 +186,7 @@ def _quoted(text: bytearray, start: int) -> tuple[bytearray, int]:
             )
         if not 0 <= backslash < close:
             parts.append(view[at:close])
-            return _joined(parts), _after_quote(text, close + 1)
+            return _joined(parts), close + 1, _after_quote(text, close + 1)
         following = bytes(
             view[backslash + 1 : backslash + 2]
         )  # there is one: the quote comes after the backslash

@@ -1,6 +1,7 @@
 """The command ``import``: every variable of an environment file becomes the secret PREFIX/NAME.
 
-- A variable that already is a reference is not stored; it goes into the file of references as it is.
+- A variable that already is a reference is not stored, nor is one that the options leave out; both go into
+  the file of references as they are, and so do comments (``keyholt.cli.rewriting``).
 - All names and values are checked, and the file of references is begun, before the first is written. If a
   write fails, those before it are there, and importing again goes on from there.
 - A value that is the secret's newest already is not written again. To see that, one after the other is
@@ -14,18 +15,20 @@ import hmac
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STANDARD, read_all
-from keyholt.cli.envfile import EnvFileError, variables, write_variable
+from keyholt.cli.envfile import EnvFileError, variables
 from keyholt.cli.errors import InputFileError, UsageError, placed
 from keyholt.cli.outfile import whole_file
-from keyholt.cli.output import counted, say, show
+from keyholt.cli.output import counted, say, say_aside, show
 from keyholt.cli.progress import shown
+from keyholt.cli.rewriting import require_plain, rewritten
 from keyholt.cli.terminal import ask_lines
 from keyholt.reference import SCHEME, write
 from keyholt_protocol.errors import KeyholtError, NotFoundError
@@ -41,6 +44,9 @@ __all__ = ["COMMANDS"]
 MAX_TYPED: Final = 16 * 1024 * 1024
 """Bytes of a file that is typed or pasted."""
 
+LISTED_FROM: Final = 100
+"""Variables from which on it is listed which of them there are: a page of 200 costs as much as 20 fetches."""
+
 PUBLIC: Final = 0o666
 """Of which the umask leaves what is usual: references are no secrets."""
 
@@ -53,10 +59,15 @@ class _Variable:
     value: bytearray
     place: str
     path: str
+    chosen: bool
 
     @property
     def kept(self) -> bool:
         return self.value.startswith(SCHEME.encode())
+
+    @property
+    def stored(self) -> bool:
+        return self.chosen and not self.kept
 
     def wipe(self) -> None:
         """Zero the value."""
@@ -83,17 +94,29 @@ def import_file(options: Namespace) -> int:
         raise UsageError(
             "--json and --references - both print to standard output; give a file to one of them"
         )
-    found = _read(options.file, prefix)
+    data, called = _read_file(options.file)
     try:
-        stored = [variable for variable in found if not variable.kept]
+        found = _read(data, called, prefix, options)
+    except BaseException:
+        data[:] = bytes(len(data))
+        raise
+    try:
+        stored = [variable for variable in found if variable.stored]
         kept = [variable.name for variable in found if variable.kept]
+        if options.dry_run:
+            return _tell_intent(options, stored, kept)
         if options.references is None:
             done = _store(options, stored)
         else:
             with whole_file(options.references, PUBLIC) as write_file:
                 done = _store(options, stored)
-                write_file("".join(map(_reference, found)).encode())
+                references = {variable.name: write(variable.path) for variable in stored}
+                text, left_out = rewritten(data, references)
+                write_file(text)
+            if left_out:
+                say_aside(f"{counted(left_out, 'comment')} with a variable left out, which may have a value")
     finally:
+        data[:] = bytes(len(data))
         for variable in found:
             variable.wipe()
     if options.json:
@@ -105,31 +128,56 @@ def import_file(options: Namespace) -> int:
     return 0
 
 
-def _read(file: str, prefix: str) -> list[_Variable]:
+def _tell_intent(options: Namespace, stored: Sequence[_Variable], kept: Sequence[str]) -> int:
+    """What ``--dry-run`` prints: the paths that would be written."""
+    for variable in stored:
+        _put(variable)
+    paths = [variable.path for variable in stored]
+    if options.json:
+        show({"would_import": paths, "kept": kept})
+    else:
+        say(*(f"would write {path}" for path in paths))
+    return 0
+
+
+def _read_file(file: str) -> tuple[memoryview, str]:
+    """What the file holds, and what to call it."""
     if file == STANDARD and sys.stdin is None:
         raise UsageError("standard input is closed; give a file")
     with open(0 if file == STANDARD else file, "rb", buffering=0, closefd=file != STANDARD) as stream:
+        called = "standard input" if file == STANDARD else file
         if os.isatty(stream.fileno()):
             # A line that is typed there would be cut by the kernel, and shown.
-            data: bytearray | memoryview = ask_lines("The file, not shown", MAX_TYPED, instead="give a file")
-        else:
-            data = read_all(stream.fileno())
-    called = "standard input" if file == STANDARD else file
+            typed = ask_lines("The file, not shown", MAX_TYPED, instead="give a file")
+            return memoryview(typed), called
+        return read_all(stream.fileno()), called
+
+
+def _read(data: memoryview, called: str, prefix: str, options: Namespace) -> list[_Variable]:
     found: dict[str, _Variable] = {}
     try:
         for name, value, line in variables(data):
             if name in found:
                 found[name].wipe()  # the last value counts
             found[name] = _Variable(
-                name=name, value=value, place=f"{called}, line {line}", path=f"{prefix}/{name}"
+                name=name,
+                value=value,
+                place=f"{called}, line {line}",
+                path=f"{prefix}/{name}",
+                chosen=_is_chosen(name, options),
             )
+        require_plain(data, {variable.name for variable in found.values() if variable.stored})
     except EnvFileError as error:
         for variable in found.values():
             variable.wipe()
         raise InputFileError(f"{called}, {error}") from None
-    finally:
-        data[:] = bytes(len(data))
     return list(found.values())
+
+
+def _is_chosen(name: str, options: Namespace) -> bool:
+    """Whether the options have this variable imported; patterns are those of a shell."""
+    among = not options.only or any(fnmatchcase(name, pattern) for pattern in options.only)
+    return among and not any(fnmatchcase(name, pattern) for pattern in getattr(options, "except"))
 
 
 def _store(options: Namespace, stored: Sequence[_Variable]) -> _Done:
@@ -137,8 +185,9 @@ def _store(options: Namespace, stored: Sequence[_Variable]) -> _Done:
     done = _Done(written=[], unchanged=[])
     changed: list[_Variable] = []
     with connected(options) as agent:
+        there = _paths(agent, stored)
         for variable in stored:
-            version = _unchanged_version(agent, variable)
+            version = _unchanged_version(agent, variable) if variable.path in there else None
             if version is None:
                 changed.append(variable)
             else:
@@ -153,6 +202,14 @@ def _store(options: Namespace, stored: Sequence[_Variable]) -> _Done:
             written = f"written: {len(done.written)} of {len(changed)}"
             raise placed(error, f"{written}; {place}") from None
     return done
+
+
+def _paths(agent: Client, stored: Sequence[_Variable]) -> Container[str]:
+    """Where there may be a secret already: of many variables one listing tells it, of few it would not pay."""
+    if len(stored) < LISTED_FROM:
+        return {variable.path for variable in stored}
+    prefix = os.path.commonprefix([variable.path for variable in stored])
+    return {info.path for info in agent.list(prefix)}
 
 
 def _unchanged_version(agent: Client, variable: _Variable) -> int | None:
@@ -176,11 +233,6 @@ def _put(variable: _Variable) -> Invocation[SecretPutResult]:
         raise placed(error, variable.place) from None
 
 
-def _reference(variable: _Variable) -> str:
-    reference = variable.value.decode() if variable.kept else write(variable.path)
-    return write_variable(variable.name, reference)
-
-
 COMMANDS: Final = (
     Command(
         words=("import",),
@@ -188,7 +240,7 @@ COMMANDS: Final = (
         "its value already is left as it is.",
         run=import_file,
         json="an object: imported and unchanged (arrays of objects: path, version), kept (the names that "
-        "were references already)",
+        "were references already); with --dry-run: would_import (the paths), kept",
         parameters=(
             Parameter(names=("FILE",), help="the file; - is standard input", kind=Kind.FILE),
             Parameter(names=("PREFIX",), help="the path to write below", kind=Kind.SECRET),
@@ -199,6 +251,20 @@ COMMANDS: Final = (
                 kind=Kind.FILE,
                 metavar="OUT",
             ),
+            Parameter(
+                names=("--only",),
+                help="import variables of this name only, or pattern like DB_*; may be given several times "
+                "(default: all)",
+                metavar="NAME",
+                many=True,
+            ),
+            Parameter(
+                names=("--except",),
+                help="leave variables of this name, or pattern, where and as they are (default: none)",
+                metavar="NAME",
+                many=True,
+            ),
+            Parameter(names=("--dry-run",), help="only say what would be written", kind=Kind.FLAG),
         ),
     ),
 )

@@ -68,7 +68,8 @@ def test_references_take_the_place_of_the_file(agent: RunningAgent, tmp_path: Pa
     env.write_text("ONE=1\nTWO=2\nONE=3\n")
     done = agent.cli("import", str(env), "place", "--references", str(env))
     assert (done.status, done.out) == (0, b"imported 2 secrets below place/\n")
-    assert env.read_text() == "ONE=keyholt://place/ONE\nTWO=keyholt://place/TWO\n"
+    one, two = (f"{name}=keyholt://place/{name}\n" for name in ("ONE", "TWO"))
+    assert env.read_text() == one + two + one
     assert agent.cli("get", "place/ONE").out == b"3"
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import keyholt
+from keyholt.cli.importing import LISTED_FROM
 from tests.client.conftest import RunningAgent
 from tests.support.wire import WireClient
 
@@ -46,3 +47,14 @@ def test_one_of_each(agent: RunningAgent, tmp_path: Path) -> None:
     (tmp_path / "one").write_text("A=1\nB=1\n")
     said = agent.cli("import", "one", "single", cwd=tmp_path).out
     assert said == b"imported 1 secret below single/; 1 was unchanged\n"
+
+
+def test_many_that_are_there_already_are_found_by_a_listing(agent: RunningAgent, tmp_path: Path) -> None:
+    """Of many, those that have their value are left as they are too; new ones beside them are written."""
+    file = tmp_path / "many.env"
+    file.write_text("".join(f"NAME_{number}=value {number}\n" for number in range(LISTED_FROM)))
+    assert agent.cli("import", str(file), "many").status == 0
+    file.write_text(file.read_text().replace("value 7\n", "another\n") + "NEW=1\n")
+    assert agent.cli("import", str(file), "many").out == (
+        f"imported 2 secrets below many/; {LISTED_FROM - 1} were unchanged\n".encode()
+    )
