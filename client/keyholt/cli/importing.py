@@ -205,11 +205,11 @@ def _store(options: Namespace, stored: Sequence[_Variable]) -> _Done:
 
 
 def _paths(agent: Client, stored: Sequence[_Variable]) -> Container[str]:
-    """Where there may be a secret already: of many variables one listing tells it, of few it would not pay."""
+    """Where there may be a secret already: of many variables a listing tells it, of few it would not pay."""
     if len(stored) < LISTED_FROM:
         return {variable.path for variable in stored}
-    prefix = os.path.commonprefix([variable.path for variable in stored])
-    return {info.path for info in agent.list(prefix)}
+    folder = stored[0].path.removesuffix(stored[0].name)
+    return {info.path for info in agent.list(folder)}
 
 
 def _unchanged_version(agent: Client, variable: _Variable) -> int | None:

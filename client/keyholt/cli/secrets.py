@@ -13,8 +13,9 @@ from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT
 from keyholt.cli.errors import UsageError
-from keyholt.cli.output import moment, say, show, table, write_value
+from keyholt.cli.output import moment, say, say_aside, show, table, write_value
 from keyholt.cli.readiness import require_unlocked
+from keyholt.cli.trimming import ends_a_line, trimmed
 from keyholt.cli.value import GIVEN, read_value
 from keyholt_protocol import operations as ops
 from keyholt_protocol.limits import MAX_VERSION
@@ -42,10 +43,13 @@ def put(options: Namespace) -> int:
         multiline=options.multiline,
         allow_empty=options.allow_empty,
     )
+    used = trimmed(value) if options.trim else value
+    if ends_a_line(used):
+        say_aside("the value ends with a newline; --trim leaves that out")
     try:
         with connected(options) as agent:
             result = agent.put(
-                options.path, value, if_version=options.if_version, labels=labels, expires=expires
+                options.path, used, if_version=options.if_version, labels=labels, expires=expires
             )
     finally:
         value[:] = bytes(len(value))
@@ -227,6 +231,7 @@ COMMANDS: Final = (
                 kind=Kind.FILE,
                 metavar="FILE",
             ),
+            Parameter(names=("--trim",), help="leave line ends behind the value out", kind=Kind.FLAG),
             Parameter(
                 names=("-m", "--multiline"),
                 help="on a terminal, take lines up to Ctrl-D, line ends and all, and ask once",

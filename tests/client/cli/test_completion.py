@@ -183,6 +183,7 @@ def test_bash_offers_options_and_files(shell_environment: dict[str, str], tmp_pa
         "--file",
         "--multiline",
         "--allow-empty",
+        "--trim",
         "--if-version",
         "--no-expiry",
         "--no-labels",

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import keyholt
+from tests.client.conftest import RunningAgent
+
+
+@pytest.mark.parametrize(
+    "old,new",
+    [
+        ('{"a": "canary-1", "b": 1, "c": 2}', '{"a": "canary-2", "b": 1, "d": 2}'),
+        ("a=canary-1\nb=1\nc=2\n", "a=canary-2\nb=1\nd=2\n"),
+    ],
+    ids=["json", "env"],
+)
+def test_fields_are_named_and_values_are_not(agent: RunningAgent, old: str, new: str) -> None:
+    """Which were changed, added and removed; lengths and labels."""
+    with keyholt.connect(agent.address) as client:
+        version = client.put("diff/a", old, labels={"by": "me"}).version
+        client.put("diff/a", new, labels={"by": "you"})
+    done = agent.cli("diff", "diff/a")
+    lines = done.out.decode().splitlines()
+    assert lines[-4:] == ["the values differ", "changed: a", "added: d", "removed: c"]
+    assert [line.split() for line in lines if line[:5] in {"bytes", "label"}] == [
+        ["bytes", str(len(old)), str(len(new))],
+        ["labels", "by=me", "by=you"],
+    ]
+    assert b"canary" not in done.out
+    told = json.loads(agent.cli("--json", "diff", "diff/a", f"v{version}", str(version)).out)
+    assert (told["equal"], told["changed"], told["versions"][0]["size"]) == (True, [], len(old))
+
+
+def test_what_has_no_fields_shows_none(agent: RunningAgent) -> None:
+    """Base64 looks like a variable, and its name is the value: nothing is said of it but that it differs."""
+    with keyholt.connect(agent.address) as client:
+        client.put("diff/b", "Y2FuYXJ5==")
+        client.put("diff/b", "Y2FuYXJ6==")
+    done = agent.cli("diff", "diff/b")
+    assert (done.status, done.out.decode().splitlines()[-1]) == (0, "the values differ")
+    assert b"Y2Fu" not in done.out
+    told = json.loads(agent.cli("--json", "diff", "diff/b").out)
+    assert (told["equal"], told["changed"]) == (False, None)
+
+
+def test_show_prints_the_values(agent: RunningAgent) -> None:
+    """As a unified diff, only with --show; of what is not text there is none."""
+    with keyholt.connect(agent.address) as client:
+        client.put("diff/c", "one\ntwo\n")
+        client.put("diff/c", "one\nthree")
+        client.put("diff/c", b"\xff")
+    shown = agent.cli("diff", "diff/c", "1", "2", "--show").out.decode()
+    assert shown.splitlines()[-4:] == [" one", "-two", "+three", "\\ No newline at end of file"]
+    assert agent.cli("diff", "diff/c", "--show").status == 2
+
+
+def test_what_cannot_be_compared(agent: RunningAgent) -> None:
+    """One version, half of two, and none that is a number."""
+    with keyholt.connect(agent.address) as client:
+        client.put("diff/d", "x")
+    assert agent.cli("diff", "diff/d").status == 3
+    assert agent.cli("diff", "diff/d", "1").status == 2
+    assert agent.cli("diff", "diff/d", "1", "x").status == 2
+    assert agent.cli("diff", "diff/d", "1", "2").status == 3
