@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import os
 from argparse import Namespace
 from typing import TYPE_CHECKING, Final
 
+from keyholt.cli.colour import painted, wants_colour
 from keyholt.cli.command import PASSPHRASE_WAY, WEAK, Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
+from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.output import say, show, table
+from keyholt.cli.overview import attention, headline
 from keyholt.cli.passphrase import explained, obtain, wiped
 from keyholt.cli.progress import watched
+from keyholt.cli.quantities import readable_size, readable_time
 from keyholt.cli.readiness import require_keyslot, require_no_store
 from keyholt_protocol import operations as ops
 from keyholt_protocol.messages import AgentStatusResult
@@ -18,18 +22,7 @@ from keyholt_protocol.messages import AgentStatusResult
 if TYPE_CHECKING:
     from keyholt.blocking import Client
 
-__all__ = ["COMMANDS", "readable_size", "readable_time"]
-
-_UNITS: Final = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-_LOCKED: Final = {
-    "never_unlocked": ", never unlocked since it was started",
-    "request": ", by request",
-    "idle": ", for it was not used",
-    "lifetime": ", at the end of its lifetime",
-    "store_failure": ", for the store failed",
-}
-"""Why, in words, by what the agent says."""
+__all__ = ["COMMANDS"]
 
 
 def init(options: Namespace) -> int:
@@ -98,58 +91,26 @@ def status(options: Namespace) -> int:
     if options.json:
         show(result)
     else:
-        say(*_describe(result))
+        coloured = wants_colour(os.environ, terminal=os.isatty(STDOUT))
+        told = [headline(result), *attention(result), *((line, None) for line in _details(result))]
+        lines = [painted(line, colour if coloured else None) for line, colour in told]
+        write_all(STDOUT, "".join(f"{line}\n" for line in lines).encode())
     return 0
 
 
-def _describe(status: AgentStatusResult) -> list[str]:
+def _details(status: AgentStatusResult) -> list[str]:
     used, size = readable_size(status.memory_used), readable_size(status.memory_size)
-    rows = [
-        ("state", status.state + _LOCKED.get(status.locked_because or "", "")),
-        ("agent", f"{status.version}, protocol {status.protocol}, pid {status.pid}"),
-        ("running for", readable_time(status.uptime)),
-        ("connections", status.connections),
-        ("store", status.store_path),
-        ("locked memory", f"{status.memory_backend}, {used} of {size} in use"),
-        ("cache", f"{readable_size(status.cache_used)} of {readable_size(status.cache_limit)}"),
-        ("core dumps", "possible" if status.core_dumps else "off"),
-    ]
-    if status.store_secrets is not None:
-        rows.insert(5, ("secrets", status.store_secrets))
-    if status.checking_rows:
-        done = 100 * (status.checked_rows or 0) // status.checking_rows
-        rows.insert(1, ("checking the store", f"{done} %"))
-    if status.to_rewrap is not None:
-        rows.insert(1, ("data keys to rewrap", status.to_rewrap))
-    if status.lifetime_lock_in is not None:
-        rows.insert(1, ("locks itself in", readable_time(status.lifetime_lock_in)))
-    if status.idle_lock_in is not None and status.idle_lock_in < (status.lifetime_lock_in or math.inf):
-        rows.insert(1, ("if not used, in", readable_time(status.idle_lock_in)))
-    if status.problem is not None:
-        rows.insert(1, ("problem", status.problem))
-    return table(rows)
-
-
-def readable_size(size: int) -> str:
-    """Bytes for people, in binary units."""
-    amount = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":  # noqa: PLR2004  # the step of the units
-            break
-        amount /= 1024
-    if size == 1:
-        return "1 byte"
-    return f"{amount:.0f} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
-
-
-def readable_time(seconds: int) -> str:
-    """A length of time for people: its two largest units."""
-    parts: list[str] = []
-    for unit, length in _UNITS:
-        count, seconds = divmod(seconds, length)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+    return table(
+        [
+            ("agent", f"{status.version}, protocol {status.protocol}, pid {status.pid}"),
+            ("running for", readable_time(status.uptime)),
+            ("connections", status.connections),
+            ("store", status.store_path),
+            ("locked memory", f"{status.memory_backend}, {used} of {size} in use"),
+            ("cache", f"{readable_size(status.cache_used)} of {readable_size(status.cache_limit)}"),
+            ("core dumps", "possible" if status.core_dumps else "off"),
+        ]
+    )
 
 
 COMMANDS: Final = (

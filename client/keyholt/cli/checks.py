@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from keyholt.address import Address
-from keyholt.cli.agent import readable_size
 from keyholt.cli.output import counted
+from keyholt.cli.quantities import readable_size
 from keyholt.connecting import no_socket, to_start
 from keyholt.handout import HandOut, HandOutError
 from keyholt.peer import UNMAPPED, has_number, read_server, require_trusted
