@@ -17,12 +17,12 @@ from keyholt.cli.progress import watched
 from keyholt.cli.quantities import readable_size, readable_time
 from keyholt.cli.readiness import require_keyslot, require_no_store
 from keyholt_protocol import operations as ops
-from keyholt_protocol.messages import AgentStatusResult
+from keyholt_protocol.messages import AgentStatusResult, AgentUnlockResult
 
 if TYPE_CHECKING:
     from keyholt.blocking import Client
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "open_store"]
 
 
 def init(options: Namespace) -> int:
@@ -40,6 +40,16 @@ def init(options: Namespace) -> int:
 
 def unlock(options: Namespace) -> int:
     """The command ``unlock``."""
+    result = open_store(options)
+    if options.json:
+        show(result)
+    else:
+        say(f"unlocked with the keyslot {result.slot!r}")
+    return 0
+
+
+def open_store(options: Namespace) -> AgentUnlockResult:
+    """Unlock with the passphrase that the options point to, or that is typed; prints nothing."""
     with connected(options) as agent:
         require_keyslot(agent, options.slot)
         with (
@@ -48,12 +58,7 @@ def unlock(options: Namespace) -> int:
             connected(options) as beside,
             watched(lambda: _check(beside), "checking the store"),
         ):
-            result = agent.unlock(passphrase=passphrase, slot=options.slot)
-    if options.json:
-        show(result)
-    else:
-        say(f"unlocked with the keyslot {result.slot!r}")
-    return 0
+            return agent.unlock(passphrase=passphrase, slot=options.slot)
 
 
 def lock(options: Namespace) -> int:

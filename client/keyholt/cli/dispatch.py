@@ -12,6 +12,7 @@ from typing import Final
 
 from keyholt.cli.command import Command
 from keyholt.cli.errors import CancelledError, UsageError
+from keyholt.cli.offering import somebody_is_there, unlock_first
 from keyholt.cli.output import write_error
 from keyholt.cli.parser import parse
 from keyholt_protocol.errors import (
@@ -68,6 +69,12 @@ def run(words: Sequence[str]) -> int:
 def _run(words: Sequence[str]) -> int:
     options = parse(words)
     command: Command = options.command
+    try:
+        return command.run(options)
+    except LockedError:
+        if not somebody_is_there(options):
+            raise
+    unlock_first(options)
     return command.run(options)
 
 
