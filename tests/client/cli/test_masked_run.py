@@ -150,7 +150,7 @@ def test_interrupt_and_end_of_file_on_a_terminal(agent: RunningAgent) -> None:
         screen.wait_for("x\r\nx\r\n")
         screen.type("\x04")
         assert screen.end() == 0
-    with on_terminal(agent, "sh", "-c", "echo ready; sleep 30") as screen:
+    with on_terminal(agent, "sh", "-c", "echo ready; exec sleep 30") as screen:
         screen.wait_for("ready")
         screen.type("\x03")
         assert screen.end() == -signal.SIGINT
