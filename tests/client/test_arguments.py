@@ -54,7 +54,7 @@ def test_a_wrong_type_is_named(agent: RunningAgent, step: Step, said: str) -> No
         with pytest.raises(TypeError) as caught:
             step(client)
         assert str(caught.value).startswith(said)
-        assert client.list("a") == []
+        assert "a" not in {info.path for info in client.list("a")}
 
 
 @pytest.mark.parametrize(

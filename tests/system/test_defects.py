@@ -40,7 +40,7 @@ sys.exit(start.main())
 """
 
 DEADLY = {
-    "the automatic lock": ("autolock.AutoLock.expired", 0),
+    "the automatic lock": ("autolock.AutoLock.due", 0),
     "the store's thread": ("thread.clear_residue", 3),
     "the common wait": ("common_wait.CommonWait._found", 2),
 }

@@ -1,3 +1,5 @@
+"""Colour is for a terminal that wants it, and for nobody else."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""`diff` says what differs between two versions, and shows no more of them than is asked for."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""`export` hands out values below a prefix, to a file or a pipe, in a form that gives them back."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""`find` looks in paths and labels, and marks what is not given out."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The forms of an export: what reads them gets the values back, byte by byte, or is told of it."""
+
 from __future__ import annotations
 
 import json

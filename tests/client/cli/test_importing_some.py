@@ -1,3 +1,5 @@
+"""`import` of some variables: what is left out stays in the file of references."""
+
 from __future__ import annotations
 
 import json

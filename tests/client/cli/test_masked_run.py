@@ -1,3 +1,5 @@
+"""`run --mask`: no value is seen in what a command prints, and the command is none the wiser."""
+
 from __future__ import annotations
 
 import base64

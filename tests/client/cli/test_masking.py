@@ -1,3 +1,5 @@
+"""Masking: values are found however the text is cut, and nothing else is held back."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""`mv`, `cp` and `purge`: the whole history goes, and nothing goes by mistake."""
+
 from __future__ import annotations
 
 import keyholt

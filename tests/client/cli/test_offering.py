@@ -1,3 +1,5 @@
+"""A person who finds the agent locked is asked for the passphrase; a program is not."""
+
 from __future__ import annotations
 
 import json

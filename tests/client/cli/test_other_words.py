@@ -16,7 +16,6 @@ SLOT = [command.words[1] for command in COMMANDS if command.words[0] == "slot"]
         ("delete", "did you mean 'rm'? See"),
         ("delet", "did you mean 'rm'? See"),
         ("DELETE", "did you mean 'rm'? See"),
-        ("export", "did you mean 'run' or 'inject'? See"),
         ("set", "did you mean 'put'? See"),
         ("insert", "did you mean 'put'? See"),
         ("show", "did you mean 'get'? See"),

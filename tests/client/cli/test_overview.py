@@ -1,3 +1,5 @@
+"""`status` for a person: what is open, until when, and what needs attention."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -30,7 +30,7 @@ def test_an_unlocked_agent(agent: RunningAgent, words: tuple[str, ...], status: 
 
 
 def test_an_agent_that_is_locked_or_has_no_store(own_agent: RunningAgent) -> None:
-    """What needs the keys is refused at once, also `put` on a terminal."""
+    """What needs the keys is refused at once; on a terminal `put` asks for the keyslot's passphrase first."""
     refused = own_agent.cli("unlock")
     assert (refused.status, "there is no store" in refused.err) == (4, True), refused.err
     assert own_agent.cli("init", "--passphrase-fd", "0", stdin=PASSPHRASE).status == 0
@@ -39,5 +39,8 @@ def test_an_agent_that_is_locked_or_has_no_store(own_agent: RunningAgent) -> Non
         refused = own_agent.cli(*words)
         assert (refused.status, "keyholt unlock" in refused.err) == (4, True), refused.err
     with Terminal([KEYHOLT, "--address", own_agent.address, "put", "a"], {}) as screen:
-        assert screen.end() == 4
-        assert b"locked" in screen.shown
+        screen.wait_for("Passphrase: ")
+        assert b"the agent is locked" in screen.shown
+        screen.type("\x03")
+        assert screen.end() == 130
+        assert b"Value" not in screen.shown

@@ -1,3 +1,5 @@
+"""The file of references keeps what was no secret, and no value."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""In how many ways a value may be written in an output."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""`put --trim` leaves line ends out, and a value that keeps one is told of."""
+
 from __future__ import annotations
 
 from tests.client.conftest import RunningAgent
