@@ -63,6 +63,7 @@ generate: setup-run
 	$(PY) tools/configuration_reference.py
 	$(PY) tools/compiled_statements.py
 	$(PY) tools/client_source.py
+	$(PY) tools/help_pages.py
 	$(PY) tools/command_reference.py
 	$(PY) tools/python_reference.py
 	$(PY) tools/man_pages.py
@@ -95,6 +96,7 @@ check-generated: setup-check
 	$(PY) tools/configuration_reference.py --check
 	$(PY) tools/compiled_statements.py --check
 	$(PY) tools/client_source.py --check
+	$(PY) tools/help_pages.py --check
 	$(PY) tools/command_reference.py --check
 	$(PY) tools/python_reference.py --check
 	$(PY) tools/man_pages.py --check

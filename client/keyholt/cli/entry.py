@@ -1,11 +1,11 @@
-"""Where the command ``keyholt`` begins: plain `get` and `run` take the fast path, all else the full one.
+"""Where the command ``keyholt`` begins: `get`, `run` and help on the fast path, all else on the full one.
 
 - The installed program (``client/bin/keyholt``) starts Python isolated (-I) and without ``site`` (-S), which
   the full path catches up on. ``program`` refuses another start: what is imported would be for variables and
   the working directory to say.
 - ``keyholt get PATH [-n]`` and ``keyholt run [--env-file F] -- CMD`` import next to nothing, with an
-  ``--address`` in front or without. Any other option, and anything but success or a time that is over, falls
-  through to the full path, which does the work again and reports.
+  ``--address`` in front or without, and so does the help. Any other option, and anything but success or a
+  time that is over, falls through to the full path, which does the work again and reports.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fast(words: list[str]) -> int | None:
     """The exit status, or ``None`` where the full path is needed."""
+    if not words or words[0] == "help" or words[-1] in {"-h", "--help"}:
+        return _help(words)
     address = None
     if words[:1] == ["--address"]:
         address, words = "".join(words[1:2]), words[2:]
@@ -81,6 +83,19 @@ def _fast(words: list[str]) -> int | None:
 
         return run(words[1:], address)
     return None
+
+
+def _help(words: list[str]) -> int | None:
+    from keyholt.cli.help_pages import page
+
+    text = page(words[1:] if words[:1] == ["help"] else words[:-1])
+    if text is None:
+        return None
+    try:
+        write_all(STDOUT, text.encode())
+    except OSError as error:
+        return _unwritable(error)
+    return 0
 
 
 def _get(words: list[str], address: str | None) -> int | None:
