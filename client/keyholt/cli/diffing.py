@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -17,7 +18,8 @@ from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.envfile import EnvFileError, parse
-from keyholt.cli.errors import UsageError
+from keyholt.cli.errors import TerminalError, UsageError
+from keyholt.cli.harmless import INSIST, harmless
 from keyholt.cli.output import moment, say, show, table
 from keyholt.secret import Secret
 from keyholt_protocol.errors import NotFoundError
@@ -43,10 +45,16 @@ def diff(options: Namespace) -> int:
             older, newer = _newest_two(options.path, agent.history(options.path))
         with agent.get(options.path, version=older) as first, agent.get(options.path, version=newer) as last:
             if options.show:
-                write_all(STDOUT, _unified(first, last).encode())
+                _show(options.path, _unified(first, last).encode())
             else:
                 _tell(options, first, last)
     return 0
+
+
+def _show(path: str, text: bytes) -> None:
+    if os.isatty(STDOUT) and not harmless(text):
+        raise TerminalError(f"what differs in {path!r} {INSIST}")
+    write_all(STDOUT, text)
 
 
 def _version(text: str) -> int:

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.asking import require_typed
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STANDARD, STDOUT
-from keyholt.cli.errors import UsageError, placed
+from keyholt.cli.errors import TerminalError, UsageError, placed
 from keyholt.cli.formats import FORMATS, FormatError, write
+from keyholt.cli.harmless import INSIST, harmless
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, say_aside, show
 from keyholt.invocations import secret_get
 from keyholt_protocol.errors import KeyholtError, NotFoundError
 from keyholt_protocol.messages import SecretInfo
 from keyholt_protocol.names import check_path
+
+if TYPE_CHECKING:
+    from keyholt.blocking import Client
 
 __all__ = ["COMMANDS"]
 
@@ -47,15 +52,11 @@ def export(options: Namespace) -> int:
                     raise NotFoundError(f"there is no secret below {prefix}/; see `keyholt list`")
                 if to_terminal:
                     require_typed(f"this prints {counted(len(paths), 'value')}", "yes", "a pipe")
-                done = 0
-                try:
-                    for secret in agent.perform_all([secret_get(path) for path in paths.values()]):
-                        with secret:
-                            values[list(paths)[done]] = bytearray(secret.view)
-                        done += 1
-                except KeyholtError as error:
-                    raise placed(error, f"nothing was written; {list(paths.values())[done]}") from None
-            write_file(write(options.format or "env", values))
+                _fetch(agent, paths, values)
+            text = write(options.format or "env", values)
+            if to_terminal and not harmless(text):
+                raise TerminalError(f"what would be printed {INSIST}")
+            write_file(text)
     finally:
         for value in values.values():
             value[:] = bytes(len(value))
@@ -65,6 +66,17 @@ def export(options: Namespace) -> int:
         else:
             say(f"{options.out_file}: {counted(len(values), 'value')}, in clear")
     return 0
+
+
+def _fetch(agent: Client, paths: Mapping[str, str], values: dict[str, bytearray]) -> None:
+    """Add the values by name; what was added before an error is the caller's to wipe."""
+    names = iter(paths)
+    try:
+        for secret in agent.perform_all([secret_get(path) for path in paths.values()]):
+            with secret:
+                values[next(names)] = bytearray(secret.view)
+    except KeyholtError as error:
+        raise placed(error, f"nothing was written; {paths[next(names)]}") from None
 
 
 def _is_given_out(info: SecretInfo) -> bool:

@@ -7,7 +7,9 @@ import json
 import pytest
 
 import keyholt
-from tests.client.conftest import RunningAgent
+from tests.client.conftest import RunningAgent, environment
+from tests.client.terminal import Terminal
+from tests.support.programs import KEYHOLT
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,17 @@ def test_show_prints_the_values(agent: RunningAgent) -> None:
     shown = agent.cli("diff", "diff/c", "1", "2", "--show").out.decode()
     assert shown.splitlines()[-4:] == [" one", "-two", "+three", "\\ No newline at end of file"]
     assert agent.cli("diff", "diff/c", "--show").status == 2
+
+
+def test_a_terminal_is_sent_nothing_that_it_acts_on(agent: RunningAgent) -> None:
+    """What differs may hold escape sequences; what is plain is shown."""
+    with keyholt.connect(agent.address) as client:
+        for value in ("one\n", "two\n", "\x1b]0;canary\x07"):
+            client.put("diff/e", value)
+    env = {**environment(), "KEYHOLT_ADDRESS": agent.address}
+    for versions, status, shown in ((("1", "2"), 0, b"+two"), (("2", "3"), 1, b"terminal may act")):
+        with Terminal([KEYHOLT, "diff", "diff/e", *versions, "--show"], env) as screen:
+            assert (screen.end(), shown in screen.shown, b"\x1b" in screen.shown) == (status, True, False)
 
 
 def test_what_cannot_be_compared(agent: RunningAgent) -> None:

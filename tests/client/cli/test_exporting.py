@@ -65,3 +65,18 @@ def test_a_terminal_is_asked(agent: RunningAgent) -> None:
             screen.wait_for("this prints 2 values; type yes to go on: ")
             screen.type(typed)
             assert (screen.end(), b"canary" in screen.shown) == (status, status == 0)
+
+
+def test_a_terminal_is_sent_nothing_that_it_acts_on(agent: RunningAgent) -> None:
+    """A value may hold escape sequences, and no form hides them all."""
+    with keyholt.connect(agent.address) as client:
+        client.put("export/escape/A", "\x1b]0;canary\x07")
+    env = {**environment(), "KEYHOLT_ADDRESS": agent.address}
+    with Terminal([KEYHOLT, "export", "export/escape", "--force", "--format", "shell"], env) as screen:
+        screen.wait_for("type yes to go on: ")
+        screen.type("yes\r")
+        assert (screen.end(), b"\x1b" in screen.shown, b"terminal may act" in screen.shown) == (
+            1,
+            False,
+            True,
+        )
