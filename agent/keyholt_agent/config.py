@@ -64,10 +64,12 @@ class AgentSettings:
     Attributes:
         state_dir: where the store lives.
         level: the least severe level that is logged: debug, info, warning or error.
+        autostart: whether ``keyholt`` starts the agent when a command finds none at your own usual place.
     """
 
     state_dir: str | None = None
     level: str = "info"
+    autostart: bool = False
 
     def __post_init__(self) -> None:
         _absolute(self.state_dir, "agent.state_dir")

@@ -36,6 +36,7 @@ def test_everything_said_is_taken(tmp_path: Path) -> None:
         [agent]
         state_dir = "/var/lib/k"
         level = "debug"
+        autostart = true
         [memory]
         backend = "mlock"
         size = 2097152

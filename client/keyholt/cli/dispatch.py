@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from keyholt.cli.autostart import ensure_agent
 from keyholt.cli.command import Command
 from keyholt.cli.errors import CancelledError, UsageError
 from keyholt.cli.offering import somebody_is_there, unlock_first
@@ -69,6 +70,7 @@ def run(words: Sequence[str]) -> int:
 def _run(words: Sequence[str]) -> int:
     options = parse(words)
     command: Command = options.command
+    ensure_agent(options)
     try:
         return command.run(options)
     except LockedError:
