@@ -33,7 +33,7 @@ HEAD: Final = """\
 
 <!-- docs/python.md is made from the docstrings of the library by `make generate`. -->
 
-Everything here is a name of `keyholt`, and typed. `pip install keyholt` brings it, with msgpack alone.
+Everything here is a name of `keyholt`, and typed. `pip install .` brings it, with msgpack alone.
 [cookbook.md](cookbook.md) shows it at work.
 
 ```python

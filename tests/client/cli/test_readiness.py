@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.client.conftest import PASSPHRASE, RunningAgent
@@ -42,5 +44,5 @@ def test_an_agent_that_is_locked_or_has_no_store(own_agent: RunningAgent) -> Non
         screen.wait_for("Passphrase: ")
         assert b"the agent is locked" in screen.shown
         screen.type("\x03")
-        assert screen.end() == 130
+        assert screen.end() == -signal.SIGINT
         assert b"Value" not in screen.shown

@@ -150,7 +150,7 @@ def test_ctrl_d_cancels(agent: RunningAgent, words: tuple[str, ...], question: s
 
 @pytest.mark.parametrize("how", [INTERRUPT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_the_terminal_is_given_back(agent: RunningAgent, how: str | signal.Signals) -> None:
-    """Ctrl-C ends with 130 without a traceback, a signal ends as signals do; the terminal is as it was."""
+    """Ctrl-C and other signals end it as signals do, without a traceback; the terminal is as it was."""
     with terminal(agent, "unlock") as screen:
         before = screen.modes()
         assert before[3] & termios.ECHO
@@ -160,7 +160,7 @@ def test_the_terminal_is_given_back(agent: RunningAgent, how: str | signal.Signa
             screen.type(how)
         else:
             screen.send(how)
-        assert screen.end() == (130 if isinstance(how, str) else -how)
+        assert screen.end() == -(signal.SIGINT if isinstance(how, str) else how)
         assert b"Traceback" not in screen.shown
         assert screen.modes() == before
 
@@ -223,3 +223,13 @@ def test_import_draws_a_bar(agent: RunningAgent, tmp_path: Path) -> None:
         assert screen.end() == 0
         assert b"40/40" in screen.shown
         assert b"imported 40 secrets" in screen.shown
+
+
+def test_an_interrupt_ends_what_the_shell_was_at(agent: RunningAgent) -> None:
+    """Ctrl-C means the whole loop: the shell has to see that the program died of it."""
+    script = f"for one in 1 2; do {KEYHOLT} put loop; echo after $one; done"
+    with Terminal(["bash", "-c", script], {**environment(), "KEYHOLT_ADDRESS": agent.address}) as screen:
+        screen.wait_for("Value of loop")
+        screen.type("\x03")
+        assert screen.end() == -signal.SIGINT
+        assert b"after" not in screen.shown
