@@ -55,7 +55,13 @@ from keyholt_agent.store.path_commands import CopySecret, MoveSecret, PurgeSecre
 from keyholt_agent.store.sqlite import keys, listings, paths, rekeying, secrets
 from keyholt_agent.store.sqlite.creation import create_store, remove_store
 from keyholt_agent.store.sqlite.database import LOG_LIMIT, Database
-from keyholt_agent.store.sqlite.failures import is_disk_full, is_fault, replaced_error, translate
+from keyholt_agent.store.sqlite.failures import (
+    is_disk_full,
+    is_fault,
+    is_out_of_room,
+    replaced_error,
+    translate,
+)
 from keyholt_agent.store.sqlite.home import FileIdentity, StoreHome
 from keyholt_agent.store.sqlite.sealing import Sealing, add_up
 from keyholt_agent.store.sqlite.transaction import Transaction
@@ -174,10 +180,16 @@ class SqliteBackend:
             log_bytes = database.check_identity()
             if commands[0].kind is not Kind.READ:
                 self._log_bytes = log_bytes
-            # 4. What was overwritten in the database still stands in older pages of the log.
-            if any(command.erases for command in commands):
-                if any(command.rebuilds for command in commands):
-                    self._rebuild_owed, self._next_rebuild = True, 0.0
+            # 4. What was overwritten in the database still stands in older pages of the log. Whatever was
+            #    refused has overwritten nothing.
+            done = [
+                command
+                for command, outcome in zip(commands, outcomes, strict=True)
+                if isinstance(outcome, Value)
+            ]
+            if any(command.rebuilds for command in done):
+                self._rebuild_owed, self._next_rebuild = True, 0.0
+            if any(command.erases for command in done):
                 return self._erase(database, commands, outcomes)
         except Exception as error:
             return self._fail(commands, error)
@@ -187,10 +199,10 @@ class SqliteBackend:
         """What needs no caller: recover from a failure, and keep the log short."""
         if self._fault is not None:
             self._maybe_recover()
-        elif self._database is not None:
-            owed = self._erasure_owed and (not self._rebuild_owed or time.monotonic() >= self._next_rebuild)
-            if owed or self._log_bytes > LOG_LIMIT:
-                self._checkpoint(self._database)
+        elif self._database is not None and (
+            self._erasure_owed or self._rebuild_due or self._log_bytes > LOG_LIMIT
+        ):
+            self._checkpoint(self._database)
 
     def _fail(self, commands: Sequence[AnyCommand], error: Exception) -> list[Outcome[Any]]:
         """What a failure of ``run`` means for the store, and the answers to its commands."""
@@ -244,32 +256,53 @@ class SqliteBackend:
     def _erase(
         self, database: Database, commands: Sequence[AnyCommand], outcomes: list[Outcome[Any]]
     ) -> list[Outcome[Any]]:
-        """Clear the log of what was destroyed; when there is no room for that, say so and owe it."""
+        """Clear the log of what was destroyed; when there is no room for that, say so and owe it.
+
+        A store that could not be rebuilt is owed to whoever purged, and to nobody else.
+        """
         self._erasure_owed = True
         self._checkpoint(database)
         if self._fault is not None:
             raise self._fault
-        if not self._erasure_owed:
-            return outcomes
         for index, command in enumerate(commands):
-            if command.erases and isinstance(outcomes[index], Value):
+            owed = (command.erases and self._erasure_owed) or (command.rebuilds and self._rebuild_owed)
+            if owed and isinstance(outcomes[index], Value):
                 outcomes[index] = Error(ErasureOwedError())
         return outcomes
+
+    @property
+    def _rebuild_due(self) -> bool:
+        return self._rebuild_owed and time.monotonic() >= self._next_rebuild
 
     def _checkpoint(self, database: Database) -> None:
         try:
             database.check_identity()
-            if self._rebuild_owed and time.monotonic() >= self._next_rebuild:
-                self._next_rebuild = time.monotonic() + REBUILD_INTERVAL  # unless it succeeds
-                database.rebuild()
-                self._rebuild_owed = False
+            if self._rebuild_due:
+                self._rebuild(database)
             database.checkpoint(clear=self._erasure_owed)
         except Exception as error:
             if not is_disk_full(error) and not isinstance(error, MemoryError):
                 self._set_fault(error)
             return
         self._log_bytes = 0
-        self._erasure_owed = self._rebuild_owed
+        self._erasure_owed = False
+
+    def _rebuild(self, database: Database) -> None:
+        """Write the store anew; without room for that it is owed, and the store as good as before."""
+        self._next_rebuild = time.monotonic() + REBUILD_INTERVAL  # unless it succeeds
+        self._erasure_owed = True  # the log has the old pages, or those of an attempt
+        try:
+            database.rebuild()
+        except Exception as error:
+            if not is_out_of_room(error):
+                raise
+            _log.warning(
+                "no room to rebuild the store after a purge, which is tried again (%s): free some memory and "
+                "disk space, and let the agent write in its state directory",
+                getattr(error, "sqlite_errorname", type(error).__name__),
+            )
+        else:
+            self._rebuild_owed = False
 
     def _create(self, command: CreateStore) -> Outcome[None]:
         try:
@@ -290,7 +323,7 @@ class SqliteBackend:
         self._identity = self._database.identity
         self._fault = None
         self._log_bytes = 0
-        self._erasure_owed = self._rebuild_owed = self._database.rebuild_owed
+        self._erasure_owed, self._rebuild_owed = False, self._database.rebuild_owed
 
     def _close(self) -> None:
         if self._database is not None:

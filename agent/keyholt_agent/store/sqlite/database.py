@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -45,7 +45,7 @@ OWE_REBUILD: Final = "PRAGMA user_version = 1"
 
 SMALL_REBUILD: Final = 48 * 1024 * 1024
 """Bytes of a store up to which it is rebuilt in memory, within ``HEAP_LIMIT``; a larger one by a temporary
-file, in which nothing stands that does not stand in the store."""
+file beside it, without a name, in which nothing stands that does not stand in the store."""
 
 STATEMENTS: Final = 64
 """Prepared statements kept by the driver: more than there are."""
@@ -183,7 +183,14 @@ class Database:
 
         SQLite zeroes what is deleted (``secure_delete``), but not what it leaves behind where it moves cells
         from one page to another (``schema``).
+
+        Raises:
+            sqlite3.Error, MemoryError: see ``failures.is_out_of_room``; after those, all is as before.
         """
+        # Where SQLite would look for a place by itself the agent may not be allowed to write.
+        beside = str(self._path.parent).replace("'", "''")
+        with suppress(sqlite3.OperationalError):  # nor there, it seems: the rebuild itself will tell
+            self.pragma(f"temp_store_directory='{beside}'")
         small = os.stat(self._path).st_size <= SMALL_REBUILD
         self.pragma(f"temp_store={'MEMORY' if small else 'FILE'}")
         try:

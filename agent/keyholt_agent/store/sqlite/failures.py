@@ -21,13 +21,16 @@ from keyholt_protocol.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["is_disk_full", "is_fault", "replaced_error", "translate"]
+__all__ = ["is_disk_full", "is_fault", "is_out_of_room", "replaced_error", "translate"]
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errnos of a disk, a quota or a file size limit that is used up."""
 
 NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """Errnos of a place that may be read but not written, or not even that."""
+
+NO_TEMPORARY_FILE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+"""Primary codes of a temporary file that cannot be made, where the store's own files are open and locked."""
 
 PRIMARY_CODE: Final = 0xFF
 """An extended SQLite result code keeps its primary code in the low byte (sqlite.org/rescode.html)."""
@@ -42,6 +45,19 @@ def is_disk_full(error: BaseException) -> bool:
             return _code(error) & PRIMARY_CODE == sqlite3.SQLITE_FULL
         case _:
             return False
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether a rebuild had no room: in memory, on the disk, or for its temporary file. Nothing was changed.
+
+    A write that fails for another reason may be one to the log, and is a fault.
+    """
+    if isinstance(error, MemoryError) or is_disk_full(error):
+        return True
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = _code(error)
+    return code == sqlite3.SQLITE_IOERR_GETTEMPPATH or code & PRIMARY_CODE in NO_TEMPORARY_FILE
 
 
 def is_fault(error: BaseException) -> bool:

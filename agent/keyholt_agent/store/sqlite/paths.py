@@ -88,11 +88,11 @@ def purge_secret(transaction: Transaction, asked: PurgeSecret) -> int:
     if asked.latest is not None and asked.latest != secret.latest:
         raise HeadMovedError(asked.path, newest(transaction, secret))
     for before in _versions(transaction, secret):
+        transaction.remove(before.element)  # before its columns are relied on: a forged one has none
         transaction.execute(sql.ERASE_KEY, {"row": before.id})
         transaction.execute(sql.FORGET_VERSION, {"row": before.id})
         metadata, wrapped_key = bytes(len(before.metadata)), bytes(len(before.wrapped_key))
         after = before._replace(created=0, destroyed=1, metadata=metadata, wrapped_key=wrapped_key)
-        transaction.remove(before.element)
         transaction.add(after.element)
     transaction.execute(sql.SET_DELETED, {"row": secret.id, "new_deleted_at": 0})
     _rename(transaction, secret, f"{PURGED}{secret.id}", deleted_at=0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import sqlite3
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,16 +14,24 @@ import pytest
 
 from keyholt_agent.store import (
     DestroyVersion,
+    ErasureOwedError,
+    HeadMovedError,
+    PurgeSecret,
     PutSecret,
     ReadMasterKeys,
     SlotRow,
     Store,
 )
-from keyholt_agent.store.sqlite.database import LOG_LIMIT
+from keyholt_agent.store.sqlite.database import LOG_LIMIT, PRAGMAS, Database
+from keyholt_protocol.errors import IntegrityError, NotFoundError
 from tests.agent.store.builders import Keeper, opened, rekey, slot, unsealed, version
+from tests.agent.store.sqlite.behind import everything, query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from keyholt_agent.store.sqlite.backend import SqliteBackend
 
 
 def on_disk(state: Path) -> bytes:
@@ -134,3 +144,114 @@ async def test_nothing_destroyed_comes_back_after_a_restart(state: Path) -> None
     async with opened(state) as store:
         assert (await store.read_secret("a", 1)).destroyed
         assert new.wrapped_key not in on_disk(state)
+
+
+# Rebuilding by a temporary file.
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """No file can be opened: what SQLite meets where it may write in no directory, which root always may."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.fixture
+def large(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteBackend]:
+    """A store that is larger than SQLite's cache, and too large to be rebuilt in memory."""
+    monkeypatch.setattr("keyholt_agent.store.sqlite.database.SMALL_REBUILD", 0)
+    monkeypatch.setattr("keyholt_agent.store.sqlite.database.PRAGMAS", (*PRAGMAS, "cache_size=4"))
+    with unsealed(state) as backend:
+        backend.run([PutSecret(path="large", new=version(1, value=bytes(200_000)))])[0].unwrap()
+        yield backend
+
+
+def test_no_place_for_a_temporary_file_is_no_fault(state: Path, large: SqliteBackend) -> None:
+    """The purge is in force, its rebuild owed; the store serves on. What is destroyed meanwhile is gone."""
+    backend = large
+    new = version(1)
+    for path in "ac":
+        backend.run([PutSecret(path=path, new=new if path == "c" else version(1))])[0].unwrap()
+    with no_more_files():
+        with pytest.raises(ErasureOwedError):
+            backend.run([PurgeSecret(path="a")])[0].unwrap()
+        assert not backend.faulty
+        backend.run([PutSecret(path="d", new=version(1))])[0].unwrap()
+        backend.run([DestroyVersion(path="c", version=1)])[0].unwrap()
+        backend._next_rebuild = 0.0
+        backend.maintain()
+    assert not backend.faulty
+    assert backend._rebuild_owed
+    assert new.wrapped_key not in on_disk(state)
+    backend._next_rebuild = 0.0
+    backend.maintain()
+    assert not backend._rebuild_owed
+    assert (state / "store.db-wal").stat().st_size == 0
+
+
+def test_the_temporary_file_lies_beside_the_store(state: Path, large: SqliteBackend) -> None:
+    """In the one directory that the agent can write for sure; no name of it is left."""
+    backend = large
+    backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+    before, seen = sorted(os.listdir(state)), set[str]()
+
+    def look() -> int:
+        for handle in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                seen.add(os.readlink(f"/proc/self/fd/{handle}"))
+        return 0
+
+    connection = backend._usable().connection
+    connection.set_progress_handler(look, 10)
+    backend.run([PurgeSecret(path="a")])[0].unwrap()
+    connection.set_progress_handler(None, 10)
+    found = {os.path.dirname(name) for name in seen if "etilqs" in name}
+    assert found == {str(state)}
+    assert sorted(os.listdir(state)) == before
+
+
+def test_a_refused_purge_rebuilds_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was overwritten, so neither the store is written anew nor its log; a destroy never rebuilds."""
+    rebuilt: list[Database] = []
+
+    def rebuild(self: Database) -> None:
+        rebuilt.append(self)
+
+    monkeypatch.setattr(Database, "rebuild", rebuild)
+    with unsealed(state) as backend:
+        for path in "ab":
+            backend.run([PutSecret(path=path, new=version(1))])[0].unwrap()
+        log = (state / "store.db-wal").stat().st_size
+        for asked, refusal in (
+            (PurgeSecret(path="none"), NotFoundError),
+            (PurgeSecret(path="a", latest=2), HeadMovedError),
+            (DestroyVersion(path="a", version=2), NotFoundError),
+        ):
+            with pytest.raises(refusal):
+                backend.run([asked])[0].unwrap()
+        assert (rebuilt, (state / "store.db-wal").stat().st_size) == ([], log)
+        refused, done = backend.run([PurgeSecret(path="none"), DestroyVersion(path="b", version=1)])
+        done.unwrap()
+        with pytest.raises(NotFoundError):
+            refused.unwrap()
+        assert rebuilt == []
+        backend.run([PurgeSecret(path="a")])[0].unwrap()
+        assert len(rebuilt) == 1
+
+
+@pytest.mark.parametrize("forged", ["'text'", "7"])
+def test_forged_metadata_is_not_purged(state: Path, forged: str) -> None:
+    """It is damage, as everywhere: neither a defect nor overwritten."""
+    with unsealed(state) as backend:
+        backend.run([PutSecret(path="a", new=version(1))])[0].unwrap()
+        query(backend, f"UPDATE secret_version SET metadata = {forged}")
+        before = everything(backend)
+        with pytest.raises(IntegrityError):
+            backend.run([PurgeSecret(path="a")])[0].unwrap()
+        assert everything(backend) == before
