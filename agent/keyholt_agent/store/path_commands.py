@@ -26,6 +26,7 @@ class MoveSecret(Command[int]):
     Raises:
         NotFoundError: ``path`` was never written.
         AlreadyExistsError: ``to`` was, and may be deleted.
+        TooLargeError: its values are too long together.
         MasterRetiredError: the master key version that ``reseal`` wraps with is not the active one.
     """
 

@@ -50,7 +50,8 @@ class Relocation:
             NotFoundError: there never was one at ``path``.
             AlreadyExistsError: there is one at ``to``, and be it deleted.
             IntegrityError: a version of it was damaged.
-            TooLargeError, ResourceExhaustedError: too many versions, or a value for which there is no memory.
+            TooLargeError: too many versions, or they are too long together; says what to do.
+            ResourceExhaustedError: there is no memory for a value.
         """
         return await self._relocate(MoveSecret, path, to)
 

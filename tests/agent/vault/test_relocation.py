@@ -11,6 +11,7 @@ import trio
 from keyholt_agent.clocks import wall_time
 from keyholt_agent.keys.secrets import SecretKeys
 from keyholt_agent.store import AddMasterVersion, CopySecret, MasterRetiredError, MoveSecret, Resealed
+from keyholt_agent.store.sqlite import paths
 from keyholt_agent.vault import relocation
 from keyholt_agent.vault.relocation import Relocation
 from keyholt_agent.vault.state import LockReason
@@ -281,6 +282,22 @@ async def test_too_long_a_history_is_refused(inside: Inside, monkeypatch: pytest
     await fill(client)
     refused = await client.call("secret.move", path="a", to="b")
     assert (refused.code, refused.details["limit"]) == ("too_large", 2)
+
+
+@BOTH
+async def test_too_long_values_are_refused(inside: Inside, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    """By their sum, with the limit, and nothing is changed; what is destroyed does not count."""
+    monkeypatch.setattr(paths, "MOST_SEALED", 2_000)
+    client = await inside.connect()
+    for _ in range(3):
+        (await client.call("secret.put", bytes(900), path="a")).expect()
+    before = await told(client, "a")
+    refused = await client.call(op, path="a", to="b")
+    assert (refused.code, refused.details) == ("too_large", {"field": "path", "limit": 2_000})
+    assert await told(client, "a") == before
+    assert await told(client, "b") == {"code": "not_found"}
+    (await client.call("secret.destroy", path="a", version=1)).expect()
+    (await client.call(op, path="a", to="b")).expect()
 
 
 async def test_a_purged_secret_is_not_served_from_the_cache(inside: Inside) -> None:

@@ -22,7 +22,7 @@ from keyholt_agent.store.sqlite.columns import LARGEST
 from keyholt_agent.store.sqlite.database import OWE_REBUILD
 from keyholt_agent.store.sqlite.secrets import SecretRow, maybe_secret_row, newest, secret_row
 from keyholt_agent.store.sqlite.transaction import Transaction, row_id
-from keyholt_protocol.errors import AlreadyExistsError, IntegrityError
+from keyholt_protocol.errors import AlreadyExistsError, IntegrityError, TooLargeError
 
 if TYPE_CHECKING:
     from keyholt_agent.store.path_commands import CopySecret, MoveSecret, PurgeSecret, Reseal
@@ -31,6 +31,10 @@ __all__ = ["PURGED", "copy_secret", "move_secret", "purge_secret"]
 
 PURGED: Final = "\U0010ffff"
 """How the path of a purged row begins: with a character that no path may have, behind all that it may."""
+
+MOST_SEALED: Final = 256 * 1024 * 1024
+"""Bytes of sealed values that go along: others wait while so much is read and written, some seconds of a
+disk. Sixteen of the largest values."""
 
 
 class VersionRow(NamedTuple):
@@ -54,6 +58,7 @@ def move_secret(transaction: Transaction, asked: MoveSecret) -> int:
     """Rename the row of the path, and replace key and value of each version where they stand."""
     secret = secret_row(transaction, asked.path)
     _require_free(transaction, asked.to)
+    _require_size(transaction, asked.path, secret)
     _rename(transaction, secret, asked.to, deleted_at=secret.deleted_at)
     for before in _versions(transaction, secret):
         if before.destroyed:
@@ -72,6 +77,7 @@ def copy_secret(transaction: Transaction, asked: CopySecret) -> int:
     """Add a row for the path, and rows for each version."""
     secret = secret_row(transaction, asked.path)
     _require_free(transaction, asked.to)
+    _require_size(transaction, asked.path, secret)
     values: dict[str, Any] = {"path": asked.to, "latest": secret.latest}
     added = row_id(transaction.execute(sql.ADD_SECRET, values))
     if secret.deleted_at is not None:
@@ -163,3 +169,13 @@ def _require_free(transaction: Transaction, path: str) -> None:
     if row is not None:
         state = "a secret" if row.deleted_at is None else "a deleted secret"
         raise AlreadyExistsError(f"there is {state} at {path!r}: choose another path, or purge that first")
+
+
+def _require_size(transaction: Transaction, path: str, secret: SecretRow) -> None:
+    (size,) = transaction.execute(sql.SEALED_SIZE, {"secret_id": secret.id}).fetchone()
+    if size is not None and size > MOST_SEALED:
+        raise TooLargeError(
+            f"the versions of {path!r} are {size} bytes long together; no more than {MOST_SEALED} can be "
+            "moved or copied: destroy old versions, or put the newest value at the other path",
+            details={"field": "path", "limit": MOST_SEALED},
+        )

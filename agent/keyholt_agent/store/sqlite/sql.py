@@ -51,6 +51,7 @@ __all__ = [
     "SCHEMA",
     "SEAL",
     "SEALED",
+    "SEALED_SIZE",
     "SET_DELETED",
     "SET_STATE",
     "SLOTS",
@@ -233,6 +234,11 @@ REWRITE_MASTER: Final = (
 SEAL: Final = "UPDATE store_meta SET sealed_state=:sealed WHERE store_meta.sealed_state = :before"
 
 SEALED: Final = "SELECT store_meta.sealed_state FROM store_meta"
+
+SEALED_SIZE: Final = (
+    "SELECT sum(length(secret_version.value)) AS size FROM secret_version WHERE secret_version.secret_id = "
+    ":secret_id"
+)
 
 SET_DELETED: Final = "UPDATE secret SET deleted_at=:new_deleted_at WHERE secret.id = :row"
 

@@ -52,8 +52,8 @@ __all__ = [
     "FORGET_VERSION", "HEAD", "HEADS", "HISTORY", "IDENTITIES", "LAST_IDS", "LAST_MASTER", "LAST_SLOT",
     "LATEST", "LISTING", "MASTERS", "MASTERS_NAMED", "MASTER_ROW", "MASTER_ROWS", "META", "META_ROW",
     "NAMED", "REMOVE_SLOTS", "RENAME", "REPLACE_MAC", "REPLACE_VALUE", "RESERVE", "REVISIONS", "REVIVE",
-    "REWRAP", "REWRITE_MASTER", "SEAL", "SEALED", "SET_DELETED", "SET_STATE", "SLOTS", "SLOT_ROWS",
-    "VERSIONS", "VERSION_AT", "VERSION_ROW", "WRAPPED",
+    "REWRAP", "REWRITE_MASTER", "SEAL", "SEALED", "SEALED_SIZE", "SET_DELETED", "SET_STATE", "SLOTS",
+    "SLOT_ROWS", "VERSIONS", "VERSION_AT", "VERSION_ROW", "WRAPPED",
 ]  # fmt: skip
 
 
@@ -112,6 +112,11 @@ NAMED: Final = (
     select(secret_version.c.version, *_STORED)
     .join(data_key, data_key.c.id == secret_version.c.id)
     .where(_IS_VERSION)
+)
+
+# Lengths stand in the rows' heads: no value is read.
+SEALED_SIZE: Final = select(func.sum(_SIZE).label("size")).where(
+    secret_version.c.secret_id == bindparam("secret_id")
 )
 
 
