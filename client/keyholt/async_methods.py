@@ -155,7 +155,8 @@ class AsyncMethods(ABC):
             value: up to 16 MiB, and up to the agent's free locked memory; text is written as UTF-8.
             if_version: refuse the write unless this is the newest version; 0: unless there is none.
             labels: up to 16 short texts by name, not secret; ``{}`` for none. Left out, those of the
-                newest version are kept.
+                newest version are kept; if that is destroyed there are none, nor an expiry, unless they
+                are given.
             expires: from when the version is no longer given out, a time to come: a ``datetime`` with a
                 time zone, a ``timedelta`` from now, or seconds since 1970-01-01 UTC; rounded up to whole
                 seconds. 0 for never. Left out, the newest version's is kept, unless that has expired.

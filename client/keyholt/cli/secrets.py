@@ -252,7 +252,7 @@ COMMANDS: Final = (
             Parameter(
                 names=("--label",),
                 help="a label of the version, in the place of all there were; may be given several times "
-                "(default: the labels stay)",
+                "(default: the labels stay, unless the newest version is destroyed)",
                 metavar="KEY=VALUE",
                 many=True,
             ),
