@@ -7,11 +7,12 @@
   stops, so do we, and the shell that we were called from says so; when we are continued, so is it.
 - In the background nothing is read from our terminal, and its modes stay as they are.
 - The monitor ends after the command. What is on the inner terminal then still is hung up on, as when a
-  window is closed.
+  window is closed; so is the command when we are killed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from keyholt.cli.descriptors import STDOUT, write_all
-from keyholt.cli.masking import Mask
+from keyholt.cli.masking import Mask, wipe
 from keyholt.cli.streams import Stream, Streams, copy_size, open_stream, our_outputs
 from keyholt.cli.supervising import Become, become_child, block_signals, forward_signals
 
@@ -53,7 +54,7 @@ def _in_foreground() -> bool:
         return False
 
 
-def supervise_on_terminal(become: Become, needles: list[bytearray]) -> int:
+def supervise_on_terminal(become: Become, needles: list[bytearray], values: Sequence[bytearray]) -> int:
     """Run a command on a terminal of its own; otherwise as ``supervise`` of ``keyholt.cli.supervising``."""
     modes = termios.tcgetattr(STDIN)
     screen = _open_screen(modes, needles)
@@ -64,11 +65,16 @@ def supervise_on_terminal(become: Become, needles: list[bytearray]) -> int:
     monitor = os.fork()
     if monitor == 0:
         ours.close()
-        _monitor(become, streams, theirs, before)
+        _monitor(become, streams, theirs, before, [*needles, *values])
+    wipe(values)
     theirs.close()
     for stream in streams:
         os.close(stream.inner)
-    process = os.pidfd_open(_told(ours)[1])
+    kind, child = _told(ours)
+    if kind != STARTED:
+        raise OSError(errno.EAGAIN, "no process could be started; try again")
+    process = os.pidfd_open(child)
+    ours.send(STARTED)  # until it hears that, the monitor leaves the process its number
     forward_signals(process, streams, terminal_reaches_it=False)
     session = _Session(screen, Streams(streams), ours, modes)
     try:
@@ -176,12 +182,18 @@ class _Session:
 
 
 def _told(monitor: socket.socket) -> tuple[bytes, int]:
-    """What the monitor says; that the command was killed, if the monitor was."""
+    """What the monitor says; once it has gone, the command has been hung up on."""
     message = monitor.recv(64)
-    return (message[:1], int(message[1:])) if message else (ENDED, int(signal.SIGKILL))
+    return (message[:1], int(message[1:])) if message else (ENDED, int(signal.SIGHUP))
 
 
-def _monitor(become: Become, streams: Sequence[Stream], told: socket.socket, signals: set[int]) -> NoReturn:
+def _monitor(
+    become: Become,
+    streams: Sequence[Stream],
+    told: socket.socket,
+    signals: set[int],
+    secrets: Sequence[bytearray],
+) -> NoReturn:
     """The monitor: the leader of the session of the inner terminal, with the command as its job."""
     try:
         screen = streams[0].inner
@@ -196,16 +208,20 @@ def _monitor(become: Become, streams: Sequence[Stream], told: socket.socket, sig
         told.send(STARTED + b"%d" % child)
         for stream in streams[1:]:
             os.close(stream.inner)
-        while True:
+        wipe(secrets)
+        # When our other side is killed, the kernel hangs up on this session; that has to end us, and thereby
+        # reach the command.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        stopped = False
+        # We are told once the command is held: one that has ended keeps its number until it is waited for.
+        # Then when it is to go on; and after its end only that nobody listens any more.
+        while told.recv(1):
+            if stopped:
+                os.killpg(child, signal.SIGCONT)
             _, status = os.waitpid(child, os.WUNTRACED)
-            if not os.WIFSTOPPED(status):
-                break
-            told.send(STOPPED + b"%d" % status)
-            if not told.recv(1):
-                break
-            os.killpg(child, signal.SIGCONT)
-        told.send(ENDED + b"%d" % status)
-        told.recv(1)  # nothing comes: it is closed once all output has been read
+            stopped = os.WIFSTOPPED(status)
+            told.send((STOPPED if stopped else ENDED) + b"%d" % status)
     finally:
         os._exit(0)
 

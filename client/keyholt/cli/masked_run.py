@@ -1,8 +1,8 @@
 """`keyholt run --mask`: what the command prints comes by way of us, and the values that it was given do not.
 
 - Values that are too short to be masked are named, before anything is started.
-- Only the new process puts values into an environment. Here each is one ``bytearray`` beside its spellings,
-  and all are zeroed once the output has ended.
+- Only the new process puts values into an environment. Here each is one ``bytearray``, zeroed once that has
+  begun; its spellings are looked for, and zeroed once the output has ended.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run_masked(
             if bare_size(value) < LEAST:
                 say_aside(f"the value of {os.fsdecode(name)} is not masked: it has fewer than {LEAST} bytes")
         sought = needles(values.values())
-        status = (supervise_on_terminal if is_ours() else supervise)(become, sought)
+        status = (supervise_on_terminal if is_ours() else supervise)(become, sought, [*values.values()])
     finally:
         wipe([*sought, *values.values()])
     return end_as(status)

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
+from keyholt.cli.masking import wipe
 from keyholt.cli.streams import Stream, Streams, copy_size, open_stream, our_outputs
 
 __all__ = ["Become", "become_child", "block_signals", "end_as", "forward_signals", "supervise"]
@@ -40,15 +41,19 @@ FROM_TERMINAL: Final = 0x80
 
 FAILED_START: Final = 126
 
+AS_IN_SHELLS: Final = 128
+"""Added to a signal's number it is the exit status of what that ended."""
+
 Become = Callable[[], NoReturn]
 
 
-def supervise(become: Become, needles: list[bytearray]) -> int:
+def supervise(become: Become, needles: list[bytearray], values: Sequence[bytearray]) -> int:
     """Run a command; gives its wait status (waitpid(2)).
 
     Args:
         become: executes the command in the process that it is called in.
         needles: what is masked in its output.
+        values: what only the new process needs; they are wiped here.
 
     Raises:
         OSError: there are no descriptors or processes to be had.
@@ -58,6 +63,7 @@ def supervise(become: Become, needles: list[bytearray]) -> int:
     child = os.fork()
     if child == 0:
         become_child(become, streams, before)
+    wipe(values)
     for stream in streams:
         os.close(stream.inner)
     forward_signals(os.pidfd_open(child), streams, terminal_reaches_it=True)
@@ -117,11 +123,16 @@ def forward_signals(process: int, streams: Sequence[Stream], *, terminal_reaches
 
 
 def end_as(status: int) -> int:
-    """The exit status in a wait status; where a signal ended the command, the same one ends us."""
+    """The exit status in a wait status; where a signal ended the command, the same one ends us.
+
+    To the first process of a container its own signals do nothing (pid_namespaces(7)): then it is the status
+    that shells give to such an end.
+    """
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
+        return AS_IN_SHELLS + number
     return os.waitstatus_to_exitcode(status)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import os
+import select
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import keyholt
+from keyholt.cli.supervising import end_as
 from tests.client.conftest import RunningAgent, environment
 from tests.client.terminal import Terminal
 from tests.support.programs import KEYHOLT
@@ -221,3 +224,45 @@ def test_nothing_is_left_running(agent: RunningAgent) -> None:
         assert screen.end() == 0
         monitor = int(screen.shown.split(b"-")[0])
     assert not os.path.exists(f"/proc/{monitor}")
+
+
+SLOW = """
+import os, signal, sys, time
+from keyholt.cli.inner_terminal import supervise_on_terminal
+from keyholt.cli.supervising import end_as
+opened = os.pidfd_open
+def slowly(number):
+    time.sleep(0.2)
+    return opened(number)
+os.pidfd_open = slowly
+if sys.argv[1] == "dead":
+    os.setsid = lambda: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(end_as(supervise_on_terminal(lambda: os.execlp("echo", "echo", "all of it"), [], [])))
+"""
+
+
+def test_a_command_that_ends_at_once_on_a_terminal() -> None:
+    """However late we take hold of it, its output is there and its status ours; without a monitor there is
+    none.
+    """
+    with Terminal([sys.executable, "-c", SLOW, "alive"], environment()) as screen:
+        assert (screen.end(), screen.shown) == (0, b"all of it\r\n")
+    with Terminal([sys.executable, "-c", SLOW, "dead"], environment()) as screen:
+        assert (screen.end(), b"no process could be started" in screen.shown) == (1, True)
+
+
+def test_a_signal_that_does_not_end_us() -> None:
+    """As to the first process of a container: the status is that of a shell."""
+    assert end_as(signal.SIGWINCH) == 128 + signal.SIGWINCH
+
+
+def test_nothing_is_left_running_when_we_are_killed(agent: RunningAgent) -> None:
+    """The command is hung up on, as when a window is closed."""
+    script = "trap 'exit 0' HUP; echo $PPID-$$-; for i in $(seq 300); do sleep 0.1; done"
+    with on_terminal(agent, "sh", "-c", script) as screen:
+        screen.wait_for("-\r\n")
+        left = [os.pidfd_open(int(number)) for number in screen.shown.split(b"-")[:2]]
+        screen.send(signal.SIGKILL)
+        for process in left:
+            assert select.select([process], [], [], 10)[0], "it has not ended"
+            os.close(process)
