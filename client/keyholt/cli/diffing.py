@@ -1,8 +1,9 @@
 """The command ``diff``: what two versions of a secret differ in, without their values unless they are asked
 for.
 
-- Of values that are JSON objects or environment files it names the fields. One line with a ``=`` is no such
-  file: what stands before it may be the value.
+- Of values that are JSON objects or environment files it names the fields. Base64 and base32 have ``=`` at
+  the end, and what stands before it is the secret: one line is no such file, nor is what has names in both
+  cases or a variable without a value.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -30,6 +32,8 @@ __all__ = ["COMMANDS"]
 
 FEWEST: Final = 2
 """Variables that make a value an environment file."""
+
+_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*|[a-z_][a-z0-9_]*")
 
 
 def diff(options: Namespace) -> int:
@@ -118,7 +122,7 @@ def _fields(secret: Secret) -> Mapping[str, Any] | None:
     """The fields of a value that has some."""
     try:
         found: object = json.loads(secret.bytes)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested too deeply
         found = None
     if isinstance(found, dict):
         return cast("Mapping[str, Any]", found)
@@ -126,7 +130,8 @@ def _fields(secret: Secret) -> Mapping[str, Any] | None:
         variables = parse(secret.bytes)
     except EnvFileError:
         return None
-    return variables if len(variables) >= FEWEST else None
+    named = all(_NAME.fullmatch(name) and value.strip("=") for name, value in variables.items())
+    return variables if named and len(variables) >= FEWEST else None
 
 
 def _unified(first: Secret, last: Secret) -> str:

@@ -37,16 +37,41 @@ def test_fields_are_named_and_values_are_not(agent: RunningAgent, old: str, new:
     assert (told["equal"], told["changed"], told["versions"][0]["size"]) == (True, [], len(old))
 
 
-def test_what_has_no_fields_shows_none(agent: RunningAgent) -> None:
-    """Base64 looks like a variable, and its name is the value: nothing is said of it but that it differs."""
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Y2FuYXJ5==",
+        "Y2FuYXJ5\nMQ==\nY2FuYXJ5MQ==\n",
+        "Y2FuYXJ5MQ==\nY2FuYXJ5NA==\n",
+        "Y2FuYXJ5MTEx\nY2FuYXJ5MTE=\nY2FuYXJ5MQ=  \n",
+        "MNQW4YLSPEYQ====\nMNQW4YLSPEYTC===\n",
+        "MNQW4YLSPEYTCMI=\nA=1\n",
+        "Y2FuYXJ5=1\nA=1\n",
+        '{"a":' * 3000,
+        '{"a":' + "[" * 100000,
+    ],
+    ids=["one", "lines", "padded", "blanks", "base32", "one empty", "two cases", "deep", "deeper"],
+)
+def test_what_has_no_fields_shows_none(agent: RunningAgent, value: str) -> None:
+    """Base64 looks like a variable, and its name is the value: nothing is said of it but that it differs.
+    Nor of what is nested too deeply.
+    """
     with keyholt.connect(agent.address) as client:
-        client.put("diff/b", "Y2FuYXJ5==")
-        client.put("diff/b", "Y2FuYXJ6==")
-    done = agent.cli("diff", "diff/b")
+        first, last = (client.put("diff/b", text).version for text in (value, f"{value}\nB=2"))
+        if "{" in value:
+            last = client.put("diff/b", value + "1").version
+    told = json.loads(agent.cli("--json", "diff", "diff/b", str(first), str(last)).out)
+    assert (told["equal"], told["changed"], told["added"]) == (False, None, None)
+
+
+def test_nothing_is_said_of_a_value_but_that_it_differs(agent: RunningAgent) -> None:
+    """Where it has no fields."""
+    with keyholt.connect(agent.address) as client:
+        client.put("diff/f", "Y2FuYXJ5==\nY2FuYXJ5==")
+        client.put("diff/f", "Y2FuYXJ6==\nY2FuYXJ5==")
+    done = agent.cli("diff", "diff/f")
     assert (done.status, done.out.decode().splitlines()[-1]) == (0, "the values differ")
     assert b"Y2Fu" not in done.out
-    told = json.loads(agent.cli("--json", "diff", "diff/b").out)
-    assert (told["equal"], told["changed"]) == (False, None)
 
 
 def test_show_prints_the_values(agent: RunningAgent) -> None:
