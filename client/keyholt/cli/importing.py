@@ -114,7 +114,7 @@ def import_file(options: Namespace) -> int:
                 text, left_out = rewritten(data, references)
                 write_file(text)
             if left_out:
-                say_aside(f"{counted(left_out, 'comment')} with a variable left out, which may have a value")
+                say_aside(f"left out {counted(left_out, 'line')} of comment, which may hold values")
     finally:
         data[:] = bytes(len(data))
         for variable in found:
@@ -157,8 +157,7 @@ def _read(data: memoryview, called: str, prefix: str, options: Namespace) -> lis
     found: dict[str, _Variable] = {}
     try:
         for name, value, line in variables(data):
-            if name in found:
-                found[name].wipe()  # the last value counts
+            earlier = found.get(name)
             found[name] = _Variable(
                 name=name,
                 value=value,
@@ -166,12 +165,25 @@ def _read(data: memoryview, called: str, prefix: str, options: Namespace) -> lis
                 path=f"{prefix}/{name}",
                 chosen=_is_chosen(name, options),
             )
+            if earlier is not None:
+                was_kept = earlier.kept
+                earlier.wipe()  # the last value counts
+                _require_same_kind(was_kept, found[name], line)
         require_plain(data, {variable.name for variable in found.values() if variable.stored})
     except EnvFileError as error:
         for variable in found.values():
             variable.wipe()
         raise InputFileError(f"{called}, {error}") from None
     return list(found.values())
+
+
+def _require_same_kind(was_kept: bool, variable: _Variable, line: int) -> None:
+    """Of a value and a reference one would count, and the value would stay in the file of references."""
+    if variable.chosen and variable.kept != was_kept:
+        raise EnvFileError(
+            line,
+            f"{variable.name} is given as a value and as a reference; take the one out that is not meant",
+        )
 
 
 def _is_chosen(name: str, options: Namespace) -> bool:

@@ -1,7 +1,8 @@
 """An environment file with references in the place of values, and all else of it as it was.
 
-- Comments, empty lines, ``export``, and what is not imported stay. A comment that holds a variable, as one
-  that was taken out of use, is left out: it may hold a value.
+- Empty lines, ``export``, what is not imported and comments stay. A comment with ``=`` or ``:`` may hold a
+  value, as a variable that was taken out of use; it is left out, and so are the comments that follow it
+  without an empty line or a variable between, which may be the rest of that value.
 - ``${NAME}`` in a value is refused by name, unless it is in single quotes or escaped: Docker Compose and
   python-dotenv put another variable's value there, systemd and `keyholt run` do not, so that nobody can tell
   which value is meant.
@@ -18,7 +19,7 @@ from keyholt.cli.envfile import EnvFileError, definitions, normal, write_variabl
 __all__ = ["require_plain", "rewritten"]
 
 _EXPANDED: Final = re.compile(rb"(?<!\\)(?:\\\\)*\$\{[A-Za-z_]")
-_VARIABLE_IN_COMMENT: Final = re.compile(rb"[ \t]*#+[ \t]*(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_]*[ \t]*=")
+_COMMENT: Final = re.compile(rb"[ \t]*#")
 
 
 def require_plain(data: bytes | bytearray | memoryview, names: set[str]) -> None:
@@ -44,7 +45,7 @@ def require_plain(data: bytes | bytearray | memoryview, names: set[str]) -> None
 
 
 def rewritten(data: bytes | bytearray | memoryview, references: Mapping[str, str]) -> tuple[bytes, int]:
-    """The file with the values of these variables replaced, and how many comments were left out.
+    """The file with the values of these variables replaced, and how many lines of comment were left out.
 
     Args:
         references: what stands for the value, by the variable's name.
@@ -75,10 +76,16 @@ def _written(name: str, value: str) -> bytes:
 
 
 def _without_variables(between: bytearray) -> tuple[bytes, int]:
-    """What stands between two values without its comments that hold a variable, and how many these are."""
-    lines = bytes(between).split(b"\n")
-    kept = [line for line in lines[1:] if not _VARIABLE_IN_COMMENT.match(line)]
-    left_out = len(lines) - 1 - len(kept)
-    if _VARIABLE_IN_COMMENT.match(lines[0]):  # behind a value: the line stays
-        return b"\n".join([b"", *kept]), left_out + 1
-    return b"\n".join([lines[0], *kept]), left_out
+    """What stands between two values without comments that may hold a value, and how many lines these are."""
+    kept: list[bytes] = []
+    left_out = 0
+    within = False
+    for number, line in enumerate(bytes(between).split(b"\n")):
+        is_comment = _COMMENT.match(line) is not None
+        within = is_comment and (within or b"=" in line or b":" in line)
+        if not within:
+            kept.append(line)
+        elif number == 0:  # behind a value: the line stays
+            kept.append(b"")
+        left_out += within
+    return b"\n".join(kept), left_out

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import keyholt
 from tests.client.conftest import RunningAgent
 
@@ -46,4 +48,16 @@ def test_a_value_that_others_expand(agent: RunningAgent, tmp_path: Path) -> None
     assert (done.status, "line 2: the value of B has ${...}" in done.err) == (1, True)
     done = agent.cli("import", str(file), "expand", "--only", "A", "--references", "-")
     assert (done.out, done.status) == (b"A=keyholt://expand/A\nB=${A}\n", 0)
-    assert done.err == "keyholt: 1 comment with a variable left out, which may have a value\n"
+    assert done.err == "keyholt: left out 1 line of comment, which may hold values\n"
+
+
+@pytest.mark.parametrize("text", ["A=canary\nA=keyholt://x\n", "A=keyholt://x\nB=1\nA=canary\n"])
+def test_a_value_and_a_reference_of_one_name(agent: RunningAgent, tmp_path: Path, text: str) -> None:
+    """Refused by line and name, as the value would stay in the file; not if it is to stay."""
+    file, line = tmp_path / ".env", text.count("\n")
+    file.write_text(text)
+    done = agent.cli("import", str(file), "both", "--references", str(file))
+    said = f"line {line}: A is given as a value and as a reference"
+    assert (done.status, said in done.err, "canary" in done.err) == (1, True, False)
+    assert file.read_text() == text
+    assert agent.cli("import", str(file), "both", "--except", "A").status == 0

@@ -34,6 +34,21 @@ def test_all_but_values_stays() -> None:
     assert left_out == 3
 
 
+@pytest.mark.parametrize(
+    "comments,kept,count",
+    [
+        ("#K=-----BEGIN\n# canary\n#\n  #canary\n\n# about\n", "\n# about\n", 4),
+        ("#my.key=canary\n", "", 1),
+        ("# password: canary\n# canary\n", "", 2),
+        ("# about\n#  K = canary\nB=1\n# about B\n", "# about\nB=1\n# about B\n", 1),
+    ],
+)
+def test_comments_that_may_hold_a_value_are_left_out(comments: str, kept: str, count: int) -> None:
+    """Also the rest of one of several lines; an empty line or a variable ends that."""
+    data = f"A=1\n{comments}Z=2\n"
+    assert rewritten(data.encode(), {}) == (f"A=1\n{kept}Z=2\n".encode(), count)
+
+
 @given(text=st.text("A=1#'\"\\ \n\t", max_size=30), last=st.sampled_from(["", "Z='1'", "Z=1 # c", "Z="]))
 def test_what_is_written_means_the_references(text: str, last: str) -> None:
     """Whatever the file is, what is written defines the same names, each with its reference."""
