@@ -6,7 +6,7 @@ line                   meaning
 empty, ``# ...``       nothing
 ``NAME=value``         to the end of the line or to `` #``; blanks around it do not count; no escapes
 ``NAME='value'``       up to the next quote, over several lines if need be; ``\'`` and ``\\`` are escapes
-``NAME="value"``       likewise; ``\n \r \t \" \\ \$`` are escapes, any other backslash stands for itself
+``NAME="value"``       likewise; ``\n \r \t \" \\ \$ \``` are escapes, any other backslash stands for itself
 ``export NAME=...``    the same as without ``export``
 ====================== ====================================================================================
 
@@ -32,10 +32,10 @@ __all__ = ["EnvFileError", "definitions", "normal", "parse", "variables", "write
 _BLANKS: Final = b" \t"
 _ESCAPES: Final = {
     b"'": {b"'": b"'", b"\\": b"\\"},
-    b'"': {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\", b"$": b"$"},
+    b'"': {b"n": b"\n", b"r": b"\r", b"t": b"\t", b'"': b'"', b"\\": b"\\", b"$": b"$", b"`": b"`"},
 }
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,=?~")
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,=?")
 """Characters of a value that needs no quotes, wherever it is read."""
 
 
@@ -118,11 +118,24 @@ def definitions(text: bytearray) -> Iterator[tuple[str, bytearray, int, int, int
 
 
 def write_variable(name: str, value: str) -> str:
-    """The line, with its end, that ``parse`` reads as this variable."""
+    """The line, with its end, that ``parse`` reads as this variable, and a shell that the file is sourced by.
+
+    A shell runs what stands in backticks or ``$()``, in double quotes too. There they are escaped; in single
+    quotes they are safe with whatever reads the file, but a shell knows no escapes there. Only of a carriage
+    return does a shell make something else.
+    """
     if value and _PLAIN.issuperset(value):
         return f"{name}={value}\n"
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\r", "\\r")
+    if ("$" in value or "`" in value) and not _escaped_in_single_quotes(value):
+        return f"{name}='{value}'\n"
+    quoted = value.replace("\\", "\\\\").replace("\r", "\\r")
+    for character in '"$`':
+        quoted = quoted.replace(character, f"\\{character}")
     return f'{name}="{quoted}"\n'
+
+
+def _escaped_in_single_quotes(value: str) -> bool:
+    return "'" in value or "\r" in value or "\\\\" in value or value.endswith("\\")
 
 
 def _require_utf8(text: bytearray) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyholt.cli.envfile import EnvFileError, parse, variables, write_variable
@@ -60,6 +62,35 @@ def test_what_is_written_reads_as_it_was(variables: dict[str, str]) -> None:
     """Any value survives being written and read, in any order and beside any other."""
     text = "".join(write_variable(name, value) for name, value in variables.items())
     assert parse(text.encode()) == variables
+
+
+COMMANDS = st.text("`$()'\"\\\\\n !#~a=;&", min_size=1, max_size=12)
+
+
+@settings(max_examples=5)  # in each are many
+@given(st.lists(COMMANDS, min_size=40, max_size=40))
+def test_a_shell_runs_nothing_of_what_is_written(
+    tmp_path_factory: pytest.TempPathFactory, values: list[str]
+) -> None:
+    """It reads the values as they were, and so do we."""
+    values += [
+        "`echo canary`",
+        "it's `echo canary`",
+        "$(echo canary)'",
+        "~",
+        "~root:~",
+        "\\`a\\`",
+        "a$\\",
+        "'$\\",
+    ]
+    named = {f"A{number}": value for number, value in enumerate(values)}
+    text = "".join(write_variable(name, value) for name, value in named.items())
+    assert parse(text.encode()) == named
+    file = tmp_path_factory.mktemp("sourced") / "env"
+    file.write_text(text)
+    shown = "".join(f'printf "%s\\0" "$A{number}";' for number in range(len(values)))
+    ran = subprocess.run(["sh", "-c", f'. "$1"; {shown}', "sh", str(file)], check=True, capture_output=True)
+    assert (ran.stdout.decode().split("\0")[:-1], ran.stderr) == (values, b"")
 
 
 @given(st.binary(max_size=80) | st.text(alphabet="A=\"'\\ #\n\r$x", max_size=40).map(str.encode))
