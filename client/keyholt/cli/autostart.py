@@ -47,7 +47,8 @@ def ensure_agent(options: Namespace) -> None:
     if not _wanted(_place("XDG_CONFIG_HOME", ".config", "agent.toml")) or _is_there(options):
         return
     log = _place("XDG_STATE_HOME", ".local/state", "agent.log")
-    agent = _start(os.path.join(os.path.dirname(sys.argv[0]), "keyholt-agent"), log)
+    program = os.path.realpath(sys.argv[0])  # a link to it may lie elsewhere, and the agent starts in /
+    agent = _start(os.path.join(os.path.dirname(program), "keyholt-agent"), log)
     deadline = time.monotonic() + PATIENCE
     while not _is_there(options):
         # One that has ended may have found another that is just starting: that is as good.

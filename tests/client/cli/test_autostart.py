@@ -45,10 +45,16 @@ def variables(home: Path) -> dict[str, str]:
     return {**environment(), **named, "XDG_STATE_HOME": str(home / "state")}
 
 
-def keyholt(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def keyholt(home: Path, *words: str, program: str = KEYHOLT) -> subprocess.CompletedProcess[str]:
     """`keyholt` as that user."""
     return subprocess.run(
-        [KEYHOLT, *words], env=variables(home), check=False, capture_output=True, text=True, timeout=60
+        [program, *words],
+        env=variables(home),
+        cwd=Path(KEYHOLT).parent,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -60,9 +66,9 @@ def configure(home: Path, text: str) -> Path:
 
 
 def test_a_command_starts_the_agent_and_the_next_finds_it(home: Path) -> None:
-    """It serves on; what it says is in a file that is nobody else's."""
+    """It serves on, wherever the program was called from; what it says is in a file that is nobody else's."""
     configure(home, WANTED)
-    first, second = (keyholt(home, "--json", "status") for _ in range(2))
+    first, second = (keyholt(home, "--json", "status", program=at) for at in ("./keyholt", KEYHOLT))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert json.loads(first.stdout)["pid"] == json.loads(second.stdout)["pid"]
     log = home / "state/keyholt/agent.log"
