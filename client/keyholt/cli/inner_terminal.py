@@ -7,7 +7,7 @@
   stops, so do we, and the shell that we were called from says so; when we are continued, so is it.
 - In the background nothing is read from our terminal, and its modes stay as they are.
 - The monitor ends after the command. What is on the inner terminal then still is hung up on, as when a
-  window is closed; so is the command when we are killed.
+  window is closed; so is the command when we are killed, and the monitor gives our terminal its modes back.
 """
 
 from __future__ import annotations
@@ -196,6 +196,7 @@ def _monitor(
 ) -> NoReturn:
     """The monitor: the leader of the session of the inner terminal, with the command as its job."""
     try:
+        modes = termios.tcgetattr(STDIN)  # it is made raw only once we have said that the command has started
         screen = streams[0].inner
         for stream in streams:
             os.close(stream.source)
@@ -211,7 +212,7 @@ def _monitor(
         wipe(secrets)
         # When our other side is killed, the kernel hangs up on this session; that has to end us, and thereby
         # reach the command.
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: _leave(modes))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         stopped = False
         # We are told once the command is held: one that has ended keeps its number until it is waited for.
@@ -222,6 +223,16 @@ def _monitor(
             _, status = os.waitpid(child, os.WUNTRACED)
             stopped = os.WIFSTOPPED(status)
             told.send((STOPPED if stopped else ENDED) + b"%d" % status)
+    finally:
+        os._exit(0)
+
+
+def _leave(modes: list[Any]) -> NoReturn:
+    """End the monitor; where our terminal is raw still, nobody but us is left to give it its modes back."""
+    try:
+        _, output, _, local, *_ = termios.tcgetattr(STDIN)
+        if not (output & termios.OPOST or local & termios.ISIG):  # a shell that edits a line keeps these
+            termios.tcsetattr(STDIN, termios.TCSANOW, modes)
     finally:
         os._exit(0)
 

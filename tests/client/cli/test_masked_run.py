@@ -257,12 +257,18 @@ def test_a_signal_that_does_not_end_us() -> None:
 
 
 def test_nothing_is_left_running_when_we_are_killed(agent: RunningAgent) -> None:
-    """The command is hung up on, as when a window is closed."""
+    """The command is hung up on, as when a window is closed; our terminal is as it was."""
     script = "trap 'exit 0' HUP; echo $PPID-$$-; for i in $(seq 300); do sleep 0.1; done"
-    with on_terminal(agent, "sh", "-c", script) as screen:
+    env = {**environment(), "KEYHOLT_ADDRESS": agent.address, **A}
+    with Terminal(["sh", "-c", '"$0" run --mask -- sh -c "$1"; read over', KEYHOLT, script], env) as screen:
+        modes = screen.modes()
         screen.wait_for("-\r\n")
-        left = [os.pidfd_open(int(number)) for number in screen.shown.split(b"-")[:2]]
-        screen.send(signal.SIGKILL)
+        monitor, command = map(int, screen.shown.split(b"-")[:2])
+        left = [os.pidfd_open(number) for number in (monitor, command)]
+        assert screen.modes() != modes
+        ours = Path(f"/proc/{monitor}/stat").read_text().rpartition(")")[2].split()[1]
+        os.kill(int(ours), signal.SIGKILL)
         for process in left:
             assert select.select([process], [], [], 10)[0], "it has not ended"
             os.close(process)
+        assert screen.modes() == modes
