@@ -11,7 +11,15 @@ from keyholt.cli.descriptors import STDERR, write_all
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.fast import SilentError, fetch, pick_from, tell_overdue, tell_silent
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = ["run"]
+
+FILE_TYPE: Final = 0o170000
+REGULAR_FILE: Final = 0o100000
+"""The kind of a file in its mode (inode(7)); the module `stat` would have to be imported."""
 
 
 def run(words: list[str], address: str | None) -> int | None:
@@ -20,6 +28,8 @@ def run(words: list[str], address: str | None) -> int | None:
     if not command:
         return None
     try:
+        if not all(_can_be_read_again(file) for file in files):
+            return None
         environment = assemble(files, posix.environ)
         wanted = references(environment)
         if wanted:
@@ -46,3 +56,12 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
         files.append(words[1])
         words = words[2:]
     return files, words[1:] if words and words[0] == "--" else []
+
+
+def _can_be_read_again(file: str) -> bool:
+    """Whether the full path finds the same in it: what was read from a pipe is gone from there.
+
+    Raises:
+        OSError: it is not there.
+    """
+    return posix.stat(file).st_mode & FILE_TYPE == REGULAR_FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -40,6 +41,20 @@ def test_run_fills_the_environment(agent: RunningAgent, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.decode() == f"{CANARY}|old|see keyholt://run/a|second|spaced|plain\n"
+
+
+def test_a_file_that_can_be_read_once(agent: RunningAgent) -> None:
+    """Variables from a pipe, as of a shell's `<(...)`, are not lost where the fast path gives up: the command
+    does not start without them. The counter-check: with a reference that is there, it has it.
+    """
+    for path, status, out in (("none", 3, b""), ("a", 0, CANARY.encode())):
+        reader, writer = os.pipe()
+        with open(writer, "wb") as file:
+            file.write(f"X=keyholt://run/{path}\n".encode())
+        words = ("run", "--env-file", f"/dev/fd/{reader}", "--", "sh", "-c", 'printf %s "$X"')
+        ran = agent.cli(*words, pass_fds=(reader,))
+        os.close(reader)
+        assert (ran.status, ran.out) == (status, out), ran.err
 
 
 def test_the_last_mention_of_a_variable_counts(agent: RunningAgent, tmp_path: Path) -> None:
