@@ -10,6 +10,7 @@ from keyholt.cli.colour import painted, wants_colour
 from keyholt.cli.command import PASSPHRASE_WAY, WEAK, Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT, write_all
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import say, show, table
 from keyholt.cli.overview import attention, headline
 from keyholt.cli.passphrase import explained, obtain, wiped
@@ -80,7 +81,7 @@ def _check(agent: Client) -> tuple[int, int] | None:
 
 def rekey(options: Namespace) -> int:
     """The command ``rekey``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         result = agent.rekey()
     if options.json:
         show(result)

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.envfile import EnvFileError, parse
 from keyholt.cli.errors import TerminalError, UsageError
 from keyholt.cli.harmless import INSIST, harmless
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import moment, say, show, table
 from keyholt.secret import Secret
 from keyholt_protocol.errors import NotFoundError
@@ -42,7 +42,7 @@ def diff(options: Namespace) -> int:
         raise UsageError("give two versions, or none for the newest two")
     if options.show and options.json:
         raise UsageError("--show prints text and --json does not; give one of them")
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         if options.v1:
             older, newer = _version(options.v1), _version(options.v2)
         else:

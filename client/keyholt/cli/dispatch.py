@@ -13,7 +13,6 @@ from typing import Final
 from keyholt.cli.autostart import ensure_agent
 from keyholt.cli.command import Command
 from keyholt.cli.errors import CancelledError, UsageError
-from keyholt.cli.offering import somebody_is_there, unlock_first
 from keyholt.cli.output import write_error
 from keyholt.cli.parser import parse
 from keyholt_protocol.errors import (
@@ -71,12 +70,6 @@ def _run(words: Sequence[str]) -> int:
     options = parse(words)
     command: Command = options.command
     ensure_agent(options)
-    try:
-        return command.run(options)
-    except LockedError:
-        if not somebody_is_there(options):
-            raise
-    unlock_first(options)
     return command.run(options)
 
 

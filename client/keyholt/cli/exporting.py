@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.asking import require_typed
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STANDARD, STDOUT
 from keyholt.cli.errors import TerminalError, UsageError, placed
 from keyholt.cli.formats import FORMATS, FormatError, write
 from keyholt.cli.harmless import INSIST, harmless
+from keyholt.cli.offering import unlocked
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, say_aside, show
 from keyholt.invocations import secret_get
@@ -46,7 +46,7 @@ def export(options: Namespace) -> int:
     values: dict[str, bytearray] = {}
     try:
         with whole_file(options.out_file, OWNER_ONLY) as write_file:
-            with connected(options) as agent:
+            with unlocked(options) as agent:
                 paths = _names([info for info in agent.list(f"{prefix}/") if _is_given_out(info)])
                 if not paths:
                     raise NotFoundError(f"there is no secret below {prefix}/; see `keyholt list`")

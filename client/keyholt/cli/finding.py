@@ -7,8 +7,8 @@ from argparse import Namespace
 from typing import Final
 
 from keyholt.cli.command import Command, Parameter
-from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import say, show
 from keyholt_protocol.messages import SecretInfo
 
@@ -18,7 +18,7 @@ __all__ = ["COMMANDS"]
 def find(options: Namespace) -> int:
     """The command ``find``."""
     text = options.text.casefold()
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         found = [info for info in agent.list() if any(text in name.casefold() for name in _names(info))]
     if options.json:
         show(found)

@@ -15,9 +15,9 @@ from argparse import Namespace
 from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT, write_all
 from keyholt.cli.errors import UsageError
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import say, show
 from keyholt_protocol.limits import MAX_VERSION
 
@@ -51,7 +51,7 @@ def generate(options: Namespace) -> int:
     else:
         value, bits = _characters(options.length or LENGTH, CHARSETS[options.charset or "alnum"])
     try:
-        with connected(options) as agent:
+        with unlocked(options) as agent:
             result = agent.put(options.path, value, if_version=options.if_version)
         about = {"path": options.path, "version": result.version, "created": result.created, "bits": bits}
         if options.json:

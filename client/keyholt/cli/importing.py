@@ -21,10 +21,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STANDARD, read_all
 from keyholt.cli.envfile import EnvFileError, variables
 from keyholt.cli.errors import InputFileError, UsageError, placed
+from keyholt.cli.offering import unlocked
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, say_aside, show
 from keyholt.cli.progress import shown
@@ -196,7 +196,7 @@ def _store(options: Namespace, stored: Sequence[_Variable]) -> _Done:
     puts = {variable.path: _put(variable) for variable in stored}
     done = _Done(written=[], unchanged=[])
     changed: list[_Variable] = []
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         there = _paths(agent, stored)
         for variable in stored:
             version = _unchanged_version(agent, variable) if variable.path in there else None

@@ -7,7 +7,7 @@ from typing import Final
 
 from keyholt.cli.asking import require_typed
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import counted, say, show
 from keyholt_protocol import operations as ops
 from keyholt_protocol.limits import MAX_VERSION
@@ -18,14 +18,14 @@ __all__ = ["COMMANDS"]
 
 def move(options: Namespace) -> int:
     """The command ``mv``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         version = agent.move(options.path, to=options.to).version
     return _tell(options, options.to, version, f"{options.path}: is {options.to} now")
 
 
 def copy(options: Namespace) -> int:
     """The command ``cp``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         version = agent.copy(options.path, to=options.to).version
     return _tell(options, options.to, version, f"{options.path}: is {options.to} too")
 
@@ -34,7 +34,7 @@ def purge(options: Namespace) -> int:
     """The command ``purge``."""
     check_path(options.path)
     if_version: int | None = options.if_version
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         if not options.yes:
             history = agent.history(options.path)  # which says if there is none, before anybody is asked
             if if_version is None:

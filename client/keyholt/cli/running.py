@@ -17,11 +17,12 @@ from typing import Final
 
 from keyholt.address import VARIABLE, choose
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected, patience
+from keyholt.cli.connection import patience
 from keyholt.cli.descriptors import STANDARD, STDOUT
 from keyholt.cli.environment import assemble, fill, references, replace_process
 from keyholt.cli.errors import TerminalError, UsageError, placed
 from keyholt.cli.harmless import INSIST, harmless
+from keyholt.cli.offering import unlocked
 from keyholt.cli.outfile import whole_file
 from keyholt.cli.output import counted, say, show, write_error
 from keyholt.reference import IN_BRACES, IN_TEXT, parse, write
@@ -124,7 +125,7 @@ def _fetch(options: Namespace, wanted: Sequence[Wanted], places: Sequence[str]) 
 
     values: list[Secret] = []
     asked = (secret_get(write(*one)) for one in wanted)
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         try:
             values.extend(agent.perform_all(asked))
         except KeyholtError as error:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from keyholt.cli.command import Command, Kind, Parameter
-from keyholt.cli.connection import connected
 from keyholt.cli.descriptors import STDOUT
 from keyholt.cli.errors import UsageError
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import moment, say, say_aside, show, table, write_value
 from keyholt.cli.readiness import require_unlocked
 from keyholt.cli.trimming import ends_a_line, trimmed
@@ -47,7 +47,7 @@ def put(options: Namespace) -> int:
     if ends_a_line(used):
         say_aside("the value ends with a newline; --trim leaves that out")
     try:
-        with connected(options) as agent:
+        with unlocked(options) as agent:
             result = agent.put(
                 options.path, used, if_version=options.if_version, labels=labels, expires=expires
             )
@@ -62,7 +62,7 @@ def put(options: Namespace) -> int:
 
 def _require_writable(options: Namespace) -> None:
     check_path(options.path)
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         require_unlocked(agent)
 
 
@@ -70,7 +70,7 @@ def get(options: Namespace) -> int:
     """The command ``get``."""
     if options.clip:
         return _clip(options)
-    with connected(options) as agent, agent.get(options.path, version=options.version) as secret:
+    with unlocked(options) as agent, agent.get(options.path, version=options.version) as secret:
         write_value(secret, as_json=options.json, newline=not options.no_newline, raw=options.raw)
     return 0
 
@@ -79,7 +79,7 @@ def _clip(options: Namespace) -> int:
     from keyholt.cli.clipboard import copy, find_clipboard
 
     clipboard = find_clipboard()
-    with connected(options) as agent, agent.get(options.path, version=options.version) as secret:
+    with unlocked(options) as agent, agent.get(options.path, version=options.version) as secret:
         copy(secret.view, clipboard, options.clear_after)
     if options.json:
         show({"path": options.path, "version": secret.version, "clears_in": options.clear_after})
@@ -92,7 +92,7 @@ def _clip(options: Namespace) -> int:
 
 def list_secrets(options: Namespace) -> int:
     """The command ``list``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         secrets = agent.list(options.prefix)
     if options.json:
         show(secrets)
@@ -116,7 +116,7 @@ def _no_mark(_: SecretInfo) -> str:
 
 def history(options: Namespace) -> int:
     """The command ``history``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         result = agent.history(options.path)
     if options.json:
         show({"latest": result.latest, "deleted": result.deleted, "versions": result.versions})
@@ -130,21 +130,21 @@ def history(options: Namespace) -> int:
 
 def delete(options: Namespace) -> int:
     """The command ``rm``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         version = agent.delete(options.path).version
     return _tell(options, version, f"{options.path}: deleted; bring it back with `keyholt undelete`")
 
 
 def undelete(options: Namespace) -> int:
     """The command ``undelete``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         version = agent.undelete(options.path).version
     return _tell(options, version, f"{options.path}: back, version {version}")
 
 
 def destroy(options: Namespace) -> int:
     """The command ``destroy``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         agent.destroy(options.path, version=options.version)
     return _tell(options, options.version, f"{options.path}: version {options.version} is destroyed")
 

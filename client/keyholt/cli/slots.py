@@ -7,6 +7,7 @@ from typing import Final
 
 from keyholt.cli.command import PASSPHRASE_WAY, WEAK, Command, Parameter, passphrase_parameters
 from keyholt.cli.connection import connected
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import moment, say, show, table
 from keyholt.cli.passphrase import explained, obtain, wiped
 from keyholt.cli.readiness import require_free_name, require_keyslot, require_unlocked
@@ -28,7 +29,7 @@ def list_slots(options: Namespace) -> int:
 
 def add(options: Namespace) -> int:
     """The command ``slot add``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         require_unlocked(agent)
         require_free_name(agent, options.name)
         with (
@@ -46,7 +47,7 @@ def add(options: Namespace) -> int:
 
 def change(options: Namespace) -> int:
     """The command ``slot change``."""
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         require_unlocked(agent)
         require_keyslot(agent, options.name)
         with (
@@ -65,7 +66,7 @@ def change(options: Namespace) -> int:
 def remove(options: Namespace) -> int:
     """The command ``slot remove``."""
     prompt = "A passphrase that opens a keyslot that stays"
-    with connected(options) as agent:
+    with unlocked(options) as agent:
         require_unlocked(agent)
         require_keyslot(agent, options.name)
         with wiped(obtain(options, prompt)) as passphrase, explained(passphrase):

@@ -34,3 +34,23 @@ def test_a_locked_agent_is_unlocked_on_the_way(own_agent: RunningAgent) -> None:
         assert screen.end() == 0
     assert out.read_text() == "value"
     assert json.loads(own_agent.cli("--json", "status").out)["state"] == "unlocked"
+
+
+def test_what_was_read_from_a_pipe_is_not_lost(own_agent: RunningAgent) -> None:
+    """The command goes on after the unlocking, and does not begin anew with a pipe that is empty by then."""
+    with keyholt.connect(own_agent.address) as client:
+        client.init(passphrase=PASSPHRASE)
+    env = {**environment(), "KEYHOLT_ADDRESS": own_agent.address}
+    references = own_agent.directory / "references"
+    for words in (
+        f"{KEYHOLT} put piped --allow-empty --file <(printf value)",
+        f"{KEYHOLT} import <(echo NAME=value) in --references {references}",
+    ):
+        own_agent.cli("lock")
+        with Terminal(["bash", "-c", words], env) as screen:
+            screen.wait_for("Passphrase: ")
+            screen.type(PASSPHRASE.decode() + "\n")
+            assert screen.end() == 0
+    assert own_agent.cli("get", "piped").out == b"value"
+    assert own_agent.cli("get", "in/NAME").out == b"value"
+    assert references.read_text() == "NAME=keyholt://in/NAME\n"
