@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from keyholt.cli.command import Command, Kind, Parameter
 from keyholt.cli.connection import connected
 from keyholt.cli.errors import CancelledError, InputFileError, UsageError
+from keyholt.cli.offering import unlocked
 from keyholt.cli.output import say, show
 from keyholt.cli.terminal import Terminal
 from keyholt_protocol.errors import ConflictError, KeyholtError, NotFoundError
@@ -35,12 +35,10 @@ LONGEST_NAME: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """What is edited: a version, 0 where there is none, with what goes along with its value."""
+    """What is edited: a version, 0 where there is none, and its value."""
 
     version: int
     value: bytearray
-    labels: Mapping[str, str] | None
-    expires: int | None
 
     def wipe(self) -> None:
         """Zero the value."""
@@ -53,7 +51,8 @@ def edit(options: Namespace) -> int:
     from keyholt.cli.editor import edit_text, find_editor
 
     editor, name = find_editor(), _file_name(options.path)
-    base = _newest(options)
+    with unlocked(options) as agent:
+        base = _newest(agent, options.path)
     text = bytearray(base.value)
     beside: dict[str, bytearray] = {}
     try:
@@ -66,31 +65,45 @@ def edit(options: Namespace) -> int:
                 return _tell(options, base.version, changed=False)
             try:
                 return _tell(options, _write(options, text, base), changed=True)
+            except ConflictError as error:
+                _ask_to_go_on(error)
+                newest = _newest_or_ask(options)
+                if newest is not None:
+                    base.wipe()
+                    base = newest
+                    beside = {name + NEWEST: base.value}
             except (KeyholtError, InputFileError) as error:
                 _ask_to_go_on(error)
-                if isinstance(error, ConflictError):
-                    base.wipe()
-                    base = _newest(options)
-                    beside = {name + NEWEST: base.value}
     finally:
         base.wipe()
         text[:] = bytes(len(text))
 
 
-def _newest(options: Namespace) -> _Base:
-    with connected(options) as agent:
-        try:
-            secret = agent.get(options.path)
-        except NotFoundError:
-            version = _version_without_value(agent, options.path)
-            return _Base(version=version, value=bytearray(), labels=None, expires=None)
+def _newest(agent: Client, path: str) -> _Base:
+    try:
+        secret = agent.get(path)
+    except NotFoundError:
+        return _Base(version=_version_without_value(agent, path), value=bytearray())
     with secret:
         value = bytearray(secret.view)
         if not _is_text(value):
             value[:] = bytes(len(value))
-            raise UsageError(f"the value of {options.path!r} is not text; write it with `keyholt put --file`")
-        labels = dict(secret.labels)
-        return _Base(version=secret.version, value=value, labels=labels, expires=secret.expires)
+            raise UsageError(f"the value of {path!r} is not text; write it with `keyholt put --file`")
+        return _Base(version=secret.version, value=value)
+
+
+def _newest_or_ask(options: Namespace) -> _Base | None:
+    """What is there after a conflict; None where it cannot be had, and the text shall be edited again.
+
+    Raises:
+        Exception: why it cannot be had, where the text is given up.
+    """
+    try:
+        with connected(options) as agent:
+            return _newest(agent, options.path)
+    except (KeyholtError, UsageError) as error:
+        _ask_to_go_on(error)
+        return None
 
 
 def _version_without_value(agent: Client, path: str) -> int:
@@ -121,9 +134,9 @@ def _write(options: Namespace, text: bytearray, base: _Base) -> int:
     if not text:
         raise InputFileError("the value is empty; `keyholt put --allow-empty` writes one that is")
     with connected(options) as agent:
-        result = agent.put(
-            options.path, text, if_version=base.version, labels=base.labels, expires=base.expires
-        )
+        # Neither labels nor an expiry: the version before has them, and an expiry that has passed meanwhile
+        # could not be given anew.
+        result = agent.put(options.path, text, if_version=base.version)
     return result.version
 
 

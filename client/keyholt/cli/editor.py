@@ -16,7 +16,6 @@ from typing import Final
 from keyholt.cli.descriptors import read_all
 from keyholt.cli.errors import EditorError, UsageError
 from keyholt.cli.private_folder import PrivateFolder, choose_place
-from keyholt_protocol.limits import MAX_VALUE
 
 __all__ = ["edit_text", "find_editor"]
 
@@ -93,7 +92,8 @@ def edit_text(command: list[str], files: Mapping[str, bytes | bytearray | memory
         except OSError:
             raise EditorError("the editor has removed the file; nothing was written") from None
         try:
-            read = read_all(descriptor, MAX_VALUE)
+            # All of it, which the folder bounds: one that is too long is refused, and edited again whole.
+            read = read_all(descriptor)
         finally:
             os.close(descriptor)
         text = bytearray(read)

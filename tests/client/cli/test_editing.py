@@ -6,12 +6,14 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import keyholt
-from tests.client.conftest import RunningAgent, environment
+from keyholt_protocol.limits import MAX_VALUE
+from tests.client.conftest import PASSPHRASE, RunningAgent, environment
 from tests.client.terminal import Terminal
 from tests.support.programs import KEYHOLT
 
@@ -157,6 +159,62 @@ def test_a_conflict_can_be_given_up(agent: RunningAgent, editor: Editor) -> None
         assert screen.end() == 1
     assert latest(agent, "edit/up") == (2, b"theirs")
     assert "was expected" in agent.cli("edit", "edit/up", env=editor(script)).err
+
+
+def test_what_cannot_be_fetched_after_a_conflict(agent: RunningAgent, editor: Editor) -> None:
+    """An agent that is locked by then is said, and what was typed can be edited again and written later."""
+    with keyholt.connect(agent.address) as client:
+        client.put("edit/later", "one")
+    script = f"""
+if [ ! -e "$OUT/first" ]; then
+    touch "$OUT/first"; printf theirs | {KEYHOLT} put edit/later
+fi
+echo mine >> "$1"
+"""
+    with Terminal([KEYHOLT, "edit", "edit/later"], editor(script)) as screen:
+        place = screen.wait_for("gives it up: ")
+        with keyholt.connect(agent.address) as client:
+            client.lock()
+            try:
+                screen.type("\r")
+                place = screen.wait_for("not written: ", after=place)
+                place = screen.wait_for("gives it up: ", after=place)
+                assert b"the agent is locked" in screen.shown
+            finally:
+                client.unlock(passphrase=PASSPHRASE)
+        screen.type("\r")
+        screen.wait_for("gives it up: ", after=place)  # a conflict as before
+        screen.type("\r")
+        assert screen.end() == 0
+    assert latest(agent, "edit/later") == (3, b"onemineminemine")
+
+
+def test_an_expiry_that_passes_meanwhile(agent: RunningAgent, editor: Editor) -> None:
+    """It is not passed on as a new one, which could never be written."""
+    with keyholt.connect(agent.address) as client:
+        client.put("edit/expiring", "one", expires=datetime.now(UTC) + timedelta(seconds=1))
+    script = f"""
+for _ in $(seq 200); do {KEYHOLT} get edit/expiring > /dev/null 2>&1 || break; done
+printf later > "$1"
+"""
+    done = agent.cli("edit", "edit/expiring", env=editor(script))
+    assert (done.status, done.out) == (0, b"edit/expiring: version 2\n"), done.err
+    assert latest(agent, "edit/expiring") == (2, b"later")
+
+
+def test_a_text_that_is_too_long(agent: RunningAgent, editor: Editor, tmp_path: Path) -> None:
+    """It is refused whole: at the next turn the editor has all of it again."""
+    size = 2 * MAX_VALUE + 1
+    script = f"""
+if [ ! -s "$1" ]; then head -c {size} /dev/zero > "$1"; exit; fi
+stat -c %s "$1" > "$OUT/size"; echo short > "$1"
+"""
+    with Terminal([KEYHOLT, "edit", "edit/long"], editor(script)) as screen:
+        screen.wait_for("gives it up: ")
+        screen.type("\r")
+        assert screen.end() == 0
+    assert int((tmp_path / "size").read_text()) == size
+    assert latest(agent, "edit/long") == (1, b"short")
 
 
 def test_an_editor_that_is_stopped(agent: RunningAgent, editor: Editor) -> None:
