@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import termios
 from typing import Final
 
 from keyholt.cli.descriptors import write_all
@@ -27,6 +28,7 @@ def require_typed(what: str, word: str, option: str) -> None:
     except OSError:
         raise UsageError(f"{what}, and there is no terminal to ask on; insist with {option}") from None
     try:
+        termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed ahead answers no question
         write_all(terminal, f"{printable(what)}; type {printable(word)} to go on: ".encode())
         typed = os.read(terminal, LINE).decode(errors="replace").strip()
     finally:

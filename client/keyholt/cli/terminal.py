@@ -89,10 +89,16 @@ def ask_lines(question: str, limit: int, *, instead: str) -> bytearray:
 
     Raises:
         CancelledError: nothing was typed before the Ctrl-D.
-        UsageError: there is no terminal.
+        UsageError: there is no terminal, more was pasted behind a Ctrl-D, or more than ``limit`` bytes.
     """
     with Terminal(instead) as terminal:
         text = terminal.read_lines(f"{question}, ended by Ctrl-D:\n", limit)
+        more = "was pasted behind a Ctrl-D" if terminal.has_more() else ""
+        if len(text) > limit:
+            more = f"than {limit} bytes were typed"
+        if more:
+            text[:] = bytes(len(text))
+            raise UsageError(f"more {more}, and none of it was taken; {instead}")
         lines = text.count(b"\n") + (not text.endswith(b"\n"))
         terminal.show(f"({'1 line' if lines == 1 else f'{lines} lines'}, {len(text)} bytes)\n")
         return text
@@ -113,7 +119,11 @@ class Terminal:
             self._terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
             raise UsageError(f"there is no terminal to ask on; {instead}") from None
-        self._before: _Modes = termios.tcgetattr(self._terminal)
+        try:
+            self._before: _Modes = _modes(self._terminal)
+        except OSError:
+            os.close(self._terminal)
+            raise
         self._hidden: _Modes = _hide(self._before)
         self._ahead = bytearray()
         """What was read and not yet taken."""
@@ -127,7 +137,7 @@ class Terminal:
                 self._handlers[number] = signal.signal(number, _note)
         signal.set_wakeup_fd(self._waker)
         try:
-            termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._hidden)
+            self._set_hidden(termios.TCSADRAIN)
             if self.has_more():  # it was echoed, and the kernel may have cut it
                 termios.tcflush(self._terminal, termios.TCIFLUSH)
                 self.show("(what was typed before this question is dropped)\n")
@@ -242,17 +252,50 @@ class Terminal:
 
     def _give_back(self) -> None:
         try:
+            if os.tcgetpgrp(self._terminal) != os.getpgrp():
+                return  # from the background it is not ours to change, and the attempt would stop us
             # Flushed: what was typed beyond is not for the shell to read, and to echo.
             termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._before)
-        except termios.error:
+        except (OSError, termios.error):
             pass  # it is gone, as after SIGHUP
 
     def _hide_again(self) -> None:
         """After a stop: whoever had the terminal meanwhile may have left it in other modes."""
-        found: _Modes = termios.tcgetattr(self._terminal)
-        if found != self._hidden:
-            self._before, self._hidden = found, _hide(found)
-        termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._hidden)
+        while True:
+            # What came with the stop's end, as `kill` of a shell sends it, is first: in the background the
+            # next lines stop us again.
+            for number in self._noted():
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                if number in _ENDING:
+                    self._suffer(number)
+            found = _modes(self._terminal)
+            if found != self._hidden:
+                self._before, self._hidden = found, _hide(found)
+            try:
+                self._set_hidden(termios.TCSAFLUSH)
+                return
+            except InterruptedError:
+                continue  # it was stopped again in there, and there are signals to look at
+
+    def _set_hidden(self, when: int) -> None:
+        try:
+            termios.tcsetattr(self._terminal, when, self._hidden)
+        except termios.error as error:
+            raise _as_os_error(error) from None
+
+
+def _modes(terminal: int) -> _Modes:
+    try:
+        return termios.tcgetattr(terminal)
+    except termios.error as error:
+        raise _as_os_error(error) from None
+
+
+def _as_os_error(error: termios.error) -> OSError:
+    """The same error as one that is told: the terminal is gone, mostly."""
+    number, text = error.args
+    return OSError(number, f"the terminal cannot be used: {text}")
 
 
 def _hide(modes: _Modes) -> _Modes:

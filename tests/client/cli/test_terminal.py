@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import termios
 from pathlib import Path
 
@@ -89,6 +90,36 @@ def test_many_lines_up_to_the_end(agent: RunningAgent) -> None:
     assert value_of(agent, "tty/many") == text.encode()
     assert put(agent, "tty/many", "no newline" + END, options=("-m",))[0] == 0
     assert value_of(agent, "tty/many") == b"no newline"
+
+
+def test_a_text_with_an_end_in_it_is_refused(agent: RunningAgent) -> None:
+    """What stands behind a Ctrl-D that was pasted is not left out unsaid: nothing is written."""
+    status, shown = put(agent, "tty/cut", f"line1{ENTER}li{END}ne2{ENTER}line3{ENTER}", options=("-m",))
+    assert (status, b"more was pasted behind a Ctrl-D" in shown) == (2, True)
+    assert agent.cli("get", "tty/cut").status == 3
+
+
+def test_a_text_that_is_too_long_is_refused() -> None:
+    """Whoever asks for lines gets no more than they asked for, and none that were cut."""
+    program = "from keyholt.cli.terminal import ask_lines; ask_lines('Lines', 4, instead='give a file')"
+    for typed, status in (("12345" + END, 1), ("1234" + END, 0)):
+        with Terminal([sys.executable, "-c", program], environment()) as screen:
+            screen.wait_for("ended by Ctrl-D:")
+            screen.type(typed)
+            assert screen.end() == status
+            assert (b"more than 4 bytes were typed" in screen.shown) == bool(status)
+
+
+def test_what_was_typed_ahead_confirms_nothing(agent: RunningAgent) -> None:
+    """Before something that cannot be taken back, the answer has to come after the question."""
+    with keyholt.connect(agent.address) as client:
+        client.put("tty/ahead", "kept")
+    with terminal(agent, "purge", "tty/ahead") as screen:
+        screen.type("tty/ahead\n")
+        screen.wait_for("to go on: ")
+        screen.type("no\n")
+        assert screen.end() == 2
+    assert value_of(agent, "tty/ahead") == b"kept"
 
 
 def test_keys_take_back_what_was_typed(agent: RunningAgent) -> None:
@@ -185,6 +216,41 @@ def test_a_stop_and_back(agent: RunningAgent) -> None:
         place = screen.wait_for("unlocked with", after=place)
         assert PASSPHRASE not in screen.shown
         assert b"wrong beginning" not in screen.shown
+
+
+def test_a_stop_and_an_end(agent: RunningAgent) -> None:
+    """A prompt that is stopped ends where it is told to; it does not ask for the terminal first, which a
+    program in the background does not get.
+    """
+    with Terminal(["dash", "-i"], {**environment(), "KEYHOLT_ADDRESS": agent.address, "PS1": "$ "}) as screen:
+        screen.wait_for("$ ")
+        screen.type(f"{KEYHOLT} unlock\n")
+        place = screen.wait_for("Passphrase: ")
+        screen.type(SUSPEND)
+        screen.wait_for("$ ", after=place)
+        screen.type("kill %1; kill -CONT %1\n")
+        for _ in range(200):  # the shell tells of it before a prompt
+            if b"Terminated" in screen.shown:
+                break
+            screen.look()
+            screen.type("\n")
+        assert b"Terminated" in screen.shown, screen.shown
+
+
+def test_a_stop_in_the_background_and_back(agent: RunningAgent) -> None:
+    """`bg` stops it again, as any program that wants the terminal; after `fg` it asks."""
+    with Terminal(["dash", "-i"], {**environment(), "KEYHOLT_ADDRESS": agent.address, "PS1": "$ "}) as screen:
+        screen.wait_for("$ ")
+        screen.type(f"{KEYHOLT} unlock\n")
+        place = screen.wait_for("Passphrase: ")
+        screen.type(SUSPEND)
+        place = screen.wait_for("$ ", after=place)
+        screen.type("bg; wait %1; echo stopped=$?\n")
+        place = screen.wait_for("stopped=1", after=place)
+        screen.type("fg\n")
+        place = screen.wait_for("Passphrase: ", after=place)
+        screen.type(PASSPHRASE.decode() + ENTER)
+        screen.wait_for("unlocked with", after=place)
 
 
 def test_what_was_typed_before_the_question_is_dropped(agent: RunningAgent) -> None:
