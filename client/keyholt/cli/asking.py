@@ -21,6 +21,7 @@ def require_typed(what: str, word: str, option: str) -> None:
     """Say what is about to be done, and go on only if the word is typed.
 
     Raises:
+        OSError: the terminal is gone.
         UsageError: something else was typed, or there is no terminal; ``option`` is what does without.
     """
     try:
@@ -31,6 +32,8 @@ def require_typed(what: str, word: str, option: str) -> None:
         termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed ahead answers no question
         write_all(terminal, f"{printable(what)}; type {printable(word)} to go on: ".encode())
         typed = os.read(terminal, LINE).decode(errors="replace").strip()
+    except termios.error as error:  # it is gone
+        raise OSError(*error.args) from None
     finally:
         os.close(terminal)
     if typed != word:

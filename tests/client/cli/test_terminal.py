@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import keyholt
+from keyholt.cli import asking
+from keyholt.cli import terminal as terminal_module
 from tests.client.conftest import PASSPHRASE, RunningAgent, environment
 from tests.client.terminal import Terminal
 from tests.support.programs import KEYHOLT
@@ -120,6 +122,16 @@ def test_what_was_typed_ahead_confirms_nothing(agent: RunningAgent) -> None:
         screen.type("no\n")
         assert screen.end() == 2
     assert value_of(agent, "tty/ahead") == b"kept"
+
+
+def test_a_terminal_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is gone: an error that is told, and no defect. `/dev/null` has no modes either."""
+    for module in (asking, terminal_module):
+        monkeypatch.setattr(module, "TERMINAL", "/dev/null")
+    with pytest.raises(OSError, match="the terminal cannot be used"):
+        terminal_module.ask("Value", 1, instead="")
+    with pytest.raises(OSError, match="ioctl"):
+        asking.require_typed("this erases all", "yes", "--yes")
 
 
 def test_keys_take_back_what_was_typed(agent: RunningAgent) -> None:
