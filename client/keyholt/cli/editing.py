@@ -176,8 +176,8 @@ def _file_name(path: str) -> str:
 COMMANDS: Final = (
     Command(
         words=("edit",),
-        help="Opens the newest value in $VISUAL or $EDITOR, unseen by other programs, and writes what it "
-        "becomes as the next version.",
+        help="Opens the newest value in $VISUAL or $EDITOR, on a file in memory that is gone with the "
+        "editor, and writes what it becomes as the next version.",
         run=edit,
         json="an object: path, version (the newest now), changed (whether it was written)",
         parameters=(

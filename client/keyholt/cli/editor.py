@@ -1,4 +1,4 @@
-"""The user's editor, on a text that nobody else sees and that is left nowhere.
+"""The user's editor, on a text that no other user sees and that is left nowhere.
 
 - The text stands in a folder of the editor's own (``keyholt.cli.private_folder``), its temporary files too.
 - Editors that are known are told to keep neither swap, backup nor undo files, nor a history of what was cut.

@@ -1,7 +1,9 @@
-"""A folder in memory that one program sees and no other, and that is gone with it.
+"""A folder in memory that one program has at its path and no other, and that is gone with it.
 
 - It is a tmpfs in a mount namespace of the program's own: at its path others, of the same user too, find
   nothing. This process has it by a descriptor, through which it writes and reads the files.
+- No other user gets into it. A process of the same user does while the program runs, by ``/proc/PID/cwd`` and
+  ``/proc/PID/root``: the kernel lets it, as it lets it trace the program (proc(5), ptrace(2)).
 - The kernel lets go of it with the last process in there and that descriptor, however they end: nothing is
   cleaned up, for nothing is left (mount_namespaces(7), user_namespaces(7)).
 - Whoever may not make a mount namespace makes a user namespace first, with their own uid and gid in it alone.
