@@ -38,13 +38,11 @@ _NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*|[a-z_][a-z0-9_]*")
 
 def diff(options: Namespace) -> int:
     """The command ``diff``."""
-    if bool(options.v1) != bool(options.v2):
-        raise UsageError("give two versions, or none for the newest two")
     if options.show and options.json:
         raise UsageError("--show prints text and --json does not; give one of them")
     with unlocked(options) as agent:
         if options.v1:
-            older, newer = _version(options.v1), _version(options.v2)
+            older, newer = _version(options.v1), _version(options.v2) if options.v2 else None
         else:
             older, newer = _newest_two(options.path, agent.history(options.path))
         with agent.get(options.path, version=older) as first, agent.get(options.path, version=newer) as last:

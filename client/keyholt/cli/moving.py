@@ -7,6 +7,7 @@ from typing import Final
 
 from keyholt.cli.asking import require_typed
 from keyholt.cli.command import Command, Kind, Parameter
+from keyholt.cli.errors import UsageError
 from keyholt.cli.offering import unlocked
 from keyholt.cli.output import counted, say, show
 from keyholt_protocol import operations as ops
@@ -18,6 +19,7 @@ __all__ = ["COMMANDS"]
 
 def move(options: Namespace) -> int:
     """The command ``mv``."""
+    _check(options)
     with unlocked(options) as agent:
         version = agent.move(options.path, to=options.to).version
     return _tell(options, options.to, version, f"{options.path}: is {options.to} now")
@@ -25,9 +27,17 @@ def move(options: Namespace) -> int:
 
 def copy(options: Namespace) -> int:
     """The command ``cp``."""
+    _check(options)
     with unlocked(options) as agent:
         version = agent.copy(options.path, to=options.to).version
     return _tell(options, options.to, version, f"{options.path}: is {options.to} too")
+
+
+def _check(options: Namespace) -> None:
+    check_path(options.path)
+    check_path(options.to, "new path")
+    if options.path == options.to:
+        raise UsageError("both paths are the same, so nothing was done; give another one")
 
 
 def purge(options: Namespace) -> int:

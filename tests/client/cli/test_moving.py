@@ -38,3 +38,13 @@ def test_purge_asks_for_the_path(agent: RunningAgent) -> None:
     assert agent.cli("purge", "purging/b", "--yes", "--if-version", "2").status == 1
     assert agent.cli("purge", "purging/b", "--yes").status == 0
     assert agent.cli("purge", "purging/b").status == 3
+
+
+def test_a_new_path_is_another_and_is_one(agent: RunningAgent) -> None:
+    """What cannot be meant is said in words of the command line, and nothing is to be purged for it."""
+    with keyholt.connect(agent.address) as client:
+        client.put("moving/same", "x")
+    for command in ("mv", "cp"):
+        for to, said in (("moving/same", "both paths are the same"), ("moving/", "the new path is empty")):
+            refused = agent.cli(command, "moving/same", to)
+            assert (refused.status, said in refused.err, "purge" in refused.err) == (2, True, False)
