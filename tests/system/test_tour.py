@@ -35,6 +35,11 @@ VARYING: Final = (
 """What another machine, user or run prints otherwise."""
 
 
+SOMETIMES: Final = ("[1]+", "(wd now: ", "\rchecking the store [")
+"""How lines begin that are shown or not: a job that has ended, before some later prompt, where the shell is
+then, and how far an unlock is that takes a while."""
+
+
 class Step(NamedTuple):
     """What is typed, line by line, and what is shown then."""
 
@@ -129,8 +134,7 @@ def test_the_tour_prints_what_it_says(home: Path) -> None:
         try:
             for step in steps:
                 shown = shell.do(step)
-                # A job that has ended is told before some later prompt; of which one the page says nothing.
-                told = [line for line in shown if not line.startswith(("[1]+", "(wd now: "))]
+                told = [line for line in shown if not line.startswith(SOMETIMES)]
                 assert comparable(told) == comparable(step.shown), step.typed
             screen.type("exit\n")
             screen.end()
