@@ -239,13 +239,13 @@ def test_a_stop_and_an_end(agent: RunningAgent) -> None:
         screen.type(f"{KEYHOLT} unlock\n")
         place = screen.wait_for("Passphrase: ")
         screen.type(SUSPEND)
-        screen.wait_for("$ ", after=place)
+        place = screen.wait_for("$ ", after=place)
         screen.type("kill %1; kill -CONT %1\n")
         for _ in range(200):  # the shell tells of it before a prompt
+            place = screen.wait_for("$ ", after=place)
             if b"Terminated" in screen.shown:
                 break
-            screen.look()
-            screen.type("\n")
+            screen.type("sleep 0.05\n")
         assert b"Terminated" in screen.shown, screen.shown
 
 
