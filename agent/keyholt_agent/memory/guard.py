@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final, NoReturn, Self, SupportsIndex
 
 __all__ = ["Guarded", "Owner", "wipe"]
@@ -25,14 +26,14 @@ class Guarded:
         raise TypeError(f"{type(self).__name__} holds key material: it is neither copied nor pickled")
 
 
-class Owner(Guarded):
+class Owner(Guarded, ABC):
     """Base of the objects that own locked memory: the end of a ``with`` is their ``release``."""
 
     __slots__ = ()
 
+    @abstractmethod
     def release(self) -> None:
         """Zero the memory and give it back; again is harmless."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ their number (``quotas``). Decided in docs/adr/0027.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
@@ -46,7 +47,7 @@ COST: Final = 64
 """How many times its length a turn puts its connection back, behind those that were served meanwhile."""
 
 
-class Entry:
+class Entry(ABC):
     """What has turns.
 
     Attributes:
@@ -67,9 +68,9 @@ class Entry:
         self.queued = False
         self.since = 0.0
 
+    @abstractmethod
     def serve(self) -> Sequence[Job]:
         """Do a little of what there is to do; gives what has to be waited for."""
-        raise NotImplementedError
 
     def serve_more(self, *, calm: bool) -> Sequence[Job]:
         """Do a little more of what there was too much of for one turn.
@@ -80,7 +81,7 @@ class Entry:
         del calm  # there are things of which no turn is longer than another
         return self.serve()
 
-    def hang_up(self) -> None:
+    def hang_up(self) -> None:  # noqa: B027 (nothing, unless there is an end to be read)
         """Its peer sends nothing more; see ``common_wait``."""
 
 

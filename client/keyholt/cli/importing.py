@@ -276,7 +276,11 @@ COMMANDS: Final = (
                 metavar="NAME",
                 many=True,
             ),
-            Parameter(names=("--dry-run",), help="only say what would be written", kind=Kind.FLAG),
+            Parameter(
+                names=("--dry-run",),
+                help="only say what would be written, were none of it there already",
+                kind=Kind.FLAG,
+            ),
         ),
     ),
 )
